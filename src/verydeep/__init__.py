@@ -1,0 +1,34 @@
+"""The whole VGG system: very deep ConvNets trained and tested as in the paper (Simonyan & Zisserman 2014)."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from verydeep.basics.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from verydeep.nets.network import VGG as VGG
+    from verydeep.nets.network import create as create
+    from verydeep.nets.preprocessing import Preprocessing as Preprocessing
+    from verydeep.nets.weights import load as load
+    from verydeep.nets.weights import save as save
+
+# Where each public name stands; imported on first use, so that `import verydeep` stays quick.
+_PUBLIC = {
+    "create": "verydeep.nets.network",
+    "VGG": "verydeep.nets.network",
+    "Preprocessing": "verydeep.nets.preprocessing",
+    "load": "verydeep.nets.weights",
+    "save": "verydeep.nets.weights",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'verydeep' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

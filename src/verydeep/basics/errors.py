@@ -1,0 +1,29 @@
+"""What a user did wrong, said in one line."""
+
+
+class UserError(ValueError):
+    """A request that cannot be carried out as it stands.
+
+    The message is one line: what, where, what was expected, what to do. The command line prints it and exits
+    with status 2; in the API it is a `ValueError`.
+    """
+
+
+class BadImageError(UserError):
+    """A file that cannot be read as an image.
+
+    Parameters
+    ----------
+    name : str
+        Path of the file, or `archive.tar/member`.
+    reason : str
+        Why it cannot be read.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["BadImageError"], tuple[str, str]]:
+        return type(self), (self.name, self.reason)

@@ -1,0 +1,1 @@
+"""Turning weights and images into posteriors and errors."""

@@ -1,0 +1,1 @@
+"""Pictures: decode, rescale, crop, color."""

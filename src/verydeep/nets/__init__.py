@@ -1,0 +1,1 @@
+"""Networks: configurations as data, layers, geometry, initialization, weights files."""

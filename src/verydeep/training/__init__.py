@@ -1,0 +1,1 @@
+"""Making weights: recipes, schedules, the training loop."""
