@@ -1,0 +1,1 @@
+"""Timed comparisons with named peers: ratios measured in one run."""
