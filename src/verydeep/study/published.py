@@ -1,0 +1,163 @@
+"""The paper's figures as data: Tables 3 to 7 of arXiv:1409.1556v6, errors in % on ILSVRC-2012.
+
+Written the paper's way: S is the smallest image side in training, fixed (256, 256) or drawn from a range
+(256, 512); Q are the smallest sides in testing. "val" is the validation set of 50,000 images, which the paper
+tests on; "test" was scored by the challenge's server. `None` stands where the paper gives no figure.
+"""
+
+from dataclasses import dataclass
+
+SOURCE = "Simonyan & Zisserman, arXiv:1409.1556v6 (ICLR 2015)"
+
+Scales = tuple[int, int]
+
+# The three kinds of training scale of the paper: small, large, and jittered between them.
+SMALL: Scales = (256, 256)
+LARGE: Scales = (384, 384)
+JITTER: Scales = (256, 512)
+
+# Section 3.2: a network trained at a fixed S is tested at S - 32, S, S + 32.
+MULTI_SMALL = (224, 256, 288)
+MULTI_LARGE = (352, 384, 416)
+MULTI_JITTER = (256, 384, 512)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One network's errors by one way of testing.
+
+    Attributes
+    ----------
+    configuration : str
+        The paper's letter.
+    train : tuple of int
+        Least and greatest S.
+    test : tuple of int
+        Each Q; posteriors are averaged over them.
+    top1, top5 : float
+        Error on the validation set, %.
+    method : {"dense", "crops", "dense+crops"}
+        Dense evaluation of the whole image, 50 crops a scale, or the mean of both.
+    """
+
+    configuration: str
+    train: Scales
+    test: tuple[int, ...]
+    top1: float
+    top5: float
+    method: str = "dense"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of an ensemble; `fc_only` says that its jitter training tuned the FC layers alone."""
+
+    configuration: str
+    train: Scales
+    test: tuple[int, ...]
+    fc_only: bool = False
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """An ensemble's errors: the members' posteriors are averaged (section 4.4)."""
+
+    title: str
+    members: tuple[Member, ...]
+    method: str
+    top1: float
+    top5: float
+    top5_test: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One row of Table 7, systems trained without outside data; errors in %."""
+
+    title: str
+    top1: float | None
+    top5: float | None
+    top5_test: float | None
+
+
+# Table 3: a single test scale.
+TABLE_3 = (
+    Result("A", SMALL, (256,), 29.6, 10.4),
+    Result("A-LRN", SMALL, (256,), 29.7, 10.5),
+    Result("B", SMALL, (256,), 28.7, 9.9),
+    Result("C", SMALL, (256,), 28.1, 9.4),
+    Result("C", LARGE, (384,), 28.1, 9.3),
+    Result("C", JITTER, (384,), 27.3, 8.8),
+    Result("D", SMALL, (256,), 27.0, 8.8),
+    Result("D", LARGE, (384,), 26.8, 8.7),
+    Result("D", JITTER, (384,), 25.6, 8.1),
+    Result("E", SMALL, (256,), 27.3, 9.0),
+    Result("E", LARGE, (384,), 26.9, 8.7),
+    Result("E", JITTER, (384,), 25.5, 8.0),
+)
+
+# Table 4: several test scales.
+TABLE_4 = (
+    Result("B", SMALL, MULTI_SMALL, 28.2, 9.6),
+    Result("C", SMALL, MULTI_SMALL, 27.7, 9.2),
+    Result("C", LARGE, MULTI_LARGE, 27.8, 9.2),
+    Result("C", JITTER, MULTI_JITTER, 26.3, 8.2),
+    Result("D", SMALL, MULTI_SMALL, 26.6, 8.6),
+    Result("D", LARGE, MULTI_LARGE, 26.5, 8.6),
+    Result("D", JITTER, MULTI_JITTER, 24.8, 7.5),
+    Result("E", SMALL, MULTI_SMALL, 26.9, 8.7),
+    Result("E", LARGE, MULTI_LARGE, 26.7, 8.6),
+    Result("E", JITTER, MULTI_JITTER, 24.8, 7.5),
+)
+
+# Table 5: ways of testing.
+TABLE_5 = (
+    Result("D", JITTER, MULTI_JITTER, 24.8, 7.5, "dense"),
+    Result("D", JITTER, MULTI_JITTER, 24.6, 7.5, "crops"),
+    Result("D", JITTER, MULTI_JITTER, 24.4, 7.2, "dense+crops"),
+    Result("E", JITTER, MULTI_JITTER, 24.8, 7.5, "dense"),
+    Result("E", JITTER, MULTI_JITTER, 24.6, 7.4, "crops"),
+    Result("E", JITTER, MULTI_JITTER, 24.4, 7.1, "dense+crops"),
+)
+
+SUBMISSION = (
+    Member("D", SMALL, MULTI_SMALL),
+    Member("D", LARGE, MULTI_LARGE),
+    Member("D", JITTER, MULTI_JITTER, fc_only=True),
+    Member("C", SMALL, MULTI_SMALL),
+    Member("C", LARGE, MULTI_LARGE),
+    Member("E", SMALL, MULTI_SMALL),
+    Member("E", LARGE, MULTI_LARGE),
+)
+POST_SUBMISSION = (Member("D", JITTER, MULTI_JITTER), Member("E", JITTER, MULTI_JITTER))
+
+# Table 6: fusion of networks.
+TABLE_6 = (
+    Fusion("ILSVRC submission", SUBMISSION, "dense", 24.7, 7.5, 7.3),
+    Fusion("post-submission", POST_SUBMISSION, "dense", 24.0, 7.1, 7.0),
+    Fusion("post-submission", POST_SUBMISSION, "crops", 23.9, 7.2, None),
+    Fusion("post-submission", POST_SUBMISSION, "dense+crops", 23.7, 6.8, 6.8),
+)
+
+# Table 7: comparison with other systems. The paper gives GoogLeNet one figure for both sets.
+TABLE_7 = (
+    Comparison("VGG, 2 nets, multi-crop & dense", 23.7, 6.8, 6.8),
+    Comparison("VGG, 1 net, multi-crop & dense", 24.4, 7.1, 7.0),
+    Comparison("VGG, ILSVRC submission, 7 nets, dense", 24.7, 7.5, 7.3),
+    Comparison("GoogLeNet, 1 net", None, 7.9, 7.9),
+    Comparison("GoogLeNet, 7 nets", None, 6.7, 6.7),
+    Comparison("MSRA, 11 nets", None, None, 8.1),
+    Comparison("MSRA, 1 net", 27.9, 9.1, 9.1),
+    Comparison("Clarifai, multiple nets", None, None, 11.7),
+    Comparison("Clarifai, 1 net", None, None, 12.5),
+    Comparison("Zeiler & Fergus, 6 nets", 36.0, 14.7, 14.8),
+    Comparison("Zeiler & Fergus, 1 net", 37.5, 16.0, 16.1),
+    Comparison("OverFeat, 7 nets", 34.0, 13.2, 13.6),
+    Comparison("OverFeat, 1 net", 35.7, 14.2, None),
+    Comparison("Krizhevsky et al., 5 nets", 38.1, 16.4, 16.4),
+    Comparison("Krizhevsky et al., 1 net", 40.7, 18.2, None),
+)
+
+# Section 4.1: B with each pair of 3x3 layers replaced by one 5x5, tested on a center crop, is worse by this
+# many percentage points of top-1 error. The two errors themselves are not given.
+SHALLOW_B_LOSS = 7.0
