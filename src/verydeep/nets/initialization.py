@@ -1,0 +1,115 @@
+"""Random weights, and the paper's pre-initialization from a shallower network (section 3.1)."""
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from verydeep.basics.errors import UserError
+
+if TYPE_CHECKING:
+    from verydeep.nets.network import VGG
+
+COPIED_FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
+"""The layers that deeper networks take from A. The paper says "the first four convolutional layers and the last three
+fully-connected layers"; only by name do the shapes fit, since A's second layer is 64 -> 128 and B's 64 -> 64."""
+
+
+def standard_deviation(scheme: str, fan_in: int, fan_out: int) -> float:
+    """Return the standard deviation of a layer's random weights.
+
+    Parameters
+    ----------
+    scheme : str
+        `normal(STD)`: the same everywhere; the paper prints "variance 10^-2", which taken literally is
+        normal(0.1) and diverges at once, so that normal(0.01) is surely meant.
+        `glorot`: sqrt(2 / (fan_in + fan_out)), Glorot & Bengio (2010), recommended by the camera-ready version.
+        `he`: sqrt(2 / fan_in), He et al. (2015), which keeps the signal of ReLU networks constant.
+    fan_in, fan_out : int
+        Inputs and outputs of one unit: kernel area times channels.
+
+    Examples
+    --------
+    >>> standard_deviation("normal(0.01)", 27, 576), standard_deviation("he", 8, 100)
+    (0.01, 0.5)
+    """
+    if scheme == "he":
+        return math.sqrt(2 / fan_in)
+    if scheme == "glorot":
+        return math.sqrt(2 / (fan_in + fan_out))
+    match = re.fullmatch(r"normal\((\d+\.?\d*(?:e-?\d+)?)\)", scheme)
+    if match is None:
+        raise UserError(f"initialization is {scheme!r}, expected normal(STD) such as normal(0.01), glorot or he")
+    return float(match.group(1))
+
+
+@torch.no_grad()
+def initialize(net: "VGG", scheme: str, seed: int | None = None) -> None:
+    """Draw all weights anew: zero-mean normal, biases 0, batch norm the identity.
+
+    Parameters
+    ----------
+    net : VGG
+        Changed in place.
+    scheme : str
+        See `standard_deviation`.
+    seed : int, optional
+        Makes the weights a function of the seed; without it they follow torch's global generator.
+    """
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    for layer in net:
+        if isinstance(layer, nn.Conv2d):
+            area = layer.weight[0, 0].numel()
+            std = standard_deviation(scheme, area * layer.in_channels, area * layer.out_channels)
+            layer.weight.normal_(0.0, std, generator=generator)
+            if layer.bias is not None:
+                layer.bias.zero_()
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.reset_parameters()
+
+
+@torch.no_grad()
+def copy_layers(source: "VGG", target: "VGG", names: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """Copy layers by name, with their batch norm.
+
+    Parameters
+    ----------
+    source, target : VGG
+        Where the layers come from and go to.
+    names : tuple of str, optional
+        Names of convolutions and fully connected layers, for example `COPIED_FROM_A`; by default every layer
+        with weights that `target` has.
+
+    Returns
+    -------
+    tuple of str
+        The names copied.
+
+    Raises
+    ------
+    UserError
+        A layer is missing in one of the two or its shape differs; nothing is copied then.
+    """
+    wanted = names or tuple(name for name, layer in target.named_children() if isinstance(layer, nn.Conv2d))
+    available, state = source.state_dict(), target.state_dict()
+    layers = [*wanted, *(name.replace("conv", "bn") for name in wanted if target.batch_norm and name[:2] != "fc")]
+    keys = [key for layer in layers for key in _keys(layer, state, target.configuration.name)]
+    for key in keys:
+        found = tuple(available[key].shape) if key in available else "no such layer"
+        if found != tuple(state[key].shape):
+            raise UserError(
+                f"cannot copy {key} from {source.configuration.name} to {target.configuration.name}: "
+                f"expected {tuple(state[key].shape)}, found {found}"
+            )
+    target.load_state_dict({key: available[key] for key in keys}, strict=False)
+    return wanted
+
+
+def _keys(layer: str, state: dict[str, torch.Tensor], network: str) -> list[str]:
+    keys = [key for key in state if key.startswith(f"{layer}.")]
+    if not keys:
+        raise UserError(f"cannot copy {layer}: configuration {network} has no such layer")
+    return keys

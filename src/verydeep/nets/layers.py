@@ -1,0 +1,107 @@
+"""The few layers that torch lacks or does otherwise than the paper."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+class LocalResponseNorm(nn.Module):
+    """Local response normalization across channels, as Krizhevsky et al. (2012) wrote it.
+
+    `b_c = a_c / (k + alpha * sum_{c' near c} a_c'^2) ^ beta`, the sum over `size` channels centered on c.
+    torch and Caffe divide `alpha` by `size`; the written formula does not, so theirs needs alpha = 5e-4 for the
+    paper's 1e-4.
+    """
+
+    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize N x C x H x W."""
+        return F.local_response_norm(x, self.size, self.alpha * self.size, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        """Return the constants."""
+        return f"size={self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+
+class Window(nn.Conv2d):
+    """A fully connected layer: a convolution without padding that covers its window.
+
+    Where the input is exactly one window it runs as a matrix product, which is faster and the same sum.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
+        super().__init__(in_channels, out_channels, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map N x C x H x W to N x C' x (H - k + 1) x (W - k + 1)."""
+        if x.shape[2:] != self.weight.shape[2:]:
+            return super().forward(x)
+        weight = self.weight
+        # Flatten in the order in which the weights lie in memory, so that they are viewed and not copied.
+        if weight.is_contiguous():
+            flat = F.linear(x.flatten(1), weight.flatten(1), self.bias)
+        else:
+            flat = F.linear(x.permute(0, 2, 3, 1).flatten(1), weight.permute(0, 2, 3, 1).flatten(1), self.bias)
+        return flat[:, :, None, None]
+
+
+class _ReLUPool(torch.autograd.Function):
+    """ReLU and 2x2 max-pool as one step of the tape.
+
+    The tape of the two layers would keep the full-size activations and 64-bit positions; all that the gradient
+    needs is which of the four pixels won and whether it was positive: one byte an output.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, round_up: bool) -> Tensor:
+        pooled, positions = F.max_pool2d(x, 2, 2, ceil_mode=round_up, return_indices=True)
+        ctx.shape = x.shape
+        ctx.save_for_backward(_corners(positions, x.shape[3]).masked_fill_(pooled <= 0, _NO_CORNER))
+        return pooled.relu_()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (winner,) = ctx.saved_tensors
+        n, c, height, width = ctx.shape
+        new = torch.empty if height % 2 == 0 and width % 2 == 0 else torch.zeros
+        out = new((n, height, width, c), dtype=gradient.dtype, device=gradient.device).permute(0, 3, 1, 2)
+        for corner in range(4):
+            part = out[:, :, corner // 2 :: 2, corner % 2 :: 2]
+            rows, columns = min(part.shape[2], gradient.shape[2]), min(part.shape[3], gradient.shape[3])
+            won = winner[:, :, :rows, :columns] == corner
+            torch.mul(gradient[:, :, :rows, :columns], won, out=part[:, :, :rows, :columns])
+        return out, None
+
+
+_NO_CORNER = 4
+
+
+def _corners(positions: Tensor, width: int) -> Tensor:
+    """Which pixel of its 2x2 window each flat position is, 0 to 3 in reading order, as uint8."""
+    rows, columns = positions.shape[2:]
+    first = torch.arange(rows, device=positions.device)[:, None] * (2 * width)
+    offset = positions - (first + torch.arange(0, 2 * columns, 2, device=positions.device))
+    return offset.sub_((offset >= width) * (width - 2)).to(torch.uint8)
+
+
+def relu_pool(x: Tensor, round_up: bool) -> Tensor:
+    """ReLU, then 2x2 max-pool with stride 2; the two commute.
+
+    Parameters
+    ----------
+    x : Tensor
+        N x C x H x W.
+    round_up : bool
+        Whether an odd side's last row or column makes an output of its own (H' = ceil(H / 2)) or is dropped.
+    """
+    # Measured on CPU: under 64 channels the short inner loops cost more time than the memory saved is worth.
+    if torch.is_grad_enabled() and x.requires_grad and x.shape[1] >= 64 and not torch.compiler.is_compiling():
+        return cast(Tensor, _ReLUPool.apply(x, round_up))  # type: ignore[no-untyped-call]
+    return F.max_pool2d(x, 2, 2, ceil_mode=round_up).relu_()

@@ -1,0 +1,232 @@
+"""The network: a sequence of convolutions, pools and fully connected layers that are convolutions too."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from verydeep.basics.errors import UserError
+from verydeep.nets.configurations import Configuration, configuration
+from verydeep.nets.initialization import initialize
+from verydeep.nets.layers import LocalResponseNorm, Window, relu_pool
+from verydeep.nets.preprocessing import Preprocessing
+
+STRIDE = 32
+"""Pixels between neighboring cells of the score map: five pools of stride 2."""
+
+
+class VGG(nn.Sequential):
+    """A very deep ConvNet, convolutional from the first layer to the scores.
+
+    The layers stand in order under the paper's names: `conv1_1`, `relu1_1`, ..., `pool5`, `fc6`, `relu6`, `drop6`,
+    `fc7`, `relu7`, `drop7`, `fc8`; with batch norm also `bn1_1` and so on, in A-LRN `norm1`.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Which convolutions there are.
+    classes : sequence of str
+        Class names, in the order of the scores.
+    width : float
+        Factor on the channels of every convolution.
+    batch_norm : bool
+        Whether batch norm follows every convolution.
+    image_size : int
+        Side of fc6's window in pixels, a multiple of 32: 224 makes fc6 a 7x7 convolution, 64 a 2x2 one.
+    fc_width : int
+        Channels of fc6 and fc7.
+    dropout : float
+        Rate at which outputs of fc6 and fc7 are zeroed in training.
+    preprocessing : Preprocessing
+        How images become the network's input.
+
+    Attributes
+    ----------
+    provenance : dict
+        What is known of the weights' origin: data, scales, recipe, seed; JSON-able.
+    """
+
+    stride = STRIDE
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        classes: Sequence[str],
+        *,
+        width: float = 1.0,
+        batch_norm: bool = False,
+        image_size: int = 224,
+        fc_width: int = 4096,
+        dropout: float = 0.5,
+        preprocessing: Preprocessing | None = None,
+    ) -> None:
+        if image_size < STRIDE or image_size % STRIDE:
+            raise UserError(f"image_size is {image_size}, expected a multiple of {STRIDE}, at least {STRIDE}")
+        if not width > 0 or fc_width < 1 or not classes or not 0 <= dropout < 1:
+            raise UserError(
+                f"width {width}, fc_width {fc_width}, {len(classes)} classes, dropout {dropout}: expected the first "
+                "three above 0 and dropout in [0, 1)"
+            )
+        convolutions, channels = _convolutions(configuration, width, batch_norm)
+        window = image_size // STRIDE
+        super().__init__(OrderedDict([*convolutions, *_head(channels, window, fc_width, len(classes), dropout)]))
+        self.configuration = configuration
+        self.classes = tuple(classes)
+        self.width = width
+        self.batch_norm = batch_norm
+        self.image_size = image_size
+        self.fc_width = fc_width
+        self.dropout = dropout
+        self.preprocessing = preprocessing or Preprocessing()
+        self.provenance: dict[str, Any] = {}
+
+    @property
+    def least_size(self) -> int:
+        """Side in pixels of the smallest image that gives a score map."""
+        if self.preprocessing.pool_round_up:
+            return self.image_size - STRIDE + 1
+        return self.image_size
+
+    def score_map(self, x: Tensor) -> Tensor:
+        """Return the class scores at every place of the image (section 3.2 of the paper).
+
+        Parameters
+        ----------
+        x : Tensor
+            N x 3 x H x W, preprocessed; H and W at least `least_size`.
+
+        Returns
+        -------
+        Tensor
+            N x K x h x w: scores before the soft-max; cell (i, j) belongs to the window of `image_size` pixels
+            whose top left pixel is (32 i, 32 j).
+
+        Raises
+        ------
+        UserError
+            The image is smaller than `least_size`.
+        """
+        if min(x.shape[2:]) < self.least_size:
+            raise UserError(
+                f"an image of {x.shape[2]} x {x.shape[3]} pixels is too small for {self.configuration.name}: "
+                f"the least side is {self.least_size}"
+            )
+        round_up = self.preprocessing.pool_round_up
+        layers = list(self.children())
+        for layer, following in zip(layers, [*layers[1:], None], strict=True):
+            if isinstance(layer, nn.MaxPool2d):
+                x = relu_pool(x, round_up)
+            elif not (isinstance(layer, nn.ReLU) and isinstance(following, nn.MaxPool2d)):
+                x = layer(x)  # a ReLU before a pool runs with it
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the class scores of whole images, N x K: the spatial mean of the score map."""
+        return self.score_map(x).mean(dim=(2, 3))
+
+    def extra_repr(self) -> str:
+        """Return what the network is a member of."""
+        return f"{self.configuration.name}, {len(self.classes)} classes, image_size={self.image_size}"
+
+
+def _convolutions(
+    configuration: Configuration, width: float, batch_norm: bool
+) -> tuple[list[tuple[str, nn.Module]], int]:
+    """Return the named layers from conv1_1 to pool5 and the channels that come out."""
+    layers: list[tuple[str, nn.Module]] = []
+    before = 3
+    for b, block in enumerate(configuration.blocks, start=1):
+        for i, conv in enumerate(block, start=1):
+            channels = max(1, round(conv.channels * width))
+            # The bias in front of batch norm stays: it costs nothing and keeps one set of names for all.
+            layers.append((f"conv{b}_{i}", nn.Conv2d(before, channels, conv.kernel, padding=conv.kernel // 2)))
+            if batch_norm:
+                layers.append((f"bn{b}_{i}", nn.BatchNorm2d(channels)))
+            layers.append((f"relu{b}_{i}", nn.ReLU(inplace=True)))
+            before = channels
+        if configuration.lrn and b == 1:
+            layers.append(("norm1", LocalResponseNorm()))
+        layers.append((f"pool{b}", nn.MaxPool2d(2)))
+    return layers, before
+
+
+def _head(channels: int, window: int, fc_width: int, classes: int, dropout: float) -> list[tuple[str, nn.Module]]:
+    """Return the named layers from fc6 to fc8."""
+    layers: list[tuple[str, nn.Module]] = []
+    for i, (before, kernel) in ((6, (channels, window)), (7, (fc_width, 1))):
+        layers += [(f"fc{i}", Window(before, fc_width, kernel)), (f"relu{i}", nn.ReLU(inplace=True))]
+        layers.append((f"drop{i}", nn.Dropout(dropout)))
+    return [*layers, ("fc8", Window(fc_width, classes, 1))]
+
+
+def create(
+    configuration_name: str,
+    classes: int | Sequence[str] = 1000,
+    width: float = 1.0,
+    batch_norm: bool = False,
+    image_size: int = 224,
+    fc_width: int = 4096,
+    dropout: float = 0.5,
+    initialization: str = "glorot",
+    seed: int | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> VGG:
+    """Make a network with random weights.
+
+    Parameters
+    ----------
+    configuration_name : str
+        `A`, `A-LRN`, `B`, `C`, `D`, `E` or `B-5x5`.
+    classes : int or sequence of str
+        Their number (they are then named `0`, `1`, ...) or their names in order.
+    width : float
+        Factor on the channels of every convolution; 1 is the paper's.
+    batch_norm : bool
+        Whether batch norm follows every convolution; the paper has none.
+    image_size : int
+        Side in pixels of the window that fc6 covers, a multiple of 32; 224 in the paper.
+    fc_width : int
+        Channels of fc6 and fc7; 4096 in the paper.
+    dropout : float
+        Dropout rate behind fc6 and fc7; 0.5 in the paper.
+    initialization : str
+        `glorot`, `he`, or `normal(STD)`; see `verydeep.nets.initialization`. The default is the one that the
+        paper's camera-ready version recommends, because it starts networks of any depth.
+    seed : int, optional
+        Makes the weights a function of the seed; without it they follow torch's global generator.
+    preprocessing : Preprocessing, optional
+        By default the paper's: RGB, 0-255, ILSVRC's mean subtracted.
+
+    Returns
+    -------
+    VGG
+        In training mode, float32.
+
+    Raises
+    ------
+    UserError
+        Unknown configuration or initialization, or a size that makes no network.
+
+    Examples
+    --------
+    >>> net = create("A", classes=10, width=1 / 16, image_size=64, fc_width=32)
+    >>> net(torch.zeros(2, 3, 64, 96)).shape, net.score_map(torch.zeros(2, 3, 64, 96)).shape
+    (torch.Size([2, 10]), torch.Size([2, 10, 1, 2]))
+    """
+    names = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
+    with torch.device("meta"):  # no time lost on torch's own initialization
+        net = VGG(
+            configuration(configuration_name),
+            names,
+            width=width,
+            batch_norm=batch_norm,
+            image_size=image_size,
+            fc_width=fc_width,
+            dropout=dropout,
+            preprocessing=preprocessing,
+        )
+    net.to_empty(device="cpu")
+    initialize(net, initialization, seed)
+    return net

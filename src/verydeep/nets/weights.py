@@ -1,0 +1,117 @@
+"""Weights files: safetensors whose metadata says everything needed to run the network."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from verydeep.basics.errors import UserError
+from verydeep.basics.files import file_hash, write_aside
+from verydeep.nets.configurations import configuration
+from verydeep.nets.network import VGG
+from verydeep.nets.preprocessing import Preprocessing
+
+FORMAT_VERSION = 1
+_KEY = "verydeep"
+
+
+def save(net: VGG, path: str | Path) -> None:
+    """Write a network's weights, classes, preprocessing and provenance, whole or not at all.
+
+    Parameters
+    ----------
+    net : VGG
+        The network.
+    path : str or Path
+        Where the file goes; by convention it ends in `.safetensors`.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    with write_aside(Path(path)) as aside:
+        save_file(tensors, aside, metadata={_KEY: json.dumps(describe(net))})
+
+
+def describe(net: VGG) -> dict[str, Any]:
+    """Return all that a weights file says of its network beside the weights, JSON-able."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "configuration": net.configuration.name,
+        "width": net.width,
+        "batch_norm": net.batch_norm,
+        "image_size": net.image_size,
+        "fc_width": net.fc_width,
+        "dropout": net.dropout,
+        "classes": list(net.classes),
+        "preprocessing": net.preprocessing.to_dict(),
+        "provenance": net.provenance,
+    }
+
+
+def load(path: str | Path) -> VGG:
+    """Read a network from a file that `save` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    VGG
+        On the CPU, in evaluation mode, with `classes`, `preprocessing` and `provenance` as saved.
+
+    Raises
+    ------
+    UserError
+        No such file, not a weights file of this project, or tensors that do not fit the configuration.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file; train one with `verydeep train`")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = (file.metadata() or {}).get(_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+    if metadata is None:
+        raise UserError(f"{path}: a safetensors file without verydeep's metadata; what network it holds is unknown")
+    net = _empty(json.loads(metadata), path)
+    _fill(net, tensors, path)
+    return net.eval()
+
+
+def weights_hash(path: str | Path) -> str:
+    """Return the SHA-256 of a weights file, by which posteriors name the network they came from."""
+    return file_hash(Path(path))
+
+
+def _empty(values: dict[str, Any], path: Path) -> VGG:
+    if values.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format version {values.get('format_version')}, this version of verydeep reads {FORMAT_VERSION}"
+        )
+    with torch.device("meta"):
+        net = VGG(
+            configuration(values["configuration"]),
+            values["classes"],
+            width=values["width"],
+            batch_norm=values["batch_norm"],
+            image_size=values["image_size"],
+            fc_width=values["fc_width"],
+            dropout=values["dropout"],
+            preprocessing=Preprocessing.from_dict(values["preprocessing"]),
+        )
+    net.provenance = values["provenance"]
+    return net
+
+
+def _fill(net: VGG, tensors: dict[str, torch.Tensor], path: Path) -> None:
+    expected = net.state_dict()
+    for name in [*expected, *tensors]:
+        shapes = [tuple(state[name].shape) if name in state else "no such tensor" for state in (expected, tensors)]
+        if shapes[0] != shapes[1]:
+            raise UserError(f"{path}: {name}: expected {shapes[0]}, found {shapes[1]}")
+    net.load_state_dict(tensors, assign=True)
