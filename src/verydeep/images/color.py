@@ -1,0 +1,107 @@
+"""Color of a data set: mean and principal components of its RGB pixels, and the random shift made of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verydeep.basics.errors import UserError
+
+ColorForm = Literal["sqrt", "literal", "none"]
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ColorStatistics:
+    """Mean and principal components of RGB pixels, in grey levels 0 to 255.
+
+    Parameters
+    ----------
+    mean : tuple of 3 floats
+        Mean red, green and blue.
+    eigenvalues : tuple of 3 floats
+        Of the 3 x 3 covariance, in squared grey levels, largest first.
+    eigenvectors : tuple of 3 tuples
+        Rows are red, green, blue; column i is the unit eigenvector of eigenvalue i, its largest component positive.
+    """
+
+    mean: Triple
+    eigenvalues: Triple
+    eigenvectors: tuple[Triple, Triple, Triple]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "ColorStatistics":
+        """Make statistics of what `to_dict` gave, also after JSON has turned tuples into lists."""
+        red, green, blue = map(_triple, fields["eigenvectors"])
+        return cls(_triple(fields["mean"]), _triple(fields["eigenvalues"]), (red, green, blue))
+
+
+def measure(images: Iterable[NDArray[np.uint8]]) -> ColorStatistics:
+    """Measure mean and covariance over all pixels of `images`, each uint8 of shape (height, width, 3).
+
+    Every pixel counts the same, so large images weigh more.
+
+    Raises
+    ------
+    UserError
+        If there are no images.
+    """
+    count, total, products = 0, np.zeros(3), np.zeros((3, 3))
+    for image in images:
+        pixels = image.reshape(-1, 3).astype(np.float64)  # sums of integers below 2**53: exact
+        count += len(pixels)
+        total += pixels.sum(0)
+        products += pixels.T @ pixels
+    if count == 0:
+        raise UserError("no images to measure the color of: at least one expected")
+    mean = total / count
+    values, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))
+    vectors *= np.sign(vectors[np.abs(vectors).argmax(0), range(3)])
+    red, green, blue = map(_triple, vectors[:, ::-1])
+    return ColorStatistics(_triple(mean), _triple(values[::-1].clip(0)), (red, green, blue))
+
+
+def shift(stats: ColorStatistics, normals: Sequence[float], form: ColorForm, scale: float = 0.1) -> NDArray[np.float32]:
+    """Return the color shift that three standard normal numbers stand for, in grey levels of R, G, B.
+
+    Krizhevsky et al. (2012, section 4.1) write eigenvectors @ (a * eigenvalues) with a ~ N(0, 0.1), which depends
+    on the scale of the pixels; the code they published multiplies by the square roots instead.
+
+    Parameters
+    ----------
+    stats : ColorStatistics
+        Of the training set.
+    normals : sequence of 3 floats
+        Standard normal draws.
+    form : str
+        "sqrt": eigenvectors @ (sqrt(eigenvalues) * scale * normals). "literal": the formula as written, for pixels
+        in [0, 1], times 255. "none": no shift.
+    scale : float
+        Standard deviation of a.
+
+    Returns
+    -------
+    ndarray of float32, shape (3,)
+    """
+    if form == "none":
+        return np.zeros(3, np.float32)
+    values = np.array(stats.eigenvalues)
+    if form == "sqrt":
+        lengths = np.sqrt(values)
+    elif form == "literal":
+        lengths = values / 255  # an eigenvalue on [0, 1] is values / 255**2; back in grey levels, times 255
+    else:
+        raise UserError(f"color shift {form!r}: expected sqrt, literal or none")
+    offset = np.array(stats.eigenvectors) @ (lengths * scale * np.array(normals))
+    return np.asarray(offset, np.float32)
+
+
+def _triple(numbers: Iterable[float]) -> Triple:
+    first, second, third = map(float, numbers)
+    return first, second, third

@@ -1,0 +1,63 @@
+"""One training view of an image: scale, place, flip and color, drawn at random (section 3.1 of the paper)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verydeep.basics.errors import UserError
+from verydeep.images.rescale import rescaled_crop, rescaled_size
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What was drawn for one use of one image.
+
+    Parameters
+    ----------
+    side : int
+        S, the smallest side after rescaling.
+    top, left : int
+        Corner of the crop in the rescaled image.
+    flip : bool
+        Whether the crop is mirrored left to right.
+    normals : tuple of 3 floats
+        Standard normal numbers for the color shift.
+    """
+
+    side: int
+    top: int
+    left: int
+    flip: bool
+    normals: tuple[float, float, float]
+
+
+def draw_view(
+    height: int, width: int, crop: int, scales: tuple[int, int], generator: np.random.Generator, flip: bool = True
+) -> View:
+    """Draw a view of an image of `height` x `width` pixels.
+
+    The side is uniform over the integers from scales[0] to scales[1], both included; the place is uniform over
+    all crops that fit; flips have probability 1/2 (where `flip` allows them).
+
+    Raises
+    ------
+    UserError
+        If the crop is larger than the smallest side.
+    """
+    least, most = scales
+    if not crop <= least <= most:
+        raise UserError(f"scales [{least};{most}] with crops of {crop}: expected crop <= Smin <= Smax")
+    side = int(generator.integers(least, most, endpoint=True))
+    rows, columns = rescaled_size(height, width, side)
+    top = int(generator.integers(rows - crop, endpoint=True))
+    left = int(generator.integers(columns - crop, endpoint=True))
+    mirrored = generator.random() < 0.5
+    a, b, c = generator.standard_normal(3).tolist()
+    return View(side, top, left, flip and mirrored, (a, b, c))
+
+
+def apply_view(image: NDArray[np.uint8], view: View, crop: int) -> NDArray[np.uint8]:
+    """Return the view's pixels, uint8 of shape (crop, crop, 3), without the color shift."""
+    pixels = rescaled_crop(image, view.side, view.top, view.left, crop, crop)
+    return np.ascontiguousarray(pixels[:, ::-1]) if view.flip else pixels
