@@ -1,7 +1,6 @@
 """Isotropic rescaling: the smallest side becomes S (training) or Q (test)."""
 
 from math import ceil, floor
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +8,13 @@ from PIL.Image import Resampling, fromarray
 
 from verydeep.basics.errors import UserError
 
-Interpolation = Literal["bilinear", "bicubic"]
-
-# Filter and its radius in pixels of the larger of the two images.
-_FILTERS = {"bilinear": (Resampling.BILINEAR, 1), "bicubic": (Resampling.BICUBIC, 2)}
+# Filter and its radius in pixels of the coarser of the two images.
+_FILTERS = {
+    "bilinear": (Resampling.BILINEAR, 1.0),
+    "bicubic": (Resampling.BICUBIC, 2.0),
+    "box": (Resampling.BOX, 0.5),
+    "lanczos": (Resampling.LANCZOS, 3.0),
+}
 
 
 def rescaled_size(height: int, width: int, side: int) -> tuple[int, int]:
@@ -32,7 +34,7 @@ def rescaled_size(height: int, width: int, side: int) -> tuple[int, int]:
     return (side, other) if height <= width else (other, side)
 
 
-def rescale(image: NDArray[np.uint8], side: int, interpolation: Interpolation = "bilinear") -> NDArray[np.uint8]:
+def rescale(image: NDArray[np.uint8], side: int, interpolation: str = "bilinear") -> NDArray[np.uint8]:
     """Rescale an image so that its smallest side is `side`, up or down.
 
     Shrinking is antialiased: the filter covers as many source pixels as one output pixel stands for.
@@ -43,7 +45,7 @@ def rescale(image: NDArray[np.uint8], side: int, interpolation: Interpolation = 
     side : int
         S or Q of the paper (sections 3.1, 3.2), in pixels.
     interpolation : str
-        "bilinear" or "bicubic"; the paper does not say which it used.
+        "bilinear", "bicubic", "box" or "lanczos"; the paper does not say which it used.
 
     Returns
     -------
@@ -61,7 +63,7 @@ def rescaled_crop(
     left: int,
     height: int,
     width: int,
-    interpolation: Interpolation = "bilinear",
+    interpolation: str = "bilinear",
 ) -> NDArray[np.uint8]:
     """Return `rescale(image, side)[top : top + height, left : left + width]` without rescaling the rest.
 
@@ -85,13 +87,13 @@ def rescaled_crop(
     return np.array(source.resize((width, height), resampling, box))
 
 
-def _filter(interpolation: str) -> tuple[Resampling, int]:
+def _filter(interpolation: str) -> tuple[Resampling, float]:
     if interpolation not in _FILTERS:
         raise UserError(f"interpolation {interpolation!r}: expected one of {', '.join(_FILTERS)}")
     return _FILTERS[interpolation]
 
 
-def _source(start: int, length: int, rescaled: int, source: int, radius: int) -> tuple[float, float, int, int]:
+def _source(start: int, length: int, rescaled: int, source: int, radius: float) -> tuple[float, float, int, int]:
     """Return the edges of the region in source pixels, and the range of source pixels the filter reads."""
     scale = source / rescaled
     low, high = start * scale, min((start + length) * scale, source)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
+from verydeep.images.decode import decode
 from verydeep.images.rescale import rescaled_crop, rescaled_size
 
 
@@ -61,3 +62,8 @@ def apply_view(image: NDArray[np.uint8], view: View, crop: int) -> NDArray[np.ui
     """Return the view's pixels, uint8 of shape (crop, crop, 3), without the color shift."""
     pixels = rescaled_crop(image, view.side, view.top, view.left, crop, crop)
     return np.ascontiguousarray(pixels[:, ::-1]) if view.flip else pixels
+
+
+def decode_view(data: bytes, name: str, view: View, crop: int) -> NDArray[np.uint8]:
+    """Return `apply_view(decode(data, name), view, crop)`, decoding no more of the file than the view needs."""
+    return apply_view(decode(data, name), view, crop)

@@ -1,0 +1,198 @@
+"""Training batches: random views of a data set's images, loaded ahead by threads."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from verydeep.basics.chance import generator
+from verydeep.basics.errors import UserError
+from verydeep.datasets.dataset import Dataset
+from verydeep.images.color import ColorForm, ColorStatistics, shift
+from verydeep.images.decode import size
+from verydeep.images.view import apply_view, decode_view, draw_view
+
+AHEAD = 2  # batches in preparation beyond the one in use: all the memory the loader takes
+TASK = 16  # images a thread loads at a time: enough to hide the cost of a task, few enough to stop at once
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N training samples.
+
+    Parameters
+    ----------
+    images : Tensor
+        uint8, N x crop x crop x 3, RGB.
+    labels : Tensor
+        int64, N.
+    indices : Tensor
+        int64, N; positions in the data set.
+    shifts : Tensor
+        float32, N x 3; color shift to add to every pixel, in grey levels of R, G, B.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    shifts: Tensor
+
+
+class TrainingLoader:
+    """Batches of random views (section 3.1 of the paper), every choice a function of (seed, epoch, index).
+
+    What an epoch holds depends neither on the number of threads nor on the number of processes.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The training set.
+    crop : int
+        Side of the crops, in pixels.
+    scales : (int, int)
+        Smin and Smax of the smallest image side, in pixels; equal for a fixed scale.
+    batch_size : int
+        Samples in a batch, over all processes together.
+    seed : int
+        Of the run.
+    color : ColorStatistics or None
+        Of the training set; None for no color shift.
+    color_form, color_scale
+        As in `verydeep.images.color.shift`.
+    flip : bool
+        Whether half of the views are mirrored left to right.
+    workers : int or None
+        Threads; None for one per core.
+    rank, world_size : int
+        This process and their number: each gets its slice of every batch.
+
+    Attributes
+    ----------
+    waited : float
+        Seconds that the consumer has spent waiting for batches so far.
+
+    Raises
+    ------
+    UserError
+        If the numbers do not fit together.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        crop: int,
+        scales: tuple[int, int],
+        batch_size: int,
+        seed: int,
+        color: ColorStatistics | None,
+        color_form: ColorForm = "sqrt",
+        color_scale: float = 0.1,
+        flip: bool = True,
+        workers: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.dataset = dataset
+        self.crop = crop
+        self.scales = scales
+        self.batch_size = batch_size
+        self.seed = seed
+        self.color = color
+        self.color_form = color_form
+        self.color_scale = color_scale
+        self.flip = flip
+        self.workers = workers or os.cpu_count() or 1
+        self.rank = rank
+        self.world_size = world_size
+        self.waited = 0.0
+        self._check()
+        self._labels = np.array([sample.label for sample in dataset.samples], np.int64)
+        # Only a set that makes its own pictures has no files to decode in part.
+        self._has_files = type(dataset).image is Dataset.image
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Whole batches in the data set; 1 where it is smaller than a batch."""
+        return max(1, len(self.dataset) // self.batch_size)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, in order, from batch `start` on.
+
+        The samples left over when the set is no multiple of the batch are dropped (others each epoch). The
+        threads end with the iterator: at its end, when it is closed or dropped, and on any exception.
+
+        Raises
+        ------
+        BadImageError
+            If an image cannot be decoded.
+        """
+        order = generator(self.seed, epoch).permutation(len(self.dataset))
+        pending: deque[tuple[Batch, list[Future[None]]]] = deque()
+        threads = ThreadPoolExecutor(self.workers, thread_name_prefix="loader")
+        try:
+            for number in range(start, self.batches_per_epoch):
+                pending.append(self._begin(threads, epoch, self._slice(order, number)))
+                if len(pending) > AHEAD:
+                    yield self._finish(*pending.popleft())
+            while pending:
+                yield self._finish(*pending.popleft())
+        finally:
+            threads.shutdown(cancel_futures=True)
+
+    def _slice(self, order: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+        """Return the indices of batch `number` that fall to this process."""
+        batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+        share = [len(batch) * rank // self.world_size for rank in (self.rank, self.rank + 1)]
+        return batch[share[0] : share[1]]
+
+    def _begin(
+        self, threads: ThreadPoolExecutor, epoch: int, indices: NDArray[np.int64]
+    ) -> tuple[Batch, list[Future[None]]]:
+        """Start loading a batch; it is whole when the futures are done."""
+        images = np.empty((len(indices), self.crop, self.crop, 3), np.uint8)
+        shifts = np.zeros((len(indices), 3), np.float32)
+        parts = [slice(first, first + TASK) for first in range(0, len(indices), TASK)]
+        futures = [
+            threads.submit(self._load, epoch, indices[part].tolist(), images[part], shifts[part]) for part in parts
+        ]
+        arrays = (images, self._labels[indices], indices, shifts)
+        return Batch(*(torch.from_numpy(array) for array in arrays)), futures
+
+    def _finish(self, batch: Batch, futures: list[Future[None]]) -> Batch:
+        began = time.perf_counter()
+        for future in futures:
+            future.result()
+        self.waited += time.perf_counter() - began
+        return batch
+
+    def _load(self, epoch: int, indices: list[int], images: NDArray[np.uint8], shifts: NDArray[np.float32]) -> None:
+        """Fill `images` and `shifts` with the views of some samples; runs in a thread."""
+        for row, index in enumerate(indices):
+            chance = generator(self.seed, epoch, index)
+            if self._has_files:
+                data, name = self.dataset.read(index), self.dataset.where(index)
+                view = draw_view(*size(data, name), self.crop, self.scales, chance, self.flip)
+                images[row] = decode_view(data, name, view, self.crop)
+            else:
+                image = self.dataset.image(index)
+                view = draw_view(image.shape[0], image.shape[1], self.crop, self.scales, chance, self.flip)
+                images[row] = apply_view(image, view, self.crop)
+            if self.color is not None:
+                shifts[row] = shift(self.color, view.normals, self.color_form, self.color_scale)
+
+    def _check(self) -> None:
+        if not len(self.dataset):
+            raise UserError(f"{self.dataset.name} {self.dataset.split}: no images to train on")
+        if self.batch_size < 1 or self.batch_size % self.world_size:
+            raise UserError(f"batch_size {self.batch_size}: expected a multiple of the {self.world_size} processes")
+        if not self.crop <= self.scales[0] <= self.scales[1]:
+            smin, smax = self.scales
+            raise UserError(f"scales [{smin};{smax}] with crops of {self.crop}: expected crop <= Smin <= Smax")
