@@ -15,6 +15,7 @@ def track(
     unit: str = "images",
     size: int = 1,
     patience: float = 2.0,
+    quiet: bool = False,
 ) -> Iterator[T]:
     """Pass `iterable` through, drawing progress, rate and time left.
 
@@ -32,13 +33,15 @@ def track(
         Units each item stands for (a batch of 64 images counts 64).
     patience : float
         Seconds before the bar appears: short work draws nothing.
+    quiet : bool
+        Whether to draw nothing at all.
 
     Yields
     ------
     object
         The items of `iterable`, in order.
     """
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         yield from iterable
         return
     from rich.console import Console

@@ -31,6 +31,12 @@ class ColorStatistics:
     eigenvalues: Triple
     eigenvectors: tuple[Triple, Triple, Triple]
 
+    @property
+    def std(self) -> Triple:
+        """Standard deviations of red, green and blue, in grey levels."""
+        variances = (np.array(self.eigenvectors) ** 2) @ np.array(self.eigenvalues)
+        return _triple(np.sqrt(variances))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
         return asdict(self)

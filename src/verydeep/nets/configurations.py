@@ -83,7 +83,7 @@ def configuration(name: str) -> Configuration:
     >>> configuration("D").weight_layers
     16
     """
-    found = CONFIGURATIONS.get(name) or CONFIGURATIONS.get(name.upper()) or CONFIGURATIONS.get(name.replace("x", "X"))
+    found = {known.upper(): configuration for known, configuration in CONFIGURATIONS.items()}.get(name.upper())
     if found is None:
         popular = {"VGG11": "A", "VGG13": "B", "VGG16": "D", "VGG19": "E"}
         nearest = popular.get(name.upper().replace("-", "")) or next(

@@ -39,6 +39,8 @@ class VGG(nn.Sequential):
         Channels of fc6 and fc7.
     dropout : float
         Rate at which outputs of fc6 and fc7 are zeroed in training.
+    lrn_alpha : float
+        Constant of A-LRN's normalization, in Krizhevsky's written formula.
     preprocessing : Preprocessing
         How images become the network's input.
 
@@ -60,6 +62,7 @@ class VGG(nn.Sequential):
         image_size: int = 224,
         fc_width: int = 4096,
         dropout: float = 0.5,
+        lrn_alpha: float = 1e-4,
         preprocessing: Preprocessing | None = None,
     ) -> None:
         if image_size < STRIDE or image_size % STRIDE:
@@ -69,7 +72,7 @@ class VGG(nn.Sequential):
                 f"width {width}, fc_width {fc_width}, {len(classes)} classes, dropout {dropout}: expected the first "
                 "three above 0 and dropout in [0, 1)"
             )
-        convolutions, channels = _convolutions(configuration, width, batch_norm)
+        convolutions, channels = _convolutions(configuration, width, batch_norm, lrn_alpha)
         window = image_size // STRIDE
         super().__init__(OrderedDict([*convolutions, *_head(channels, window, fc_width, len(classes), dropout)]))
         self.configuration = configuration
@@ -79,6 +82,7 @@ class VGG(nn.Sequential):
         self.image_size = image_size
         self.fc_width = fc_width
         self.dropout = dropout
+        self.lrn_alpha = lrn_alpha
         self.preprocessing = preprocessing or Preprocessing()
         self.provenance: dict[str, Any] = {}
 
@@ -132,7 +136,7 @@ class VGG(nn.Sequential):
 
 
 def _convolutions(
-    configuration: Configuration, width: float, batch_norm: bool
+    configuration: Configuration, width: float, batch_norm: bool, lrn_alpha: float
 ) -> tuple[list[tuple[str, nn.Module]], int]:
     """Return the named layers from conv1_1 to pool5 and the channels that come out."""
     layers: list[tuple[str, nn.Module]] = []
@@ -147,7 +151,7 @@ def _convolutions(
             layers.append((f"relu{b}_{i}", nn.ReLU(inplace=True)))
             before = channels
         if configuration.lrn and b == 1:
-            layers.append(("norm1", LocalResponseNorm()))
+            layers.append(("norm1", LocalResponseNorm(alpha=lrn_alpha)))
         layers.append((f"pool{b}", nn.MaxPool2d(2)))
     return layers, before
 
@@ -169,6 +173,7 @@ def create(
     image_size: int = 224,
     fc_width: int = 4096,
     dropout: float = 0.5,
+    lrn_alpha: float = 1e-4,
     initialization: str = "glorot",
     seed: int | None = None,
     preprocessing: Preprocessing | None = None,
@@ -191,6 +196,8 @@ def create(
         Channels of fc6 and fc7; 4096 in the paper.
     dropout : float
         Dropout rate behind fc6 and fc7; 0.5 in the paper.
+    lrn_alpha : float
+        A-LRN's constant in Krizhevsky's written formula; where alpha is divided by 5, as in torch, give a fifth.
     initialization : str
         `glorot`, `he`, or `normal(STD)`; see `verydeep.nets.initialization`. The default is the one that the
         paper's camera-ready version recommends, because it starts networks of any depth.
@@ -225,6 +232,7 @@ def create(
             image_size=image_size,
             fc_width=fc_width,
             dropout=dropout,
+            lrn_alpha=lrn_alpha,
             preprocessing=preprocessing,
         )
     net.to_empty(device="cpu")

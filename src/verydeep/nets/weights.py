@@ -43,6 +43,7 @@ def describe(net: VGG) -> dict[str, Any]:
         "image_size": net.image_size,
         "fc_width": net.fc_width,
         "dropout": net.dropout,
+        "lrn_alpha": net.lrn_alpha,
         "classes": list(net.classes),
         "preprocessing": net.preprocessing.to_dict(),
         "provenance": net.provenance,
@@ -102,6 +103,7 @@ def _empty(values: dict[str, Any], path: Path) -> VGG:
             image_size=values["image_size"],
             fc_width=values["fc_width"],
             dropout=values["dropout"],
+            lrn_alpha=values["lrn_alpha"],
             preprocessing=Preprocessing.from_dict(values["preprocessing"]),
         )
     net.provenance = values["provenance"]

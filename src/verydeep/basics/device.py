@@ -1,0 +1,33 @@
+"""Which device a network runs on."""
+
+from typing import TYPE_CHECKING
+
+from verydeep.basics.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick_device(name: str = "auto") -> "torch.device":
+    """Return the device called `name`; `auto` is CUDA, else Apple's MPS, else the CPU.
+
+    Raises
+    ------
+    UserError
+        No such device here.
+
+    Examples
+    --------
+    >>> pick_device("cpu")
+    device(type='cpu')
+    """
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    kind = name.split(":")[0]
+    if not available.get(kind):
+        usable = ", ".join(["auto", *(kind for kind, there in available.items() if there)])
+        raise UserError(f"device {name!r} is not available here; usable: {usable}")
+    return torch.device(name)

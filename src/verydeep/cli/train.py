@@ -1,0 +1,62 @@
+"""`verydeep train`: make a network's weights."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+EXAMPLE = "verydeep train --net A --data scenes --recipe scenes --out runs/A"
+
+
+def train(
+    net: Annotated[str, typer.Option(help="Configuration: A, A-LRN, B, C, D, E or B-5x5.")],
+    data: Annotated[str, typer.Option(help="Data set: a folder, a .tar, or 'scenes' (embedded).")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; a run that was stopped there is continued.")],
+    recipe: Annotated[str, typer.Option(help="Recipe by name, or a .toml file.")] = "paper-s256",
+    init_from: Annotated[Path | None, typer.Option(help="Run or weights file to start from.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a recipe's value: optimizer.learning_rate=0.005.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="Threads that decode images; default: one a core.")] = None,
+    compile_: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
+    checkpoint_minutes: Annotated[float, typer.Option(help="Time between checkpoints inside an epoch.")] = 10.0,
+    reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
+    on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image does: error or skip.")] = "error",
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train a network, or continue a run that was stopped.
+
+    The folder gets recipe.toml, log.jsonl, tensorboard/, last.ckpt, best.safetensors, curves.png and card.md.
+
+    Example: verydeep train --net A --data scenes --recipe scenes --out runs/A
+    """
+    import json
+    from dataclasses import asdict
+
+    from verydeep.training.recipe import load_recipe
+    from verydeep.training.train import train as run
+
+    effective = load_recipe(recipe, set_ or [])
+    if not json_:
+        typer.echo(effective.to_toml())
+    result = run(
+        net,
+        data,
+        effective,
+        out,
+        init_from=init_from,
+        device=device,
+        workers=workers,
+        compiled=compile_,
+        checkpoint_minutes=checkpoint_minutes,
+        reader=reader,
+        on_bad_image=on_bad_image,
+    )
+    if json_:
+        typer.echo(json.dumps({**asdict(result), "weights": str(result.weights)}))
+    else:
+        typer.echo(
+            f"{result.epochs} epochs in {result.seconds / 60:.1f} minutes; validation error on the central crop: "
+            f"top-1 {result.top1_error:.1%}, top-5 {result.top5_error:.1%}\n{result.weights}"
+        )

@@ -1,0 +1,42 @@
+"""Training curves as a picture."""
+
+from pathlib import Path
+
+from verydeep.basics.files import write_aside
+from verydeep.training.log import read_log
+
+
+def draw_curves(folder: Path) -> None:
+    """Draw loss, error and learning rate of a run's log into `curves.png`.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    """
+    from matplotlib.figure import Figure
+
+    epochs = read_log(folder, "epoch")
+    x = [line["epoch"] for line in epochs]
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    loss, error, rate = figure.subplots(1, 3)
+    loss.plot(x, [line["train_loss"] for line in epochs], label="training")
+    loss.plot(x, [line["val_loss"] for line in epochs], label="validation")
+    loss.set_ylabel("soft-max cross-entropy")
+    error.plot(x, [100 * line["train_error"] for line in epochs], label="training, top-1")
+    error.plot(x, [100 * line["top1_error"] for line in epochs], label="validation, top-1")
+    error.plot(x, [100 * line["top5_error"] for line in epochs], label="validation, top-5")
+    error.set_ylabel("error (%)")
+    error.set_ylim(0, 100)
+    rate.plot(x, [line["learning_rate"] for line in epochs], color="gray")
+    rate.set_ylabel("learning rate")
+    if min(line["learning_rate"] for line in epochs) > 0:
+        rate.set_yscale("log")
+    for axes in (loss, error, rate):
+        axes.set_xlabel("epoch")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    loss.legend(frameon=False)
+    error.legend(frameon=False)
+    with write_aside(folder / "curves.png") as aside:
+        figure.savefig(aside, dpi=120)

@@ -1,0 +1,75 @@
+"""The run's log: JSON lines for programs, TensorBoard events, a line an epoch for the person who watches."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class RunLog:
+    """Writes `log.jsonl` and `tensorboard/` in a run's folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    position : int
+        Bytes of `log.jsonl` that belong to the run so far; what a stopped run wrote after its last checkpoint
+        is cut off, so that the log reads as if the run had never stopped.
+    step : int
+        Steps done so far; TensorBoard drops later events likewise.
+    quiet : bool
+        Whether to print nothing.
+    """
+
+    def __init__(self, folder: Path, position: int = 0, step: int = 0, quiet: bool = False) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = folder / "log.jsonl"
+        self.quiet = quiet
+        with self.path.open("ab") as file:
+            file.truncate(position)
+        self.file = self.path.open("a", encoding="utf-8")
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
+
+    @property
+    def position(self) -> int:
+        """Bytes written so far, to be kept in a checkpoint."""
+        self.file.flush()
+        return self.path.stat().st_size
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Add one line; numbers also go to TensorBoard as `kind/name`.
+
+        Parameters
+        ----------
+        kind : str
+            `train` (every few steps) or `epoch`.
+        step : int
+            Steps done since the run began.
+        values : dict
+            JSON-able.
+        """
+        self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self.board.add_scalar(f"{kind}/{name}", value, step)
+
+    def say(self, text: str) -> None:
+        """Print a line on stderr."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Finish the files."""
+        self.file.close()
+        self.board.close()
+
+
+def read_log(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """Return the lines of one kind from a run's log, oldest first; none where there is no log."""
+    path = folder / "log.jsonl"
+    if not path.is_file():
+        return []
+    lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line["kind"] == kind]

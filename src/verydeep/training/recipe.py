@@ -1,0 +1,228 @@
+"""Recipes: every choice that decides a run's weights, as validated TOML."""
+
+import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from verydeep.basics.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # the same parser under its earlier name
+    import tomli as tomllib
+
+RECIPES = Path(__file__).parent / "recipes"
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Network(_Section):
+    """The member of the family; the configuration itself is the command's `--net`."""
+
+    width: Positive = 1.0
+    batch_norm: bool = False
+    image_size: Annotated[int, Field(ge=32, multiple_of=32)] = 224
+    fc_width: Count = 4096
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    # Krizhevsky's formula as written; torch's and Caffe's, which divide it by 5, are alpha = 2e-5 here.
+    lrn_alpha: Positive = 1e-4
+
+
+class Images(_Section):
+    """What is cut out of the training images, and how pixels are normalized."""
+
+    # Smallest side S, drawn for each image uniformly from the whole numbers of this range (paper: section 3.1).
+    scales: tuple[Count, Count] = (256, 256)
+    flip: bool = True
+    # "sqrt": shifts by 0.1 standard deviations along the principal colors, as Krizhevsky's code did it;
+    # "literal": by his formula as printed, on pixels of [0, 1]. What the paper's authors used is not known.
+    color_shift: Literal["sqrt", "literal", "none"] = "sqrt"
+    color_scale: NotNegative = 0.1
+    # Mean RGB in grey levels: measured on the training set, or given.
+    mean: Literal["measured"] | tuple[float, float, float] = "measured"
+    # The paper subtracts the mean only; initializations that keep the signal's size want unit variance.
+    divide_by_std: bool = False
+    interpolation: Literal["bilinear", "bicubic", "box", "lanczos"] = "bilinear"
+    pool_round_up: bool = True
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Images":
+        if self.scales[0] > self.scales[1]:
+            raise ValueError(f"scales: {list(self.scales)} is not [smallest, largest]")
+        return self
+
+
+class Initialization(_Section):
+    """Random weights, and what a network given with `--init-from` hands over."""
+
+    # The paper prints "variance 10^-2"; taken literally, normal(0.1), every network diverges at once.
+    scheme: str = "normal(0.01)"
+    # "auto": all layers from the same configuration; from a shallower one the paper's seven, by name.
+    copy_layers: Literal["auto"] | tuple[str, ...] = "auto"
+
+
+class Optimizer(_Section):
+    """Mini-batch SGD with momentum (paper: section 3.1)."""
+
+    learning_rate: Positive = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: NotNegative = 5e-4
+    batch_size: Count = 256
+    # The batch is worked through in this many parts, to save memory; the gradient is the same.
+    accumulation: Count = 1
+    # Factors for biases (and batch norm). The paper names none; common Caffe files have 2 and 0.
+    bias_learning_rate: NotNegative = 1.0
+    bias_weight_decay: NotNegative = 1.0
+    # "fc": only fc6, fc7 and fc8 are trained, as for one network of the paper's submission.
+    trained_layers: Literal["all", "fc"] = "all"
+
+
+class Schedule(_Section):
+    """How the learning rate falls and when training ends."""
+
+    # "plateau": divided when validation accuracy stops improving; "cosine": one fall to 0 after the warm-up.
+    kind: Literal["plateau", "cosine"] = "plateau"
+    epochs: Count = 74
+    warmup_epochs: NotNegative = 0.0
+    # Plateau: epochs without a new best error before a drop (the paper does not say), drops, division.
+    patience: Count = 5
+    drops: Annotated[int, Field(ge=0)] = 3
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
+class Regularization(_Section):
+    """Later inventions; the paper has none of them, and they are off by default."""
+
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    # Parameter of mixup's beta distribution; 0 is off.
+    mixup: NotNegative = 0.0
+    # Decay of the weights' moving average, which is then what is tested and saved; 0 is off.
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Recipe(_Section):
+    """Every choice that decides a run's weights, beside the configuration and the data."""
+
+    name: str = "custom"
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["float32", "bf16"] = "float32"
+    network: Network = Network()
+    images: Images = Images()
+    initialization: Initialization = Initialization()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    regularization: Regularization = Regularization()
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "Recipe":
+        if self.images.scales[0] < self.network.image_size:
+            raise ValueError(
+                f"images.scales: smallest side {self.images.scales[0]} is below network.image_size "
+                f"{self.network.image_size}, so that a crop would not fit"
+            )
+        return self
+
+    def to_toml(self) -> str:
+        """Return the effective recipe, every key with its value."""
+        return tomli_w.dumps(self.model_dump(mode="json"))
+
+
+def known_recipes() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe by name or from a TOML file, and change single values.
+
+    Parameters
+    ----------
+    source : str or Path
+        A name of `known_recipes()` or the path of a TOML file.
+    overrides : iterable of str
+        `section.key=value` in TOML's notation, for example `optimizer.learning_rate=0.005`.
+
+    Returns
+    -------
+    Recipe
+        Validated and complete.
+
+    Raises
+    ------
+    UserError
+        No such recipe, no valid TOML, an unknown key (the nearest known one is named) or a value out of range.
+
+    Examples
+    --------
+    >>> load_recipe("paper-s256", ["optimizer.learning_rate=0.005"]).optimizer.learning_rate
+    0.005
+    """
+    path = Path(source) if Path(source).suffix == ".toml" else RECIPES / f"{source}.toml"
+    if not path.is_file():
+        nearest = get_close_matches(str(source), known_recipes(), n=1)
+        hint = f"did you mean {nearest[0]}?" if nearest else "or give the path of a .toml file"
+        raise UserError(f"no recipe {str(source)!r}: known are {', '.join(known_recipes())}; {hint}")
+    values = parse_toml(path.read_text(encoding="utf-8"), str(path))
+    values.pop("run", None)  # a run folder's recipe.toml also says what it was used for
+    values.setdefault("name", path.stem)
+    for override in overrides:
+        _set(values, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"recipe {source}: {_first_problem(error)}") from None
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Return TOML's values; a UserError names `where` they stand."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{where}: not valid TOML: {error}") from None
+
+
+def _set(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise UserError(f"--set {override}: expected section.key=value, for example optimizer.learning_rate=0.005")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a word without quotes
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override}: {section!r} is no section of a recipe")
+    values[last] = value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("tuple[", "literal[")))
+    if problem["type"] == "extra_forbidden":
+        nearest = get_close_matches(place, list(_keys(Recipe, "")), n=1, cutoff=0.3)
+        return f"unknown key {place}" + (f"; the nearest known one is {nearest[0]}" if nearest else "")
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return message
+    return f"{place}: {message[0].lower()}{message[1:]}, found {problem['input']!r}"
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterable[str]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(field.annotation, f"{prefix}{name}.")

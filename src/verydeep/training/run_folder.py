@@ -1,0 +1,112 @@
+"""The folder of a run: whose it is, and what stands in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from verydeep.basics.errors import UserError
+from verydeep.basics.files import file_hash, write_text
+from verydeep.training.recipe import Recipe, parse_toml
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run's files.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    """
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The effective recipe, with the command's own words in its section `run`."""
+        return self.path / "recipe.toml"
+
+    @property
+    def checkpoint(self) -> Path:
+        """All that is needed to continue."""
+        return self.path / "last.ckpt"
+
+    @property
+    def weights(self) -> Path:
+        """The network of the epoch with the least validation error."""
+        return self.path / "best.safetensors"
+
+    @property
+    def curves(self) -> Path:
+        """Plot of loss, error and learning rate."""
+        return self.path / "curves.png"
+
+    @property
+    def card(self) -> Path:
+        """Model card; written last, so that its presence says that the run is finished."""
+        return self.path / "card.md"
+
+    def claim(self, recipe: Recipe, words: dict[str, str]) -> None:
+        """Make the folder this run's, or find that it already is.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            The effective recipe.
+        words : dict of str
+            What the command adds to it: net, data, init_from.
+
+        Raises
+        ------
+        UserError
+            The folder holds another run, or something that is no run.
+        """
+        wanted = {"run": words, **recipe.model_dump(mode="json")}
+        if self.recipe.is_file():
+            difference = _first_difference(
+                parse_toml(self.recipe.read_text(encoding="utf-8"), str(self.recipe)), wanted
+            )
+            if difference:
+                raise UserError(f"{self.path}: holds another run ({difference}); choose another --out or remove it")
+        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise UserError(f"{self.path}: is there already and holds no run; choose another --out")
+        else:
+            write_text(self.recipe, tomli_w.dumps(wanted))
+
+
+def find_weights(source: str | Path) -> Path:
+    """Return the weights file that a run's folder or a path to a file stands for.
+
+    Raises
+    ------
+    UserError
+        Neither is there.
+    """
+    path = Path(source)
+    weights = RunFolder(path).weights if path.is_dir() else path
+    if not weights.is_file():
+        kind = "a run without best.safetensors (not trained yet?)" if path.is_dir() else "no such weights file or run"
+        raise UserError(f"{path}: {kind}")
+    return weights
+
+
+def source_words(net: str, data: str | Path, init_from: str | Path | None) -> dict[str, str]:
+    """Return what names a run beside its recipe; the source of its weights by content, not by place."""
+    words = {"net": net, "data": str(data)}
+    if init_from is not None:
+        words["init_from"] = str(init_from)
+        words["init_from_sha256"] = file_hash(find_weights(init_from))
+    return words
+
+
+def _first_difference(there: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> str:
+    for key in [*wanted, *(key for key in there if key not in wanted)]:
+        a, b = there.get(key), wanted.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            if found := _first_difference(a, b, f"{prefix}{key}."):
+                return found
+        elif a != b and f"{prefix}{key}" not in ("run.data", "run.init_from"):
+            return f"{prefix}{key} is {a} there, {b} here"
+    return ""

@@ -1,0 +1,64 @@
+"""How the learning rate falls, and when training ends."""
+
+import math
+from typing import Any
+
+from verydeep.training import recipe
+
+
+class Schedule:
+    """The learning rate's course over a run.
+
+    Parameters
+    ----------
+    settings : recipe.Schedule
+        `plateau`, the paper's rule: divide when the validation error has had no new minimum for `patience`
+        epochs; after the last drop the same condition ends the run. `cosine`: one fall to 0 over `epochs`.
+    """
+
+    def __init__(self, settings: recipe.Schedule) -> None:
+        self.settings = settings
+        self.drops = 0
+        self.best_error = math.inf
+        self.stale_epochs = 0
+        self.exhausted = False
+
+    def factor(self, progress: float) -> float:
+        """Return the factor on the initial learning rate after `progress` epochs (a fraction counts).
+
+        Examples
+        --------
+        >>> cosine = Schedule(recipe.Schedule(kind="cosine", epochs=10, warmup_epochs=2))
+        >>> cosine.factor(1.0), cosine.factor(6.0), cosine.factor(10.0)
+        (0.5, 0.5, 0.0)
+        """
+        s = self.settings
+        if progress < s.warmup_epochs:
+            return progress / s.warmup_epochs
+        if s.kind == "plateau":
+            return float(s.factor**self.drops)
+        fallen = (progress - s.warmup_epochs) / max(s.epochs - s.warmup_epochs, 1e-9)
+        return (1 + math.cos(math.pi * min(fallen, 1.0))) / 2
+
+    def record(self, error: float) -> bool:
+        """Take an epoch's validation error; return whether it is a new minimum."""
+        improved = error < self.best_error
+        self.best_error = min(error, self.best_error)
+        self.stale_epochs = 0 if improved else self.stale_epochs + 1
+        if self.settings.kind == "plateau" and self.stale_epochs >= self.settings.patience:
+            self.stale_epochs = 0
+            self.exhausted = self.drops == self.settings.drops
+            self.drops = min(self.drops + 1, self.settings.drops)
+        return improved
+
+    def finished(self, epochs: int) -> bool:
+        """Return whether training ends after this many epochs."""
+        return self.exhausted or epochs >= self.settings.epochs
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold."""
+        return {key: value for key, value in vars(self).items() if key != "settings"}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint's state."""
+        vars(self).update(state)

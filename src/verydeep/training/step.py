@@ -1,0 +1,173 @@
+"""One step of training: forward, backward, update."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from verydeep.basics.chance import generator
+from verydeep.datasets.loader import Batch
+from verydeep.nets.network import VGG
+from verydeep.training.parallel import Processes
+from verydeep.training.recipe import Optimizer, Recipe
+
+_MIXUP = 1
+"""Key that keeps mixup's draws apart from those of samples."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step measured on its batch, before the update.
+
+    Attributes
+    ----------
+    loss : Tensor
+        Mean soft-max cross-entropy, natural logarithm; a scalar.
+    wrong : Tensor
+        Share of images whose highest score is not their label's, in [0, 1]; a scalar.
+    """
+
+    loss: Tensor
+    wrong: Tensor
+
+
+def make_optimizer(net: VGG, settings: Optimizer) -> torch.optim.SGD:
+    """Return SGD with momentum over the trained layers, weights and biases in groups of their own."""
+    for name, layer in net.named_children():
+        layer.requires_grad_(settings.trained_layers == "all" or name.startswith("fc"))
+    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in trained if parameter.ndim > 1]
+    biases = [parameter for parameter in trained if parameter.ndim == 1]
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "multiplier": 1.0, "weight_decay": settings.weight_decay},
+        {
+            "params": biases,
+            "multiplier": settings.bias_learning_rate,
+            "weight_decay": settings.weight_decay * settings.bias_weight_decay,
+        },
+    ]
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in trained)
+    return torch.optim.SGD(
+        groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused
+    )
+
+
+class Stepper:
+    """Runs the steps of a run; every random choice follows from (seed, epoch, step).
+
+    Parameters
+    ----------
+    net : VGG
+        The network, on its device.
+    optimizer : torch.optim.SGD
+        From `make_optimizer`.
+    recipe : Recipe
+        The run's recipe.
+    processes : Processes
+        This process's place among the others.
+    compiled : bool
+        Whether the forward pass goes through `torch.compile`.
+    """
+
+    def __init__(
+        self, net: VGG, optimizer: torch.optim.SGD, recipe: Recipe, processes: Processes, compiled: bool = False
+    ) -> None:
+        self.net = net
+        self.forward: nn.Module = torch.compile(net) if compiled else net  # type: ignore[assignment]
+        self.optimizer = optimizer
+        self.recipe = recipe
+        self.processes = processes
+        self.device = next(net.parameters()).device
+        # Weights change between steps, so a cache of cast ones would only hold memory.
+        self.autocast = (
+            torch.autocast(self.device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
+        )
+
+    def __call__(self, batch: Batch, epoch: int, step: int, factor: float) -> StepResult:
+        """Do step `step` of epoch `epoch` at `factor` times the initial learning rate."""
+        # Dropout draws from torch's global generator; seeding it by the step makes a resumed run exact.
+        torch.manual_seed(int(generator(self.recipe.seed, epoch, step, self.processes.rank).integers(2**62)))
+        self.optimizer.zero_grad(set_to_none=True)
+        images = batch.images.to(self.device, non_blocking=True)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        shifts = batch.shifts.to(self.device, non_blocking=True)
+        total = StepResult(torch.zeros((), device=self.device), torch.zeros((), device=self.device))
+        share, partner = self._mixing(len(labels), epoch, step)
+        for part in torch.arange(len(labels)).tensor_split(self.recipe.optimizer.accumulation):
+            result = self._part(images, labels, shifts, part, share, partner)
+            weight = len(part) / len(labels)
+            (result.loss * weight).backward()  # type: ignore[no-untyped-call]
+            total = StepResult(total.loss + result.loss.detach() * weight, total.wrong + result.wrong * weight)
+        gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
+        self.processes.average(gradients)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.optimizer.learning_rate * group["multiplier"] * factor
+        self.optimizer.step()
+        return total
+
+    def _part(
+        self, images: Tensor, labels: Tensor, shifts: Tensor, part: Tensor, share: float, partner: Tensor
+    ) -> StepResult:
+        """Return loss and error of the images numbered `part`; mixup takes its partners from the whole batch."""
+        part = part.to(self.device)
+        x = self.net.preprocessing(images[part], shifts[part])
+        target = labels[part]
+        smoothing = self.recipe.regularization.label_smoothing
+        if share < 1:
+            other = partner[part]
+            x = x.mul_(share).add_(self.net.preprocessing(images[other], shifts[other]), alpha=1 - share)
+        with self.autocast:
+            scores = self.forward(x)
+        scores = scores.float()
+        loss = F.cross_entropy(scores, target, label_smoothing=smoothing)
+        if share < 1:
+            mixed = F.cross_entropy(scores, labels[partner[part]], label_smoothing=smoothing)
+            loss = share * loss + (1 - share) * mixed
+        return StepResult(loss, (scores.detach().argmax(1) != target).float().mean())
+
+    def _mixing(self, count: int, epoch: int, step: int) -> tuple[float, Tensor]:
+        """Draw mixup's share of the image itself, and every image's partner in the batch."""
+        strength = self.recipe.regularization.mixup
+        partner = torch.arange(count, device=self.device)
+        if not strength:
+            return 1.0, partner
+        chance = generator(self.recipe.seed, epoch, step, self.processes.rank, _MIXUP)
+        share = float(chance.beta(strength, strength))
+        return max(share, 1 - share), torch.from_numpy(chance.permutation(count)).to(self.device)
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights and buffers.
+
+    Parameters
+    ----------
+    net : VGG
+        The network in training.
+    decay : float
+        Share of the old average kept at each step.
+    """
+
+    def __init__(self, net: VGG, decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self.average = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
+
+    def update(self, net: VGG) -> None:
+        """Take in the weights after a step."""
+        self.steps += 1
+        # Early on the average follows faster, lest the random initial weights stay in it for long.
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for old, new in _pairs(self.average, net):
+            if old.is_floating_point():
+                old.lerp_(new, 1 - decay)
+            else:
+                old.copy_(new)
+
+
+def _pairs(average: dict[str, Tensor], net: VGG) -> Iterator[tuple[Tensor, Tensor]]:
+    for name, tensor in net.state_dict().items():
+        yield average[name], tensor.detach()

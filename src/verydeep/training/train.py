@@ -1,0 +1,417 @@
+"""The training loop (paper: section 3.1)."""
+
+import copy
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import torch
+
+from verydeep.basics.device import pick_device
+from verydeep.basics.errors import UserError
+from verydeep.basics.progress import track
+from verydeep.datasets import open_dataset
+from verydeep.datasets.color import measure_color
+from verydeep.datasets.dataset import Dataset
+from verydeep.datasets.loader import TrainingLoader
+from verydeep.images.color import ColorStatistics
+from verydeep.nets.initialization import COPIED_FROM_A, copy_layers
+from verydeep.nets.network import VGG, create
+from verydeep.nets.preprocessing import Preprocessing
+from verydeep.nets.weights import load, save
+from verydeep.training.card import write_card
+from verydeep.training.curves import draw_curves
+from verydeep.training.log import RunLog, read_log
+from verydeep.training.parallel import Processes
+from verydeep.training.recipe import Recipe, load_recipe
+from verydeep.training.run_folder import RunFolder, find_weights, source_words
+from verydeep.training.schedule import Schedule
+from verydeep.training.state import State
+from verydeep.training.step import MovingAverage, Stepper, make_optimizer
+from verydeep.training.validation import Validation, ValidationResult
+
+LOG_EVERY = 20
+"""Steps between two lines of the log."""
+
+
+class DivergedError(RuntimeError):
+    """The loss is not a number or far above that of guessing."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run left.
+
+    Attributes
+    ----------
+    weights : Path
+        The network of the epoch with the least validation error.
+    epochs : int
+        Epochs trained.
+    seconds : float
+        Time spent training, over all sittings.
+    top1_error, top5_error : float
+        Validation errors of that network on a central crop, in [0, 1].
+    """
+
+    weights: Path
+    epochs: int
+    seconds: float
+    top1_error: float
+    top5_error: float
+
+
+def train(
+    net: str,
+    data: str | Path,
+    recipe: Recipe | str | Path,
+    out: str | Path,
+    *,
+    init_from: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    device: str = "auto",
+    workers: int | None = None,
+    compiled: bool = False,
+    checkpoint_minutes: float = 10.0,
+    on_bad_image: Literal["error", "skip"] = "error",
+    reader: str | None = None,
+    quiet: bool = False,
+) -> RunResult:
+    """Train a network, or continue a run that was stopped, or return what a finished one left.
+
+    Parameters
+    ----------
+    net : str
+        Configuration: `A`, `A-LRN`, `B`, `C`, `D`, `E` or `B-5x5`.
+    data : str or Path
+        Data set: a folder, a tar file, or `scenes`.
+    recipe : Recipe, str or Path
+        A recipe, its name, or a TOML file.
+    out : str or Path
+        The run's folder.
+    init_from : str or Path, optional
+        Run or weights file to start from: all layers where the configuration is the same, the paper's seven
+        (section 3.1) where it is a shallower one.
+    overrides : iterable of str
+        `section.key=value` on top of the recipe.
+    device : str
+        `auto`, `cpu`, `cuda` or `mps`.
+    workers : int, optional
+        Threads that decode images; by default the number of cores. Results do not depend on it.
+    compiled : bool
+        Whether to use `torch.compile`.
+    checkpoint_minutes : float
+        Time between checkpoints inside an epoch.
+    on_bad_image : {"error", "skip"}
+        What a damaged image of the data set does.
+    reader : str, optional
+        Layout of the data set, where detection is not wanted.
+    quiet : bool
+        Whether to print nothing.
+
+    Returns
+    -------
+    RunResult
+        Where the weights are, and the validation errors.
+
+    Raises
+    ------
+    UserError
+        A wrong request: recipe, data set, or a folder that holds another run.
+    DivergedError
+        The loss is not a number or diverges; the last good checkpoint is kept.
+    KeyboardInterrupt
+        Ctrl-C: the step was finished and a checkpoint written.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe, overrides)
+    elif overrides := list(overrides):
+        raise UserError(f"overrides {overrides}: give them with a recipe's name, not with a finished Recipe")
+    torch_device = pick_device(device)
+    processes = Processes.join(torch_device)
+    folder = RunFolder(Path(out))
+    words = source_words(net, data, init_from)
+    if processes.first:
+        folder.claim(recipe, words)
+    if folder.card.is_file():
+        return _result(folder)
+    threads = workers or os.cpu_count() or 1
+    training, validation = (
+        open_dataset(data, split, reader=reader, on_bad_image=on_bad_image) for split in ("train", "val")
+    )
+    color = measure_color(training, recipe.seed)
+    network = _prepare(net, training, recipe, color, init_from)
+    network.provenance = _provenance(recipe, training, words)
+    network = network.to(torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = _Run(recipe, folder, network, training, validation, color, processes, threads, compiled, quiet)
+    run.checkpoint_seconds = checkpoint_minutes * 60
+    run.go()
+    return _result(folder)
+
+
+def _prepare(net: str, training: Dataset, recipe: Recipe, color: ColorStatistics, init_from: str | Path | None) -> VGG:
+    """Make the network as it is before the first step."""
+    images = recipe.images
+    mean = color.mean if images.mean == "measured" else images.mean
+    std = color.std if images.divide_by_std else (1.0, 1.0, 1.0)
+    preprocessing = Preprocessing(
+        mean=mean, std=std, interpolation=images.interpolation, pool_round_up=images.pool_round_up
+    )
+    source = load(find_weights(init_from)) if init_from is not None else None
+    network = create(
+        net,
+        training.classes,
+        **recipe.network.model_dump(),
+        initialization=recipe.initialization.scheme,
+        seed=recipe.seed,
+        # Weights that are taken over were made for their own input.
+        preprocessing=source.preprocessing if source else preprocessing,
+    )
+    if source:
+        _take_over(source, network, recipe)
+    return network
+
+
+def _take_over(source: VGG, network: VGG, recipe: Recipe) -> None:
+    if source.classes != network.classes:
+        raise UserError(
+            f"--init-from: its network knows {len(source.classes)} classes ({source.classes[0]}, ...), the data set "
+            f"has {len(network.classes)} ({network.classes[0]}, ...); they must be the same"
+        )
+    layers = recipe.initialization.copy_layers
+    if layers == "auto":
+        same = source.configuration == network.configuration
+        copy_layers(source, network, None if same else COPIED_FROM_A)
+    else:
+        copy_layers(source, network, tuple(layers))
+
+
+def _provenance(recipe: Recipe, training: Dataset, words: dict[str, str]) -> dict[str, Any]:
+    return {
+        **words,
+        "data": training.name,
+        "split": training.provenance,
+        "training_images": len(training),
+        "train_scales": list(recipe.images.scales),
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "trained_layers": recipe.optimizer.trained_layers,
+        "epochs": 0,
+    }
+
+
+def _result(folder: RunFolder) -> RunResult:
+    epochs = read_log(folder.path, "epoch")
+    best = min(epochs, key=lambda line: float(line["top1_error"]))
+    return RunResult(folder.weights, len(epochs), epochs[-1]["seconds"], best["top1_error"], best["top5_error"])
+
+
+class _Run:
+    """One sitting of a run: from its checkpoint, or its beginning, to its end or Ctrl-C."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        net: VGG,
+        training: Dataset,
+        validation: Dataset,
+        color: ColorStatistics,
+        processes: Processes,
+        workers: int,
+        compiled: bool,
+        quiet: bool,
+    ) -> None:
+        images = recipe.images
+        self.recipe, self.folder, self.net, self.processes = recipe, folder, net, processes
+        self.quiet = quiet or not processes.first
+        self.loader = TrainingLoader(
+            training,
+            crop=net.image_size,
+            scales=images.scales,
+            batch_size=recipe.optimizer.batch_size,
+            seed=recipe.seed,
+            color=color,
+            color_form=images.color_shift,
+            color_scale=images.color_scale,
+            flip=images.flip,
+            workers=workers,
+            rank=processes.rank,
+            world_size=processes.size,
+        )
+        side = round(sum(images.scales) / 2)  # the paper's Q = 0.5 (Smin + Smax)
+        self.validation = Validation(validation, side, net.image_size, net.preprocessing.interpolation, workers)
+        decay = recipe.regularization.ema
+        self.state = State(
+            net,
+            make_optimizer(net, recipe.optimizer),
+            Schedule(recipe.schedule),
+            MovingAverage(net, decay) if decay else None,
+        )
+        self.stepper = Stepper(net, self.state.optimizer, recipe, processes, compiled)
+        self.checkpoint_seconds = 600.0
+        self.recent: list[float] = []
+
+    def go(self) -> None:
+        """Train to the end."""
+        if self.folder.checkpoint.is_file():
+            self.state.load(self.folder.checkpoint)
+        progress = self.state.progress
+        self.log = RunLog(self.folder.path, progress.log_position, progress.steps, self.quiet)
+        if progress.steps:
+            self.log.say(f"continuing at epoch {progress.epoch + 1}, step {progress.step}")
+        self.net.train()
+        with _stop_requested() as stop:
+            while not self.state.schedule.finished(self.state.progress.epoch):
+                self._epoch(stop)
+        self.log.close()
+        if self.processes.first:
+            draw_curves(self.folder.path)
+            write_card(self.folder, self.recipe, self.net)
+
+    def _epoch(self, stop: threading.Event) -> None:
+        progress, number = self.state.progress, self.state.progress.epoch
+        count = self.loader.batches_per_epoch
+        begun = saved = time.monotonic()
+        before, waited, first = progress.seconds, self.loader.waited, progress.step
+        batches = self.loader.epoch(number, first)
+        shown = track(
+            batches,
+            (count - first) * self.recipe.optimizer.batch_size,
+            f"epoch {number + 1}",
+            "images",
+            self.recipe.optimizer.batch_size,
+            quiet=self.quiet,
+        )
+        for batch in shown:
+            factor = self.state.schedule.factor(number + progress.step / count)
+            result = self.stepper(batch, number, progress.step, factor)
+            if self.state.average:
+                self.state.average.update(self.net)
+            progress.step += 1
+            progress.steps += 1
+            self._check(float(result.loss), factor)
+            progress.loss_sum += float(result.loss)
+            progress.wrong_sum += float(result.wrong)
+            progress.seconds = before + time.monotonic() - begun
+            if progress.steps % LOG_EVERY == 0:
+                self.log.write(
+                    "train", progress.steps, {"loss": float(result.loss), "learning_rate": self._rate(factor)}
+                )
+            if stop.is_set() or time.monotonic() - saved > self.checkpoint_seconds:
+                self._save()
+                saved = time.monotonic()
+            if stop.is_set():
+                raise KeyboardInterrupt
+        speed = (count - first) * self.recipe.optimizer.batch_size / max(time.monotonic() - begun, 1e-9)
+        waiting = (self.loader.waited - waited) / max(time.monotonic() - begun, 1e-9)
+        self._finish_epoch(count, speed, waiting)
+
+    def _finish_epoch(self, count: int, speed: float, waiting: float) -> None:
+        progress, schedule = self.state.progress, self.state.schedule
+        begun = time.monotonic()
+        rate = self._rate(schedule.factor(progress.epoch + 1 - 1 / count))
+        self.processes.average(tensor for tensor in self.net.buffers())
+        result = self._validate()
+        progress.seconds += time.monotonic() - begun
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        values = {
+            "epoch": progress.epoch,
+            "train_loss": progress.loss_sum / count,
+            "train_error": progress.wrong_sum / count,
+            "val_loss": result.loss,
+            "top1_error": result.top1_error,
+            "top5_error": result.top5_error,
+            "learning_rate": rate,
+            "images_per_second": speed,
+            "waiting": waiting,
+            "seconds": progress.seconds,
+        }
+        self.log.write("epoch", progress.steps, values)
+        self.log.say(_line(values, self.recipe.schedule.epochs))
+        progress.loss_sum = progress.wrong_sum = 0.0
+        if schedule.record(result.top1_error) and self.processes.first:
+            self.net.provenance["epochs"] = progress.epoch
+            save(self._tested(), self.folder.weights)
+        self._save()
+
+    def _validate(self) -> ValidationResult:
+        result = self.validation(self._tested(), self.recipe.precision) if self.processes.first else None
+        figures = (result.loss, result.top1_error, result.top5_error) if result else (0.0, 0.0, 0.0)
+        return ValidationResult(*(self.processes.share(figure) for figure in figures))
+
+    def _tested(self) -> VGG:
+        """Return the network that is tested and saved: the moving average where there is one."""
+        if not self.state.average:
+            return self.net
+        averaged = copy.deepcopy(self.net)
+        averaged.load_state_dict(self.state.average.average)
+        return averaged
+
+    def _rate(self, factor: float) -> float:
+        return self.recipe.optimizer.learning_rate * factor
+
+    def _check(self, loss: float, factor: float) -> None:
+        """Stop a run whose loss is not a number or, over 20 steps, ten times that of guessing."""
+        self.recent = [*self.recent[-19:], loss]
+        guessing = math.log(len(self.net.classes))
+        lost = not math.isfinite(loss)
+        if lost or (len(self.recent) == 20 and sum(self.recent) / 20 > 10 * guessing):
+            kept = (
+                f"{self.folder.checkpoint} is kept"
+                if self.folder.checkpoint.is_file()
+                else "there is no checkpoint yet"
+            )
+            raise DivergedError(
+                f"loss {'is not a number' if lost else 'diverges'} at step {self.state.progress.steps} (epoch "
+                f"{self.state.progress.epoch + 1}, learning rate {self._rate(factor):g}); {kept}; try a lower "
+                "optimizer.learning_rate, schedule.warmup_epochs, or initialization.scheme=glorot with "
+                "images.divide_by_std=true"
+            )
+
+    def _save(self) -> None:
+        if self.processes.first:
+            self.state.progress.log_position = self.log.position
+            self.state.save(self.folder.checkpoint)
+
+
+def _line(values: dict[str, Any], epochs: int) -> str:
+    """Return what the person who watches reads after an epoch."""
+    left = values["seconds"] / values["epoch"] * (epochs - values["epoch"])
+    return (
+        f"epoch {values['epoch']:3d}/{epochs}  loss {values['train_loss']:.3f}  error {values['train_error']:6.1%}  "
+        f"val top-1 {values['top1_error']:6.1%}  top-5 {values['top5_error']:6.1%}  lr {values['learning_rate']:.2g}  "
+        f"{values['images_per_second']:.0f} images/s  waiting {values['waiting']:.0%}  "
+        f"at most {left / 60:.0f} min left"
+    )
+
+
+@contextmanager
+def _stop_requested() -> Iterator[threading.Event]:
+    """Give an event that Ctrl-C or a polite kill sets, so that the step under way is finished first."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        print("stopping after this step; once more to stop at once", file=sys.stderr)
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
