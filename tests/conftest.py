@@ -1,10 +1,32 @@
 """Fixtures that every folder of tests shares."""
 
+import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+SEED = int(os.environ.setdefault("VERYDEEP_TEST_SEED", str(random.SystemRandom().randrange(2**32))))
+
+
+def pytest_report_header() -> str:
+    return f"random inputs: VERYDEEP_TEST_SEED={SEED} draws the same again"
+
+
+@pytest.fixture(autouse=True)
+def fresh_chance() -> None:
+    """Fresh inputs every run, the same again when the seed of the report's header is given."""
+    import torch
+
+    torch.manual_seed(SEED)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random inputs that follow from the seed of the report's header."""
+    return np.random.default_rng(SEED)
 
 
 @pytest.fixture(scope="session")

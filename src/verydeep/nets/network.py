@@ -93,6 +93,14 @@ class VGG(nn.Sequential):
             return self.image_size - STRIDE + 1
         return self.image_size
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raise UserError where an image of this size is smaller than `least_size`."""
+        if min(height, width) < self.least_size:
+            raise UserError(
+                f"an image of {height} x {width} pixels is too small for {self.configuration.name}: "
+                f"the least side is {self.least_size}"
+            )
+
     def score_map(self, x: Tensor) -> Tensor:
         """Return the class scores at every place of the image (section 3.2 of the paper).
 
@@ -112,11 +120,7 @@ class VGG(nn.Sequential):
         UserError
             The image is smaller than `least_size`.
         """
-        if min(x.shape[2:]) < self.least_size:
-            raise UserError(
-                f"an image of {x.shape[2]} x {x.shape[3]} pixels is too small for {self.configuration.name}: "
-                f"the least side is {self.least_size}"
-            )
+        self.check_size(x.shape[2], x.shape[3])
         round_up = self.preprocessing.pool_round_up
         layers = list(self.children())
         for layer, following in zip(layers, [*layers[1:], None], strict=True):
