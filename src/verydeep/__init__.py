@@ -6,6 +6,11 @@ from typing import TYPE_CHECKING, Any
 from verydeep.basics.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from verydeep.evaluation.evaluate import evaluate as evaluate
+    from verydeep.evaluation.fuse import fuse as fuse
+    from verydeep.evaluation.posteriors import Posteriors as Posteriors
+    from verydeep.evaluation.predict import predict as predict
+    from verydeep.evaluation.protocol import Protocol as Protocol
     from verydeep.nets.network import VGG as VGG
     from verydeep.nets.network import create as create
     from verydeep.nets.preprocessing import Preprocessing as Preprocessing
@@ -14,6 +19,11 @@ if TYPE_CHECKING:
 
 # Where each public name stands; imported on first use, so that `import verydeep` stays quick.
 _PUBLIC = {
+    "evaluate": "verydeep.evaluation.evaluate",
+    "fuse": "verydeep.evaluation.fuse",
+    "Posteriors": "verydeep.evaluation.posteriors",
+    "predict": "verydeep.evaluation.predict",
+    "Protocol": "verydeep.evaluation.protocol",
     "create": "verydeep.nets.network",
     "VGG": "verydeep.nets.network",
     "Preprocessing": "verydeep.nets.preprocessing",

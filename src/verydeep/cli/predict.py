@@ -1,0 +1,91 @@
+"""`verydeep predict`: name what is in pictures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from verydeep.evaluation.predict import Prediction, Predictor
+
+EXAMPLE = "verydeep predict photo.jpg --weights runs/A --heatmap heatmap.png"
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    weights: Annotated[Path, typer.Option(help="Weights file, or the folder of a run.")],
+    protocol: Annotated[
+        str | None, typer.Option(help="As for evaluate; default: dense at the scale of training.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="Classes to name.")] = 5,
+    heatmap: Annotated[
+        Path | None, typer.Option(help="Draw the best class's score map over the picture (one picture only).")
+    ] = None,
+    memory: Annotated[str, typer.Option(help="For the activations, beside the weights.")] = "2GiB",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    json_: Annotated[bool, typer.Option("--json", help="Print the predictions as JSON.")] = False,
+) -> None:
+    """Name the classes of pictures, most probable first, with their posteriors.
+
+    A picture that cannot be read is named on stderr; the others are predicted all the same, and the exit status
+    is 2. Of a folder every picture is taken, in its subfolders too.
+
+    Example: verydeep predict photo.jpg --weights runs/A --heatmap heatmap.png
+    """
+    import json
+
+    from verydeep.basics.errors import BadImageError, UserError
+    from verydeep.evaluation.heatmap import check_suffix
+    from verydeep.evaluation.memory import parse_memory
+    from verydeep.evaluation.predict import Predictor, find_pictures
+    from verydeep.training.run_folder import find_weights
+
+    files = find_pictures(images)
+    if heatmap and len(files) != 1:
+        raise UserError(f"--heatmap draws one picture, and {len(files)} are given; run it once for each")
+    if heatmap:
+        check_suffix(heatmap)
+    predictor = Predictor(find_weights(weights), protocol, top=top, memory=parse_memory(memory), device=device)
+    rows: list[dict[str, Any]] = []
+    bad = 0
+    for file in files:
+        try:
+            prediction = predictor(file)
+        except BadImageError as error:
+            bad += 1
+            rows.append({"image": str(file), "error": error.reason})
+            typer.echo(f"verydeep: error: {error}", err=True)
+            continue
+        rows.append(_values(prediction))
+        if not json_:
+            typer.echo(_words(prediction))
+        if heatmap:
+            _draw(heatmap, predictor, prediction, quiet=json_)
+    if json_:
+        typer.echo(json.dumps(rows, indent=2))
+    if bad:
+        raise typer.Exit(2)
+
+
+def _values(prediction: "Prediction") -> dict[str, Any]:
+    top = [{"class": name, "posterior": value} for name, value in prediction.top]
+    return {"image": prediction.name, "protocol": str(prediction.protocol), "top": top}
+
+
+def _words(prediction: "Prediction") -> str:
+    width = max(len(name) for name, _ in prediction.top)
+    lines = [f"  {name.ljust(width)}  {value:6.1%}" for name, value in prediction.top]
+    return "\n".join([f"{prediction.name} ({prediction.protocol})", *lines])
+
+
+def _draw(path: Path, predictor: "Predictor", prediction: "Prediction", quiet: bool) -> None:
+    from verydeep.evaluation.heatmap import class_map, draw_heatmap
+    from verydeep.evaluation.predict import read_picture
+
+    net, name = predictor.forward.net, prediction.top[0][0]
+    original = read_picture(Path(prediction.name))
+    scale = predictor.protocol.scales[-1]
+    picture, scores = class_map(predictor.forward, original, scale, net.classes.index(name))
+    draw_heatmap(path, picture, scores, net.image_size, f"{name} ({prediction.top[0][1]:.0%}) at scale {scale}")
+    if not quiet:
+        typer.echo(str(path))

@@ -1,0 +1,250 @@
+"""A network and a data set become posteriors, by a protocol; what is already there is not computed again."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verydeep.basics.chance import generator
+from verydeep.basics.device import pick_device
+from verydeep.basics.errors import UserError
+from verydeep.basics.progress import track
+from verydeep.basics.version import VERSION
+from verydeep.datasets.dataset import Dataset
+from verydeep.evaluation.forward import Forward
+from verydeep.evaluation.fuse import fuse
+from verydeep.evaluation.loading import Loader
+from verydeep.evaluation.options import Options
+from verydeep.evaluation.posteriors import Posteriors
+from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.unfinished import Unfinished, check_same_evaluation, start
+from verydeep.evaluation.views import view_size
+from verydeep.nets.network import VGG
+from verydeep.nets.weights import load, weights_hash
+
+DEFAULT_MEMORY = 2 * 2**30
+
+
+def evaluate(
+    net: VGG | str | Path,
+    dataset: Dataset,
+    protocol: Protocol | str,
+    *,
+    options: Options | None = None,
+    memory: int = DEFAULT_MEMORY,
+    device: str = "auto",
+    limit: int | None = None,
+    cache: str | Path | None = None,
+) -> Posteriors:
+    """Test a network on a data set by one protocol (paper section 3.2 and 4).
+
+    Parameters
+    ----------
+    net : VGG, str or Path
+        The network or its weights file.
+    dataset : Dataset
+        Its classes must be among the network's, by name.
+    protocol : Protocol or str
+        For example ``dense@256,384,512``.
+    options : Options, optional
+        Soft-max, pooling, precision.
+    memory : int
+        Bytes that pictures and activations may take together, beside weights and posteriors. One picture is
+        evaluated even where it alone takes more.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where the network runs; it is moved there.
+    limit : int, optional
+        Test on so many images only, evenly over the classes, the same ones every time.
+    cache : str or Path, optional
+        Folder for ``<protocol>.parquet``, also of the protocols whose mean this one is. What is there is not
+        computed again, and a stopped evaluation continues.
+
+    Returns
+    -------
+    Posteriors
+        In the order of the data set; their labels index the network's classes.
+
+    Raises
+    ------
+    UserError
+        For classes unknown to the network, a scale too small for it, or a `cache` that holds another evaluation.
+    BadImageError
+        For an image that cannot be read.
+    """
+    evaluator = Evaluator(net, dataset, options=options, memory=memory, device=device, limit=limit, cache=cache)
+    return evaluator.posteriors(protocol)
+
+
+class Evaluator:
+    """Tests one network on one data set by several protocols that share what they have in common.
+
+    Parameters are those of `evaluate`.
+    """
+
+    def __init__(
+        self,
+        net: VGG | str | Path,
+        dataset: Dataset,
+        *,
+        options: Options | None = None,
+        memory: int = DEFAULT_MEMORY,
+        device: str = "auto",
+        limit: int | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        weights, digest = ("", _hash(net)) if isinstance(net, VGG) else (str(net), weights_hash(net))
+        net = net if isinstance(net, VGG) else load(net)
+        self.dataset = dataset if limit is None else dataset.subset(evenly(dataset, limit))
+        if not len(self.dataset):
+            raise UserError(f"data set {dataset.name}, split {dataset.split}: no images to test on")
+        self.labels = _labels(self.dataset, net)
+        # Most of the memory is the network's; a quarter is for originals while they are decoded.
+        self.forward = Forward(net, options or Options(), memory - memory // 4, pick_device(device))
+        self.loader = Loader(self.dataset, net, memory // 4)
+        self.cache = Path(cache) if cache is not None else None
+        about = {
+            "weights": weights,
+            "weights_hash": digest,
+            "configuration": net.configuration.name,
+            "train_scales": net.provenance.get("train_scales"),
+            "data": dataset.name,
+            "split": dataset.split,
+            "split_provenance": dataset.provenance,
+            "limit": limit and f"{limit} images, evenly over the classes, seed 0",
+            "preprocessing": net.preprocessing.to_dict(),
+            "options": self.forward.options.to_dict(),
+            "created_by": f"verydeep {VERSION}",
+        }
+        self.about = json.loads(json.dumps(about))  # as it will be read again: lists, no tuples
+
+    def path(self, protocol: Protocol | str) -> Path | None:
+        """Return where the posteriors of a protocol are kept."""
+        return self.cache / f"{_protocol(protocol)}.parquet" if self.cache else None
+
+    def check(self, protocol: Protocol | str) -> Protocol:
+        """Return the protocol, or raise UserError where this network cannot be tested by it."""
+        protocol = _protocol(protocol)
+        protocol.check_scales(self.forward.least_size, self.forward.net.image_size)
+        return protocol
+
+    def posteriors(self, protocol: Protocol | str) -> Posteriors:
+        """Return the posteriors of a protocol, from its file, from those of its components, or from the network."""
+        protocol = self.check(protocol)
+        path = self.path(protocol)
+        if path and path.exists():
+            return self._finished(path)
+        if protocol.components:
+            mean = fuse([self.posteriors(component) for component in protocol.components])
+            result = replace(mean, metadata=self._metadata(protocol))
+            if path:
+                result.write(path)
+            return result
+        return self._run(protocol, path)
+
+    def _metadata(self, protocol: Protocol) -> dict[str, Any]:
+        return {"protocol": str(protocol), **self.about}
+
+    def _start(self, protocol: Protocol) -> Posteriors:
+        ids = tuple(sample.id for sample in self.dataset.samples)
+        return start(ids, self.labels, self.forward.net.classes, self._metadata(protocol))
+
+    def _finished(self, path: Path) -> Posteriors:
+        found, wanted = Posteriors.read(path), self._start(Protocol.parse(path.stem))
+        check_same_evaluation(found, wanted, path)
+        if len(found) != len(wanted):
+            raise UserError(f"{path} holds {len(found)} images, here {len(wanted)}; choose another folder or remove it")
+        return found.rows(wanted.ids)
+
+    def _run(self, part: Protocol, path: Path | None) -> Posteriors:
+        """Run the network for a protocol of one kind at one scale."""
+        rows = Unfinished(self._start(part), path.with_name(f".{part}.unfinished") if path else None)
+        batches = [kept for batch in self._batches(part) if (kept := [i for i in batch if not rows.done[i]])]
+        try:
+            for _ in track(self._work(part, batches, rows), sum(map(len, batches)), f"{part}"):
+                pass
+        finally:
+            rows.save()
+        if path:
+            rows.posteriors.write(path)
+            rows.remove()
+        return rows.posteriors
+
+    def _work(self, part: Protocol, batches: list[list[int]], rows: Unfinished) -> Iterator[int]:
+        """Enter the posteriors of each batch into `rows`; yield the index of every picture done."""
+        for indices, pictures in zip(batches, self.loader.pictures(part, batches), strict=True):
+            rows.add(np.array(indices), self.forward.posteriors(part, pictures))
+            yield from indices
+
+    def _batches(self, part: Protocol) -> list[list[int]]:
+        """Return indices of pictures whose views have one size, as many at a time as the memory allows.
+
+        A function of data set and memory alone, so that a continued evaluation runs the same batches.
+        """
+        groups = defaultdict(list)
+        for index, size in enumerate(self.loader.sizes):
+            groups[view_size(part, self.forward.net.image_size, *size)].append(index)
+        batches = []
+        for size, group in sorted(groups.items()):
+            count = self.forward.pictures_at_once(part, *size)
+            batches += [group[start : start + count] for start in range(0, len(group), count)]
+        return batches
+
+
+def evenly(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
+    """Choose `count` images evenly over the classes, at random but the same ones every time.
+
+    Returns
+    -------
+    list of int
+        Indices in ascending order; all of them where there are no more than `count`.
+
+    Raises
+    ------
+    UserError
+        Where `count` is below 1.
+    """
+    if count < 1:
+        raise UserError(f"limit {count}: at least one image is needed")
+    chance = generator(seed)
+    turns: dict[int, int] = defaultdict(int)  # how many of a class have been drawn before
+    drawn = []
+    for index in chance.permutation(len(dataset)).tolist():
+        label = dataset.samples[index].label
+        drawn.append((turns[label], index))
+        turns[label] += 1
+    # The first of every class, then the second of every class, and so on; the sort keeps the drawn order.
+    return sorted(index for _, index in sorted(drawn, key=lambda pair: pair[0])[:count])
+
+
+def _protocol(protocol: Protocol | str) -> Protocol:
+    return Protocol.parse(protocol) if isinstance(protocol, str) else protocol
+
+
+def _labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
+    """Return the labels as indices of the network's classes: matched by name, never by position."""
+    place = {name: i for i, name in enumerate(net.classes)}
+    unknown = [name for name in dataset.classes if name not in place]
+    if unknown:
+        raise UserError(
+            f"data set {dataset.name} and network differ in classes: the network does not know {len(unknown)} of the "
+            f"data set's {len(dataset.classes)} (for example {unknown[0]!r}; it knows {net.classes[0]!r}, ...); "
+            "test on data with the classes it was trained on"
+        )
+    return np.array(
+        [place[dataset.classes[sample.label]] if sample.label >= 0 else -1 for sample in dataset.samples],
+        dtype=np.int64,
+    )
+
+
+def _hash(net: VGG) -> str:
+    """Return a hash of the parameters of a network that comes from no file."""
+    digest = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,119 @@
+"""Views through the network: a forward pass that makes posteriors and keeps to its memory."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from verydeep.basics.errors import UserError
+from verydeep.evaluation.memory import bytes_per_view
+from verydeep.evaluation.options import Options, PoolRounding
+from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.views import VIEWS, Picture, views
+from verydeep.nets.network import VGG
+
+MOST_AT_ONCE = 256  # views; larger batches gain nothing and save progress less often
+
+
+class Forward:
+    """A network made ready for testing, with the choices of how.
+
+    Parameters
+    ----------
+    net : VGG
+        The network; moved to `device`.
+    options : Options
+        How scores become posteriors.
+    memory : int
+        Bytes that a batch may take on the device; one view runs even where it alone takes more.
+    device : torch.device
+        Where to run.
+    """
+
+    def __init__(self, net: VGG, options: Options, memory: int, device: torch.device) -> None:
+        self.net = net.to(device)
+        if device.type == "cuda":
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        own: PoolRounding = "up" if net.preprocessing.pool_round_up else "down"
+        self.options = replace(options, pool_rounding=options.pool_rounding or own)
+        self.memory = memory
+        self.device = device
+
+    @contextmanager
+    def _testing(self) -> Iterator[None]:
+        """Set the network to testing, with the pooling asked for, and set it back."""
+        net, preprocessing, training = self.net, self.net.preprocessing, self.net.training
+        net.preprocessing = replace(preprocessing, pool_round_up=self.options.pool_rounding == "up")
+        net.eval()
+        low = self.options.precision == "bf16"
+        try:
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+                yield
+        finally:
+            net.preprocessing = preprocessing
+            net.train(training)
+
+    @property
+    def least_size(self) -> int:
+        """Smallest image side in pixels that the network takes whole, with the pooling asked for."""
+        with self._testing():
+            return self.net.least_size
+
+    def at_once(self, height: int, width: int) -> int:
+        """Return how many views of this size share a batch: at least one."""
+        with self._testing():
+            return min(MOST_AT_ONCE, max(1, self.memory // bytes_per_view(self.net, height, width)))
+
+    def pictures_at_once(self, part: Protocol, height: int, width: int) -> int:
+        """Return how many pictures share a batch, by the size of their views: at least one."""
+        return max(1, self.at_once(height, width) // VIEWS[part.kind])
+
+    def score_maps(self, images: Sequence[Picture]) -> Tensor:
+        """Return the score maps of pictures of one size, float32 N x K x h x w, on the device.
+
+        Raises
+        ------
+        UserError
+            Where scores are not finite.
+        """
+        # Copied to the device as bytes: a quarter of the floats' size.
+        pixels = torch.from_numpy(np.stack(images)).to(self.device)
+        with self._testing():
+            scores = self.net.score_map(self.net.preprocessing(pixels)).float()
+            if not bool(torch.isfinite(scores).all()):
+                raise UserError(
+                    "the network gives scores that are not finite: its training diverged; use other weights"
+                )
+            return scores
+
+    def posteriors(self, part: Protocol, pictures: Sequence[Picture]) -> NDArray[np.float32]:
+        """Return the posteriors of prepared pictures whose views have one size.
+
+        Parameters
+        ----------
+        part : Protocol
+            Of one kind at one scale.
+        pictures : sequence of ndarray of uint8, shape (H, W, 3)
+            From `views.prepare`.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, K)
+            Mean over the views of their soft-max posteriors.
+        """
+        every = [view for picture in pictures for view in views(part, self.net.image_size, picture)]
+        size = self.at_once(*every[0].shape[:2])
+        batches = (every[start : start + size] for start in range(0, len(every), size))
+        posteriors = torch.cat([self._of_views(batch) for batch in batches])
+        return posteriors.reshape(len(pictures), -1, posteriors.shape[1]).mean(dim=1).cpu().numpy()
+
+    def _of_views(self, batch: Sequence[Picture]) -> Tensor:
+        scores = self.score_maps(batch)
+        if self.options.softmax == "location":
+            return scores.softmax(dim=1).mean(dim=(2, 3))
+        pooled = scores.amax(dim=(2, 3)) if self.options.pool == "max" else scores.mean(dim=(2, 3))
+        return pooled.softmax(dim=1)

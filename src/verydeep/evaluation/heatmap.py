@@ -1,0 +1,112 @@
+"""The score map of a class, drawn over the picture it was computed from."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from verydeep.basics.errors import UserError
+from verydeep.basics.files import write_aside
+from verydeep.evaluation.forward import Forward
+from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.views import Picture, prepare
+from verydeep.nets.network import STRIDE
+
+SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
+
+
+def class_map(forward: Forward, original: Picture, scale: int, index: int) -> tuple[Picture, NDArray[np.float32]]:
+    """Return the picture at smallest side `scale` and one class's score map over it.
+
+    Parameters
+    ----------
+    forward : Forward
+        The network, ready for testing.
+    original : ndarray of uint8, shape (H, W, 3)
+        Upright RGB.
+    scale : int
+        Q in pixels.
+    index : int
+        Which class.
+
+    Returns
+    -------
+    picture : ndarray of uint8, shape (H', W', 3)
+    scores : ndarray of float32, shape (h, w)
+        Before the soft-max. Cell (i, j) belongs to the window with its top left corner at pixel (32 i, 32 j) of the
+        picture returned.
+    """
+    picture = prepare(Protocol("dense", (scale,)), forward.net, original)
+    return picture, forward.score_maps([picture])[0, index].cpu().numpy()
+
+
+def spread(scores: NDArray[np.float32], height: int, width: int, window: int) -> NDArray[np.float64]:
+    """Spread a score map over the pixels of its picture.
+
+    A cell's score stands at the center of its window; between centers it is interpolated linearly, and beyond the
+    outermost ones it stays as it is.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (h, w)
+    height, width : int
+        Of the picture in pixels.
+    window : int
+        Side in pixels of the window of a cell.
+
+    Returns
+    -------
+    ndarray of float64, shape (height, width)
+    """
+    rows = (np.arange(height) + 0.5 - window / 2) / STRIDE
+    columns = (np.arange(width) + 0.5 - window / 2) / STRIDE
+    across = np.stack([np.interp(columns, np.arange(scores.shape[1]), row) for row in scores])
+    return np.stack([np.interp(rows, np.arange(scores.shape[0]), column) for column in across.T], axis=1)
+
+
+def draw_heatmap(path: Path, picture: Picture, scores: NDArray[np.float32], window: int, name: str) -> None:
+    """Write a drawing of the score map over its picture, with the window of the highest score.
+
+    Parameters
+    ----------
+    path : Path
+        PNG, JPEG, PDF or SVG by its suffix; written whole or not at all.
+    picture, scores
+        From `class_map`.
+    window : int
+        Side in pixels of the window of a cell: the network's `image_size`.
+    name : str
+        The class.
+
+    Raises
+    ------
+    UserError
+        For another suffix.
+    """
+    check_suffix(path)
+    height, width = picture.shape[:2]
+    figure = Figure(figsize=(10 * width / (width + height) + 1.5, 10 * height / (width + height) + 0.5), dpi=120)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+    heat = axes.imshow(spread(scores, height, width, window), cmap="inferno", alpha=0.55)
+    figure.colorbar(heat, ax=axes, label="score before soft-max", fraction=0.04, pad=0.02)
+    row, column = np.unravel_index(int(scores.argmax()), scores.shape)
+    corner = (float(STRIDE * column) - 0.5, float(STRIDE * row) - 0.5)
+    outline = Rectangle(corner, window, window, fill=False, edgecolor="cyan", linewidth=1.5, linestyle="--")
+    outline.set_label("window of the highest score")
+    axes.add_patch(outline)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
+    axes.set_title(f"{name}: score map of {scores.shape[0]} x {scores.shape[1]} cells")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.09), frameon=False, fontsize="small")
+    with write_aside(path) as aside:
+        figure.savefig(aside, bbox_inches="tight")
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a file name that does not say one of the formats that can be drawn."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"heatmap {path}: the name must end in {', '.join(SUFFIXES)}")

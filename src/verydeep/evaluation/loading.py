@@ -1,0 +1,66 @@
+"""Pictures decoded and rescaled in threads, ahead of the network, within a bound of memory."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from verydeep.datasets.dataset import Dataset
+from verydeep.evaluation.memory import Budget
+from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.views import Picture, prepare
+from verydeep.nets.network import VGG
+
+_BYTES_A_PIXEL = 8  # of an original: 3 as decoded, 4 inside Pillow while it is rescaled, and the file itself
+_MOST_THREADS = 16
+
+
+class Loader:
+    """Reads the pictures of a data set for a network.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where they come from.
+    net : VGG
+        Gives crop side and interpolation.
+    memory : int
+        Bytes that originals being decoded may take together; one runs even where it alone takes more.
+    """
+
+    def __init__(self, dataset: Dataset, net: VGG, memory: int) -> None:
+        self.dataset = dataset
+        self.net = net
+        self._budget = Budget(memory)
+        self._threads = min(_MOST_THREADS, os.cpu_count() or 1)
+        self._sizes: list[tuple[int, int]] = []
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of every original, read once from the headers."""
+        if not self._sizes:
+            with ThreadPoolExecutor(self._threads) as pool:
+                self._sizes = list(pool.map(self.dataset.size, range(len(self.dataset))))
+        return self._sizes
+
+    def pictures(self, part: Protocol, batches: Sequence[Sequence[int]]) -> Iterator[list[Picture]]:
+        """Yield the prepared pictures of each batch of indices, decoding one batch ahead.
+
+        Raises
+        ------
+        BadImageError
+            For a picture that cannot be decoded.
+        """
+        pool = ThreadPoolExecutor(self._threads)
+        try:
+            ahead: list[Future[Picture]] = []
+            for indices in [*batches, []]:
+                current, ahead = ahead, [pool.submit(self._picture, part, index) for index in indices]
+                if current:
+                    yield [future.result() for future in current]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _picture(self, part: Protocol, index: int) -> Picture:
+        height, width = self.sizes[index]
+        with self._budget.hold(_BYTES_A_PIXEL * height * width):
+            return prepare(part, self.net, self.dataset.image(index))

@@ -1,0 +1,117 @@
+"""Posteriors as data: one Parquet file for each evaluation, from which every figure is computed."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from verydeep.basics.errors import UserError
+from verydeep.basics.files import write_aside
+
+_KEY = b"verydeep"  # key of the JSON text in the file's own metadata
+_COLUMNS = {"id", "label", "posterior"}
+
+
+@dataclass(frozen=True, eq=False)
+class Posteriors:
+    """Soft-max posteriors of N images over K classes, and where they come from.
+
+    Parameters
+    ----------
+    ids : tuple of str
+        Names of the images, each once.
+    labels : ndarray of int64, shape (N,)
+        Index into `classes`; -1 where the label is unknown.
+    probabilities : ndarray of float32, shape (N, K)
+        In [0, 1]; each row sums to 1.
+    classes : tuple of str
+        The network's class names, in the order of the columns.
+    metadata : dict
+        JSON-able: protocol, weights, weights_hash, configuration, train_scales, data, split, preprocessing,
+        options, created_by. Of a fusion: what its parts have in common, and ``fused``, the parts' metadata.
+
+    Raises
+    ------
+    UserError
+        Where shapes do not fit, an id is there twice, or a row is no distribution.
+    """
+
+    ids: tuple[str, ...]
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    classes: tuple[str, ...]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count, classes = len(self.ids), len(self.classes)
+        if self.labels.shape != (count,) or self.probabilities.shape != (count, classes):
+            raise UserError(
+                f"posteriors: {count} ids and {classes} classes need labels of shape ({count},) and probabilities of "
+                f"shape ({count}, {classes}), not {self.labels.shape} and {self.probabilities.shape}"
+            )
+        if len(set(self.ids)) < count:
+            twice = Counter(self.ids).most_common(1)[0][0]
+            raise UserError(f"posteriors: image {twice!r} is there twice; each must be there once")
+        if count and (self.labels.min() < -1 or self.labels.max() >= classes):
+            raise UserError(f"posteriors: a label lies outside -1...{classes - 1}")
+        sums = self.probabilities.sum(axis=1, dtype=np.float64)
+        if count and not (self.probabilities.min() >= 0 and np.allclose(sums, 1, atol=1e-3)):
+            raise UserError("posteriors: a row is no distribution (it must be finite, not negative, and sum to 1)")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, ids: tuple[str, ...]) -> "Posteriors":
+        """Return the rows of these images, in this order; KeyError for one that is not there."""
+        place = {name: i for i, name in enumerate(self.ids)}
+        order = np.array([place[name] for name in ids], dtype=np.int64)
+        return Posteriors(ids, self.labels[order], self.probabilities[order], self.classes, self.metadata)
+
+    def write(self, path: Path) -> None:
+        """Write the Parquet file: columns id, label, posterior (float32, K to a row); whole or not at all."""
+        flat = pa.array(np.ascontiguousarray(self.probabilities, dtype=np.float32).ravel())
+        posterior = pa.FixedSizeListArray.from_arrays(flat, len(self.classes))
+        about = {_KEY: json.dumps({**self.metadata, "classes": self.classes}).encode()}
+        columns = {"id": pa.array(self.ids, pa.string()), "label": pa.array(self.labels), "posterior": posterior}
+        with write_aside(path) as aside:
+            pq.write_table(pa.table(columns).replace_schema_metadata(about), aside, compression="zstd")
+
+    @staticmethod
+    def read(path: Path) -> "Posteriors":
+        """Read what `write` has written.
+
+        Raises
+        ------
+        UserError
+            Where `path` is not there or no posteriors file.
+        """
+        try:
+            # ParquetFile and not read_table: a name such as "a=b" in the path would become a column there.
+            with pq.ParquetFile(path) as file:
+                table = file.read()
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such posteriors file; verydeep evaluate writes them") from None
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path}: not a posteriors file as verydeep evaluate writes them ({reason})") from None
+        about = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
+        if "classes" not in about or not set(table.column_names) >= _COLUMNS:
+            raise UserError(f"{path}: a Parquet file, but not a posteriors file as verydeep evaluate writes them")
+        classes = tuple(about.pop("classes"))
+        flat = table["posterior"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        try:
+            return Posteriors(
+                tuple(table["id"].to_pylist()),
+                table["label"].to_numpy().astype(np.int64),
+                flat.astype(np.float32).reshape(-1, len(classes)),
+                classes,
+                about,
+            )
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None

@@ -1,0 +1,145 @@
+"""The classes of single pictures."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verydeep.basics.device import pick_device
+from verydeep.basics.errors import BadImageError, UserError
+from verydeep.datasets.layout import IMAGE_SUFFIXES
+from verydeep.evaluation.evaluate import DEFAULT_MEMORY
+from verydeep.evaluation.forward import Forward
+from verydeep.evaluation.options import Options
+from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.views import Picture, prepare
+from verydeep.images.decode import decode
+from verydeep.nets.network import VGG
+from verydeep.nets.weights import load
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network sees in a picture.
+
+    Parameters
+    ----------
+    name : str
+        Path of the picture; empty for an array.
+    protocol : Protocol
+        How it was tested.
+    top : tuple of (str, float)
+        The most probable classes and their posteriors in [0, 1], in descending order.
+    posterior : ndarray of float32, shape (K,)
+        Of all classes, in the network's order.
+    """
+
+    name: str
+    protocol: Protocol
+    top: tuple[tuple[str, float], ...]
+    posterior: NDArray[np.float32]
+
+
+def default_protocol(net: VGG) -> Protocol:
+    """Return dense evaluation at the scale that suits the training: Q = S, or the middle of [Smin; Smax].
+
+    As in the paper's Table 3. Where the scales of training are unknown, Q is 8/7 of the network's crop: 256 for 224.
+    """
+    least, most = net.provenance.get("train_scales") or 2 * [net.image_size * 8 // 7]
+    return Protocol("dense", (max((int(least) + int(most)) // 2, net.image_size),))
+
+
+def predict(
+    net: VGG | str | Path,
+    image: str | Path | Picture,
+    protocol: Protocol | str | None = None,
+    *,
+    top: int = 5,
+    options: Options | None = None,
+    memory: int = DEFAULT_MEMORY,
+    device: str = "auto",
+) -> Prediction:
+    """Name the classes of a picture.
+
+    Parameters
+    ----------
+    net : VGG, str or Path
+        The network or its weights file.
+    image : str, Path or ndarray of uint8, shape (H, W, 3)
+        A file, or upright RGB.
+    protocol : Protocol or str, optional
+        By default dense evaluation at the scale of training.
+    top : int
+        Classes to name, at least 1.
+    options, memory, device
+        As in `verydeep.evaluation.evaluate.evaluate`.
+
+    Raises
+    ------
+    UserError
+        For a protocol this network cannot be tested by.
+    BadImageError
+        For a file that is no readable image.
+    """
+    return Predictor(net, protocol, top=top, options=options, memory=memory, device=device)(image)
+
+
+class Predictor:
+    """Names the classes of one picture after another; parameters as those of `predict`."""
+
+    def __init__(
+        self,
+        net: VGG | str | Path,
+        protocol: Protocol | str | None = None,
+        *,
+        top: int = 5,
+        options: Options | None = None,
+        memory: int = DEFAULT_MEMORY,
+        device: str = "auto",
+    ) -> None:
+        net = net if isinstance(net, VGG) else load(net)
+        if top < 1:
+            raise UserError(f"top {top}: at least one class must be asked for")
+        self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or default_protocol(net)
+        self.top = top
+        self.forward = Forward(net, options or Options(), memory, pick_device(device))
+        self.protocol.check_scales(self.forward.least_size, net.image_size)
+
+    def __call__(self, image: str | Path | Picture) -> Prediction:
+        """Return the prediction for a file or an array."""
+        net = self.forward.net
+        original = image if isinstance(image, np.ndarray) else read_picture(Path(image))
+        parts = [self.forward.posteriors(part, [prepare(part, net, original)])[0] for part in self.protocol.leaves]
+        posterior = np.stack(parts).mean(axis=0, dtype=np.float64).astype(np.float32)
+        best = np.argsort(-posterior, kind="stable")[: self.top]
+        top = tuple((net.classes[k], float(posterior[k])) for k in best)
+        return Prediction("" if isinstance(image, np.ndarray) else str(image), self.protocol, top, posterior)
+
+
+def read_picture(path: Path) -> Picture:
+    """Return the upright RGB pixels of an image file; BadImageError where it is none or not there."""
+    try:
+        return decode(path.read_bytes(), str(path))
+    except OSError as error:
+        raise BadImageError(str(path), (error.strerror or "cannot be read").lower()) from None
+
+
+def find_pictures(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths with every folder replaced by the pictures in it and below, sorted by name.
+
+    Raises
+    ------
+    UserError
+        For a folder without pictures.
+    """
+    files = []
+    for path in paths:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix[1:].lower() in IMAGE_SUFFIXES)
+        if not inside:
+            raise UserError(f"{path}: a folder without pictures; give pictures or folders of them")
+        files += inside
+    return files

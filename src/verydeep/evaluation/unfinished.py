@@ -1,0 +1,98 @@
+"""An evaluation under way: what is done is on disk every so often, so that a stopped one continues."""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verydeep.basics.errors import UserError
+from verydeep.evaluation.posteriors import Posteriors
+
+SECONDS_BETWEEN_SAVES = 60.0
+_IDENTITY = ("weights_hash", "data", "split", "limit", "options")
+
+
+def check_same_evaluation(found: Posteriors, wanted: Posteriors, path: Path) -> None:
+    """Refuse to continue from posteriors of another network, of other data or with other options.
+
+    Raises
+    ------
+    UserError
+        Saying what differs.
+    """
+    for key in _IDENTITY:
+        there, here = found.metadata.get(key), wanted.metadata.get(key)
+        if there != here:
+            raise _another(path, f"{key} is {there}, here {here}")
+    if found.classes != wanted.classes:
+        raise _another(path, "its classes are others")
+    labels = dict(zip(wanted.ids, wanted.labels.tolist(), strict=True))
+    if any(labels.get(name) != label for name, label in zip(found.ids, found.labels.tolist(), strict=True)):
+        raise _another(path, "its images or labels are others")
+
+
+def _another(path: Path, what: str) -> UserError:
+    return UserError(f"{path} holds another evaluation: {what}; choose another folder or remove it")
+
+
+class Unfinished:
+    """The rows of an evaluation, done or not yet.
+
+    Parameters
+    ----------
+    empty : Posteriors
+        Ids, labels, classes and metadata; the probabilities are replaced row by row.
+    folder : Path or None
+        Where rows are kept until all are done; None keeps them in memory alone.
+
+    Raises
+    ------
+    UserError
+        Where `folder` holds rows of another evaluation.
+    """
+
+    def __init__(self, empty: Posteriors, folder: Path | None) -> None:
+        self.posteriors = empty
+        self.folder = folder
+        self.done = np.zeros(len(empty), dtype=np.bool_)
+        self._saved = self.done.copy()
+        self._last_save = time.monotonic()
+        place = {name: i for i, name in enumerate(empty.ids)}
+        for file in sorted(folder.glob("[0-9]*.parquet")) if folder else []:
+            part = Posteriors.read(file)
+            check_same_evaluation(part, empty, file)
+            rows = np.array([place[name] for name in part.ids], dtype=np.int64)
+            empty.probabilities[rows] = part.probabilities
+            self.done[rows] = self._saved[rows] = True
+
+    def add(self, rows: NDArray[np.int64], probabilities: NDArray[np.float32]) -> None:
+        """Enter finished rows, and save now and then."""
+        self.posteriors.probabilities[rows] = probabilities
+        self.done[rows] = True
+        if time.monotonic() - self._last_save >= SECONDS_BETWEEN_SAVES:
+            self.save()
+
+    def save(self) -> None:
+        """Write the rows that are done and not yet on disk to a file of their own."""
+        fresh = np.flatnonzero(self.done & ~self._saved)
+        if self.folder and len(fresh):
+            file = self.folder / f"{int(self._saved.sum()):08d}.parquet"
+            self.posteriors.rows(tuple(self.posteriors.ids[i] for i in fresh)).write(file)
+            self._saved[fresh] = True
+        self._last_save = time.monotonic()
+
+    def remove(self) -> None:
+        """Remove what was kept on disk: the finished file has it all."""
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def start(
+    ids: tuple[str, ...], labels: NDArray[np.int64], classes: tuple[str, ...], about: dict[str, Any]
+) -> Posteriors:
+    """Return posteriors of which nothing is known yet: every class equally probable."""
+    uniform = np.full((len(ids), len(classes)), 1 / len(classes), dtype=np.float32)
+    return Posteriors(ids, labels, uniform, classes, about)
