@@ -16,7 +16,7 @@ from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
 from verydeep.datasets.dataset import Dataset
 from verydeep.images.color import ColorForm, ColorStatistics, shift
-from verydeep.images.decode import size
+from verydeep.images.decode import read_header
 from verydeep.images.view import apply_view, decode_view, draw_view
 
 AHEAD = 2  # batches in preparation beyond the one in use: all the memory the loader takes
@@ -178,9 +178,10 @@ class TrainingLoader:
         for row, index in enumerate(indices):
             chance = generator(self.seed, epoch, index)
             if self._has_files:
-                data, name = self.dataset.read(index), self.dataset.where(index)
-                view = draw_view(*size(data, name), self.crop, self.scales, chance, self.flip)
-                images[row] = decode_view(data, name, view, self.crop)
+                data = self.dataset.read(index)
+                header = read_header(data, self.dataset.where(index))
+                view = draw_view(header.height, header.width, self.crop, self.scales, chance, self.flip)
+                images[row] = decode_view(data, header, view, self.crop)
             else:
                 image = self.dataset.image(index)
                 view = draw_view(image.shape[0], image.shape[1], self.crop, self.scales, chance, self.flip)

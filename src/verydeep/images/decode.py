@@ -1,9 +1,9 @@
 """Encoded files to upright RGB pixels, or one line that says what is wrong with the file."""
 
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL.ExifTags import Base
@@ -11,14 +11,14 @@ from PIL.Image import Image, alpha_composite, fromarray, new
 from PIL.ImageFile import ImageFile
 
 from verydeep.basics.errors import BadImageError
+from verydeep.images import jpeg
 
 MAX_PIXELS = 500_000_000
 """Default limit against decompression bombs: 1.5 GB of RGB."""
 
-_JPEG = b"\xff\xd8\xff"
 # Pillow's readers are called one by one: `Image.open` would try forty formats and apply its own size limit.
 _READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
-    (_JPEG, JpegImagePlugin.JpegImageFile),
+    (jpeg.MAGIC, JpegImagePlugin.JpegImageFile),
     (b"\x89PNG", PngImagePlugin.PngImageFile),
     (b"RIFF", WebPImagePlugin.WebPImageFile),
     (b"II", TiffImagePlugin.TiffImageFile),
@@ -26,6 +26,54 @@ _READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
     (b"BM", BmpImagePlugin.BmpImageFile),
     (b"GIF8", GifImagePlugin.GifImageFile),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself before its pixels.
+
+    Parameters
+    ----------
+    name : str
+        Path of the file, for errors.
+    height, width : int
+        Of the upright image, in pixels.
+    orientation : int
+        EXIF orientation, 1 (upright as stored) to 8.
+    is_common_jpeg : bool
+        Whether `verydeep.images.jpeg` can decode it.
+    """
+
+    name: str
+    height: int
+    width: int
+    orientation: int
+    is_common_jpeg: bool
+
+
+def read_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Header:
+    """Read an image file's header.
+
+    Raises
+    ------
+    BadImageError
+        If the file is empty, no image, its header damaged, or it has more than `max_pixels` pixels.
+    """
+    stored = jpeg.read_size(data)
+    is_common_jpeg = stored is not None
+    if stored:
+        # Few files have metadata: only those are worth opening with Pillow.
+        turn = _orientation(JpegImagePlugin.JpegImageFile(BytesIO(data))) if b"Exif\0\0" in data else 1
+    else:
+        image = _open(data, name)
+        stored = image.height, image.width
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose `size` some versions of Pillow turn upright
+            stored = image.tag_v2[Base.ImageLength], image.tag_v2[Base.ImageWidth]
+        turn = _orientation(image)
+    height, width = stored[::-1] if turn >= 5 else stored
+    if height * width > max_pixels:
+        raise BadImageError(name, f"{width} x {height} pixels, more than the limit of {max_pixels:,}")
+    return Header(name, height, width, turn, is_common_jpeg)
 
 
 def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -54,44 +102,44 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[n
     BadImageError
         If the file is empty, no image, damaged, cut short or too large.
     """
-    height, width = size(data, name)
-    if height * width > max_pixels:
-        raise BadImageError(name, f"{width} x {height} pixels, more than the limit of {max_pixels:,}")
-    if _is_plain_jpeg(data):
+    header = read_header(data, name, max_pixels=max_pixels)
+    return decode_part(data, header, header.height)[0]
+
+
+def decode_part(data: bytes, header: Header, rows: int, reduction: int = 1) -> tuple[NDArray[np.uint8], int]:
+    """Decode at least the upper `rows` of an image, and reduce it by at most `reduction` where that saves time.
+
+    Returns
+    -------
+    ndarray of uint8, shape (at least rows / reduction, width / reduction, 3)
+        Upright RGB; `rows` counts unreduced rows.
+    int
+        The reduction it has: 1 or `reduction`.
+    """
+    if header.is_common_jpeg:
+        turned = header.orientation >= 5
+        height, width = (header.width, header.height) if turned else (header.height, header.width)
         try:
-            return upright(simplejpeg.decode_jpeg(data), _jpeg_orientation(data))
+            top = jpeg.decode_top(data, height, width, rows if header.orientation == 1 else height, reduction)
+            return upright(top, header.orientation), reduction
         except ValueError as error:
-            if _is_damage(error):
-                raise BadImageError(name, f"damaged JPEG file ({_one_line(error)})") from None
+            if jpeg.is_damage(error):
+                raise BadImageError(header.name, f"damaged JPEG file ({_one_line(error)})") from None
     # Pillow also reads the JPEG files that simplejpeg refuses for harmless oddities.
-    image = _open(data, name)
+    image = _open(data, header.name)
     try:
         image.load()
-        return upright(np.array(_to_rgb(image)), _orientation(image))
+        return upright(np.array(_to_rgb(image)), _orientation(image)), 1
     except MemoryError:
         raise
     except Exception as error:  # damaged files make Pillow raise errors of many types
-        raise BadImageError(name, f"damaged {image.format} file ({_one_line(error)})") from None
+        raise BadImageError(header.name, f"damaged {image.format} file ({_one_line(error)})") from None
 
 
 def size(data: bytes, name: str) -> tuple[int, int]:
-    """Return (height, width) of the upright image, from the header alone.
-
-    Raises
-    ------
-    BadImageError
-        If the file has no header that can be read.
-    """
-    if _is_plain_jpeg(data):
-        height, width = simplejpeg.decode_jpeg_header(data)[:2]
-        turn = _jpeg_orientation(data)
-    else:
-        image = _open(data, name)
-        width, height = image.size
-        if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose `size` some versions of Pillow turn upright
-            width, height = (image.tag_v2[tag] for tag in (Base.ImageWidth, Base.ImageLength))
-        turn = _orientation(image)
-    return (width, height) if turn >= 5 else (height, width)
+    """Return (height, width) of the upright image, from the header alone; errors as of `read_header`."""
+    header = read_header(data, name)
+    return header.height, header.width
 
 
 def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
@@ -103,41 +151,6 @@ def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
-
-
-def _is_plain_jpeg(data: bytes) -> bool:
-    """Tell whether simplejpeg can decode this: gray or YCbCr in a common subsampling."""
-    if not data.startswith(_JPEG):
-        return False
-    try:
-        return simplejpeg.decode_jpeg_header(data)[2] in ("Gray", "YCbCr", "RGB")
-    except ValueError:
-        return False
-
-
-def _is_damage(error: ValueError) -> bool:
-    """Tell a damaged picture from what libjpeg only remarks on, such as surplus bytes before a marker."""
-    message = str(error)
-    return message.startswith(("Premature end", "Corrupt JPEG")) and "extraneous bytes" not in message
-
-
-def _jpeg_orientation(data: bytes) -> int:
-    """Return the EXIF orientation, 1 to 8, of a JPEG file."""
-    if b"Exif\0\0" not in data:  # most files: no need to open it with Pillow
-        return 1
-    return _orientation(JpegImagePlugin.JpegImageFile(BytesIO(data)))
-
-
-def _orientation(image: Image) -> int:
-    try:
-        turn = image.getexif().get(Base.Orientation, 1)
-    except Exception:  # damaged metadata does not make the picture bad
-        return 1
-    return turn if turn in range(1, 9) else 1
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _open(data: bytes, name: str) -> ImageFile:
@@ -155,6 +168,14 @@ def _open(data: bytes, name: str) -> ImageFile:
     raise BadImageError(name, "not an image (JPEG, PNG, WebP, TIFF, BMP or GIF expected)")
 
 
+def _orientation(image: Image) -> int:
+    try:
+        turn = image.getexif().get(Base.Orientation, 1)
+    except Exception:  # damaged metadata does not make the picture bad
+        return 1
+    return turn if turn in range(1, 9) else 1
+
+
 def _to_rgb(image: Image) -> Image:
     """Convert any of Pillow's modes to RGB, transparency on white."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
@@ -165,3 +186,7 @@ def _to_rgb(image: Image) -> Image:
         image = image.convert("RGBA")
         return alpha_composite(new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

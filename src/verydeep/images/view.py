@@ -1,13 +1,15 @@
 """One training view of an image: scale, place, flip and color, drawn at random (section 3.1 of the paper)."""
 
 from dataclasses import dataclass
+from math import ceil
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
-from verydeep.images.decode import decode
-from verydeep.images.rescale import rescaled_crop, rescaled_size
+from verydeep.images.decode import Header, decode_part
+from verydeep.images.rescale import REACH, linear_crop, rescaled_crop, rescaled_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,27 @@ def draw_view(
 
 def apply_view(image: NDArray[np.uint8], view: View, crop: int) -> NDArray[np.uint8]:
     """Return the view's pixels, uint8 of shape (crop, crop, 3), without the color shift."""
-    pixels = rescaled_crop(image, view.side, view.top, view.left, crop, crop)
-    return np.ascontiguousarray(pixels[:, ::-1]) if view.flip else pixels
+    return _flipped(rescaled_crop(image, view.side, view.top, view.left, crop, crop), view)
 
 
-def decode_view(data: bytes, name: str, view: View, crop: int) -> NDArray[np.uint8]:
-    """Return `apply_view(decode(data, name), view, crop)`, decoding no more of the file than the view needs."""
-    return apply_view(decode(data, name), view, crop)
+def decode_view(data: bytes, header: Header, view: View, crop: int) -> NDArray[np.uint8]:
+    """Return `apply_view(decode(data, name), view, crop)`, decoding no more of the file than the view needs.
+
+    The same to the grey level, but for JPEG files at least twice as large as the view asks for: they are reduced
+    by a power of two while they are decoded, which differs by less than 2 grey levels on average.
+    """
+    rows, columns = rescaled_size(header.height, header.width, view.side)
+    down, across = header.height / rows, header.width / columns
+    if min(down, across) >= 16:  # libjpeg reduces by 8 at most, and the rest is to be less than 2
+        return apply_view(decode_part(data, header, header.height)[0], view, crop)
+    reduction = max(n for n in (1, 2, 4, 8) if n == 1 or n <= min(down, across))
+    bottom = min(ceil((view.top + crop) * down) + REACH * reduction, header.height)
+    image, reduced = decode_part(data, header, bottom, reduction)
+    if reduced != reduction:
+        return apply_view(image, view, crop)
+    step = (down / reduction, across / reduction)
+    return _flipped(linear_crop(image, step, view.top, view.left, crop, crop), view)
+
+
+def _flipped(pixels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+    return np.asarray(cv2.flip(pixels, 1), np.uint8) if view.flip else pixels

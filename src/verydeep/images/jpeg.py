@@ -1,0 +1,76 @@
+"""Common JPEG files by libjpeg-turbo: all of the picture, or no more rows and resolution than needed."""
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+MAGIC = b"\xff\xd8\xff"
+
+
+def read_size(data: bytes) -> tuple[int, int] | None:
+    """Return (height, width) as stored; None if this is no gray, YCbCr or RGB JPEG that simplejpeg can decode."""
+    if not data.startswith(MAGIC):
+        return None
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    return (height, width) if space in ("Gray", "YCbCr", "RGB") else None
+
+
+def decode_top(data: bytes, height: int, width: int, rows: int, reduction: int = 1) -> NDArray[np.uint8]:
+    """Decode the upper `rows` of the `height` rows of a file, reduced by 1, 2, 4 or 8.
+
+    The rows below are neither entropy-decoded nor transformed; the reduction happens within the inverse DCT.
+    The rows returned are those that decoding the whole file would give, but for the last two: the interpolation
+    of color looks at the rows below.
+
+    Returns
+    -------
+    ndarray of uint8, shape (ceil(rows / reduction), ceil(width / reduction), 3)
+        RGB, as stored, not turned upright. All rows if the file is progressive.
+
+    Raises
+    ------
+    ValueError
+        If libjpeg has anything to remark about the file, even if it is cut short only below `rows`.
+    """
+    shortened = _claim_rows(data, rows) if rows < height else data
+    if shortened is data:
+        rows = height
+    pixels = np.empty((-(-rows // reduction), -(-width // reduction), 3), np.uint8)
+    try:
+        simplejpeg.decode_jpeg(
+            shortened,
+            min_height=pixels.shape[0],
+            min_width=pixels.shape[1],
+            min_factor=reduction,
+            buffer=pixels,
+        )
+    except ValueError as error:
+        # Only its first remark reaches us. This one is about the rows we chose to leave out: all else is well.
+        if shortened is data or "extraneous bytes before marker" not in str(error):
+            raise
+    return pixels
+
+
+def is_damage(error: ValueError) -> bool:
+    """Tell a damaged picture from what libjpeg only remarks on, such as surplus bytes before a marker."""
+    message = str(error)
+    return message.startswith(("Premature end", "Corrupt JPEG")) and "extraneous bytes" not in message
+
+
+def _claim_rows(data: bytes, rows: int) -> bytes:
+    """Return the file with `rows` written as the height in its frame header, so that decoding stops there.
+
+    `data` itself if its frame is not a sequential one: in a progressive file every row is spread over the file.
+    """
+    place = 2
+    while data[place : place + 1] == b"\xff":
+        kind = data[place + 1]
+        if kind in (0xC0, 0xC1):  # sequential: length (2 bytes), precision (1), height (2)
+            return data[: place + 5] + rows.to_bytes(2, "big") + data[place + 7 :]
+        if kind == 0xDA:  # the scan begins, so the frame was of another kind
+            break
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return data
