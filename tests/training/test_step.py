@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import verydeep as vd
+from verydeep.datasets.loader import Batch
+from verydeep.nets.network import VGG
+from verydeep.training.parallel import Processes
+from verydeep.training.recipe import Recipe, load_recipe
+from verydeep.training.step import MovingAverage, Stepper, make_optimizer
+
+
+def recipe(*overrides: str) -> Recipe:
+    return load_recipe("paper-s256", ["network.image_size=32", "images.scales=[32, 32]", *overrides])
+
+
+def net(dropout: float = 0.0) -> VGG:
+    return vd.create(
+        "A", classes=4, width=1 / 16, fc_width=16, image_size=32, dropout=dropout, initialization="he", seed=3,
+        preprocessing=vd.Preprocessing(std=(60.0, 60.0, 60.0)),
+    )  # fmt: skip
+
+
+def batch(rng: np.random.Generator, size: int = 12) -> Batch:
+    return Batch(
+        torch.from_numpy(rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8)),
+        torch.from_numpy(rng.integers(0, 4, size)),
+        torch.arange(size),
+        torch.from_numpy(rng.normal(0, 5, (size, 3)).astype(np.float32)),
+    )
+
+
+def test_step_is_sgd_with_momentum_and_decay_by_hand(rng: np.random.Generator) -> None:
+    settings = recipe("optimizer.bias_learning_rate=2", "optimizer.bias_weight_decay=0", "optimizer.learning_rate=0.1")
+    mine, hand = net(), net()
+    stepper = Stepper(mine, make_optimizer(mine, settings.optimizer), settings, Processes())
+    momentum = {name: torch.zeros_like(p) for name, p in hand.named_parameters()}
+    for step, factor in enumerate((1.0, 1.0, 0.1)):
+        data = batch(rng)
+        stepper(data, 0, step, factor)
+        x = (data.images.float() + data.shifts[:, None, None, :] - torch.tensor(hand.preprocessing.mean)) / 60
+        loss = F.cross_entropy(hand(x.permute(0, 3, 1, 2)), data.labels)
+        gradients = torch.autograd.grad(loss, list(hand.parameters()))
+        with torch.no_grad():
+            for (name, p), g in zip(hand.named_parameters(), gradients, strict=True):
+                bias = name.endswith("bias")
+                momentum[name] = 0.9 * momentum[name] + g + (0 if bias else 5e-4) * p
+                p -= 0.1 * factor * (2 if bias else 1) * momentum[name]
+    for (name, a), b in zip(mine.named_parameters(), hand.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+def test_accumulation_gives_the_same_gradient(rng: np.random.Generator, parts: int) -> None:
+    data, weights, losses = batch(rng), [], []
+    for accumulation in (1, parts):
+        settings, network = recipe(f"optimizer.accumulation={accumulation}"), net()
+        stepper = Stepper(network, make_optimizer(network, settings.optimizer), settings, Processes())
+        result = stepper(data, 0, 0, 1.0)
+        losses.append((float(result.loss), float(result.wrong)))
+        weights.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-5, atol=1e-7)
+
+
+def test_only_fully_connected_layers_are_trained_when_asked(rng: np.random.Generator) -> None:
+    settings, network, before = recipe("optimizer.trained_layers=fc"), net(), net()
+    Stepper(network, make_optimizer(network, settings.optimizer), settings, Processes())(batch(rng), 0, 0, 1.0)
+    for (name, a), b in zip(network.named_parameters(), before.parameters(), strict=True):
+        assert torch.equal(a, b) == name.startswith("conv"), name
+
+
+def test_mixup_and_smoothing_by_hand(rng: np.random.Generator) -> None:
+    settings = recipe("regularization.mixup=0.4", "regularization.label_smoothing=0.1")
+    network, data = net(), batch(rng)
+    stepper = Stepper(network, make_optimizer(network, settings.optimizer), settings, Processes())
+    share, partner = stepper._mixing(12, epoch=2, step=5)
+    assert 0.5 <= share < 1
+    assert sorted(partner.tolist()) == list(range(12))
+    x = network.preprocessing(data.images, data.shifts)
+    log = network(share * x + (1 - share) * x[partner]).log_softmax(1)
+    target = torch.full((12, 4), 0.1 / 4)
+    for i in range(12):
+        target[i, data.labels[i]] += 0.9 * share
+        target[i, data.labels[partner[i]]] += 0.9 * (1 - share)
+    expected = -(target * log).sum(1).mean()
+    assert float(stepper(data, 2, 5, 0.0).loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+
+
+def test_dropout_follows_from_seed_epoch_and_step(rng: np.random.Generator) -> None:
+    data, settings = batch(rng), recipe()
+    losses = []
+    for epoch, step in ((1, 4), (1, 4), (1, 5), (2, 4)):
+        network = net(dropout=0.5)
+        stepper = Stepper(network, make_optimizer(network, settings.optimizer), settings, Processes())
+        losses.append(float(stepper(data, epoch, step, 1.0).loss))
+    assert losses[0] == losses[1]
+    assert len(set(losses)) == 3
+
+
+def test_moving_average_by_hand() -> None:
+    network = net()
+    average = MovingAverage(network, 0.9)
+    expected = network.get_submodule("fc8").weight.detach().clone()  # type: ignore[union-attr,operator]
+    for step in range(1, 40):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        average.update(network)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * network.get_submodule("fc8").weight.detach()  # type: ignore[union-attr,operator]
+    torch.testing.assert_close(average.average["fc8.weight"], expected)
+
+
+def test_bf16_is_near_float32(rng: np.random.Generator) -> None:
+    data, losses = batch(rng), []
+    for precision in ("float32", "bf16"):
+        settings, network = recipe(f"precision={precision}"), net()
+        stepper = Stepper(network, make_optimizer(network, settings.optimizer), settings, Processes())
+        losses.append(float(stepper(data, 0, 0, 1.0).loss))
+        assert all(p.dtype == torch.float32 for p in network.parameters())
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)

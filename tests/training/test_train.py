@@ -1,0 +1,258 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import verydeep as vd
+from verydeep.basics.errors import UserError
+from verydeep.training import train as module
+from verydeep.training.recipe import Recipe, load_recipe
+from verydeep.training.train import DivergedError, train
+
+from .conftest import tiny_recipe
+
+
+def tensors(path: Path) -> dict[str, torch.Tensor]:
+    return vd.load(path).state_dict()
+
+
+def same(a: Path, b: Path) -> bool:
+    left, right = tensors(a), tensors(b)
+    return left.keys() == right.keys() and all(torch.equal(left[key], right[key]) for key in left)
+
+
+def lines(out: Path, kind: str) -> list[dict[str, float]]:
+    every = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second", "waiting")} for line in every
+            if line["kind"] == kind]  # fmt: skip
+
+
+def test_a_run_leaves_all_its_files_and_learns(colors: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("schedule.epochs=12", "network.width=0.125", "network.dropout=0.0", "network.batch_norm=true")
+    result = train("A", colors, recipe, tmp_path / "run", quiet=True)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {
+        "recipe.toml",
+        "log.jsonl",
+        "tensorboard",
+        "last.ckpt",
+        "best.safetensors",
+        "curves.png",
+        "card.md",
+    }
+    assert any((tmp_path / "run" / "tensorboard").iterdir())
+    assert result.top1_error <= 1 / 12  # three plain colors: at most one of 12 wrong
+    net = vd.load(result.weights)
+    assert net.classes == ("blue", "green", "red")
+    assert net.provenance["train_scales"] == [32, 40]
+    assert net.preprocessing.std != (1, 1, 1)
+    card = (tmp_path / "run" / "card.md").read_text()
+    assert f"{result.top1_error:.2%}" in card
+    assert "verydeep train --net A" in card
+    assert str(tmp_path) not in card
+    assert load_recipe(tmp_path / "run" / "recipe.toml") == recipe
+
+
+class StopAt:
+    """Stands in for Ctrl-C: asks to stop before a certain step's end."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+        original, self.seen = module.Stepper.__call__, 0
+
+        def call(stepper: object, *arguments: object) -> object:
+            self.seen += 1
+            if self.seen == step:
+                signal.raise_signal(signal.SIGINT)
+            return original(stepper, *arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(module.Stepper, "__call__", call)
+
+
+@pytest.mark.parametrize("stop", [2, 5, 8])  # in the first epoch, at the end of it, in the second
+@pytest.mark.parametrize(
+    "extra", [(), ("network.batch_norm=true", "regularization.ema=0.9", "regularization.mixup=0.2")]
+)
+def test_stopped_anywhere_and_continued_gives_the_same_bits(
+    colors: Path, tmp_path: Path, stop: int, extra: tuple[str, ...]
+) -> None:
+    recipe = tiny_recipe(*extra)
+    whole = train("B", colors, recipe, tmp_path / "whole", quiet=True, workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        StopAt(patch, stop)
+        with pytest.raises(KeyboardInterrupt):
+            train("B", colors, recipe, tmp_path / "parts", quiet=True, workers=3)
+    assert not (tmp_path / "parts" / "card.md").exists()
+    parts = train("B", colors, recipe, tmp_path / "parts", quiet=True)
+    assert same(whole.weights, parts.weights)
+    states = [torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "parts")]
+    for key, tensor in states[0]["net"].items():
+        assert torch.equal(tensor, states[1]["net"][key])
+    assert lines(tmp_path / "whole", "epoch") == lines(tmp_path / "parts", "epoch")
+
+
+def test_killed_without_a_word_continues_from_the_last_checkpoint(colors: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("schedule.epochs=2")
+    whole = train("A", colors, recipe, tmp_path / "whole", quiet=True)
+    with pytest.MonkeyPatch.context() as patch:
+        original = module.Stepper.__call__
+
+        def call(stepper: module.Stepper, batch: object, epoch: int, step: int, factor: float) -> object:
+            if (epoch, step) == (1, 2):
+                raise MemoryError
+            return original(stepper, batch, epoch, step, factor)  # type: ignore[arg-type]
+
+        patch.setattr(module.Stepper, "__call__", call)
+        with pytest.raises(MemoryError):
+            train("A", colors, recipe, tmp_path / "parts", quiet=True)
+    parts = train("A", colors, recipe, tmp_path / "parts", quiet=True)
+    assert same(whole.weights, parts.weights)
+    assert lines(tmp_path / "whole", "epoch") == lines(tmp_path / "parts", "epoch")
+
+
+def test_a_finished_run_is_not_done_again(colors: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("schedule.epochs=1")
+    first = train("A", colors, recipe, tmp_path / "run", quiet=True)
+    changed = (tmp_path / "run" / "best.safetensors").stat().st_mtime_ns
+    assert train("A", colors, recipe, tmp_path / "run", quiet=True) == first
+    assert (tmp_path / "run" / "best.safetensors").stat().st_mtime_ns == changed
+
+
+def test_another_runs_folder_is_refused(colors: Path, tmp_path: Path, tiny: Recipe) -> None:
+    train("A", colors, tiny_recipe("schedule.epochs=1"), tmp_path / "run", quiet=True)
+    with pytest.raises(UserError, match=r"holds another run \(schedule.epochs is 1 there, 3 here\)"):
+        train("A", colors, tiny, tmp_path / "run", quiet=True)
+    with pytest.raises(UserError, match=r"run.net is A there, B here"):
+        train("B", colors, tiny_recipe("schedule.epochs=1"), tmp_path / "run", quiet=True)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("precious")
+    with pytest.raises(UserError, match="holds no run"):
+        train("A", colors, tiny, tmp_path / "full", quiet=True)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
+
+
+def test_deeper_networks_start_from_a_and_fine_tuning_from_all_layers(colors: Path, tmp_path: Path) -> None:
+    still = tiny_recipe("schedule.epochs=1", "optimizer.learning_rate=1e-30")
+    a = train("A", colors, tiny_recipe("schedule.epochs=1"), tmp_path / "a", quiet=True)
+    d = train("D", colors, still, tmp_path / "d", init_from=tmp_path / "a", quiet=True)
+    deep, shallow, fresh = (tensors(a.weights), tensors(d.weights), vd.create("D", seed=0, **_as_tiny()).state_dict())
+    deep, shallow = shallow, deep
+    for key in deep:
+        layer = key.split(".")[0]
+        source = shallow if layer in ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8") else fresh
+        torch.testing.assert_close(deep[key], source[key], rtol=0, atol=1e-12, msg=key)
+    again = train("D", colors, still, tmp_path / "d2", init_from=d.weights, quiet=True)
+    assert all(torch.allclose(tensors(again.weights)[key], value, atol=1e-12) for key, value in deep.items())
+    assert vd.load(again.weights).provenance["init_from_sha256"]
+
+
+def _as_tiny() -> dict[str, object]:
+    recipe = tiny_recipe()
+    return {**recipe.network.model_dump(), "initialization": "he", "classes": 3}
+
+
+def test_starting_from_other_classes_is_refused(colors: Path, tmp_path: Path) -> None:
+    vd.save(
+        vd.create("A", classes=["x", "y", "z"], width=1 / 32, image_size=32, fc_width=8), tmp_path / "n.safetensors"
+    )
+    with pytest.raises(UserError, match=r"knows 3 classes \(x, ...\), the data set has 3 \(blue, ...\)"):
+        train("A", colors, tiny_recipe(), tmp_path / "run", init_from=tmp_path / "n.safetensors", quiet=True)
+    with pytest.raises(UserError, match="no such weights file or run"):
+        train("A", colors, tiny_recipe(), tmp_path / "run", init_from=tmp_path / "nowhere", quiet=True)
+
+
+@pytest.mark.parametrize(("rate", "said"), [("1e30", "not a number"), ("3.0", "diverges|not a number")])
+def test_divergence_stops_with_step_and_hint_and_keeps_the_checkpoint(
+    colors: Path, tmp_path: Path, rate: str, said: str
+) -> None:
+    recipe = tiny_recipe(
+        "schedule.epochs=40", "schedule.kind=cosine", "schedule.warmup_epochs=3", "network.width=0.125",
+        f"optimizer.learning_rate={rate}",
+    )  # fmt: skip
+    with pytest.raises(DivergedError, match=said) as error:
+        train("A", colors, recipe, tmp_path / "run", quiet=True)
+    assert "at step" in str(error.value)
+    assert "try a lower optimizer.learning_rate" in str(error.value)
+    if (tmp_path / "run" / "last.ckpt").exists():
+        state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+        assert all(torch.isfinite(tensor).all() for tensor in state["net"].values())
+
+
+def test_literal_variance_of_the_paper_diverges(colors: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(
+        "initialization.scheme=normal(0.1)", "images.divide_by_std=false", "network.width=0.5", "network.fc_width=64",
+        "schedule.epochs=30", "optimizer.learning_rate=0.01",
+    )  # fmt: skip
+    with pytest.raises(DivergedError):
+        train("A", colors, recipe, tmp_path / "run", quiet=True)
+
+
+def test_damaged_checkpoint_is_named(colors: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    with pytest.MonkeyPatch.context() as patch:
+        StopAt(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train("A", colors, recipe, tmp_path / "run", quiet=True)
+    checkpoint = tmp_path / "run" / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:200])
+    with pytest.raises(UserError, match="damaged checkpoint"):
+        train("A", colors, recipe, tmp_path / "run", quiet=True)
+
+
+_TWO = """
+import sys
+import torch
+torch.set_num_threads(1)
+from verydeep.training.recipe import load_recipe
+from verydeep.training.train import train
+train("A", sys.argv[1], load_recipe(sys.argv[2]), sys.argv[3], quiet=True)
+"""
+
+
+def test_two_processes_give_the_weights_of_one(colors: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("network.dropout=0.0", "schedule.epochs=2")  # dropout draws differ between processes
+    (tmp_path / "r.toml").write_text(recipe.to_toml())
+    (tmp_path / "two.py").write_text(_TWO)
+    one = train("A", colors, recipe, tmp_path / "one", quiet=True)
+    arguments = [str(tmp_path / "two.py"), str(colors), str(tmp_path / "r.toml"), str(tmp_path / "two")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    left, right = tensors(one.weights), tensors(tmp_path / "two" / "best.safetensors")
+    for key in left:
+        torch.testing.assert_close(left[key], right[key], rtol=1e-4, atol=1e-6, msg=key)
+    assert len(lines(tmp_path / "two", "epoch")) == 2
+
+
+def test_ctrl_c_on_the_command_line(colors: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("schedule.epochs=500", "schedule.kind=cosine")
+    (tmp_path / "r.toml").write_text(recipe.to_toml())
+    command = [sys.executable, "-m", "verydeep", "train", "--net", "A", "--data", str(colors)]
+    command += ["--recipe", str(tmp_path / "r.toml"), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "last.ckpt").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
+    assert math.isfinite(state["progress"]["seconds"])
+
+
+def test_bad_words(colors: Path, tmp_path: Path, tiny: Recipe) -> None:
+    with pytest.raises(UserError, match="is not available here; usable: auto, cpu"):
+        train("A", colors, tiny, tmp_path / "run", device="tpu")
+    with pytest.raises(UserError, match="no configuration 'F'"):
+        train("F", colors, tiny, tmp_path / "run", quiet=True)
