@@ -32,7 +32,8 @@ class LocalResponseNorm(nn.Module):
 class Window(nn.Conv2d):
     """A fully connected layer: a convolution without padding that covers its window.
 
-    Where the input is exactly one window it runs as a matrix product, which is faster and the same sum.
+    It runs as one matrix product over all windows of the map: the same sum, and on a CPU several times faster than
+    torch's convolution, which lays the hundred million weights of fc6 out anew for every image.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
@@ -40,15 +41,17 @@ class Window(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map N x C x H x W to N x C' x (H - k + 1) x (W - k + 1)."""
-        if x.shape[2:] != self.weight.shape[2:]:
-            return super().forward(x)
-        weight = self.weight
+        weight, kernel = self.weight, self.weight.shape[2]
+        if x.shape[2:] == weight.shape[2:]:
+            windows = x[:, :, None, None]  # N x C x h x w x k x k, here and below a view
+        else:
+            windows = x.unfold(2, kernel, 1).unfold(3, kernel, 1)
         # Flatten in the order in which the weights lie in memory, so that they are viewed and not copied.
         if weight.is_contiguous():
-            flat = F.linear(x.flatten(1), weight.flatten(1), self.bias)
+            flat = windows.permute(0, 2, 3, 1, 4, 5).flatten(3)
         else:
-            flat = F.linear(x.permute(0, 2, 3, 1).flatten(1), weight.permute(0, 2, 3, 1).flatten(1), self.bias)
-        return flat[:, :, None, None]
+            flat, weight = windows.permute(0, 2, 3, 4, 5, 1).flatten(3), weight.permute(0, 2, 3, 1)
+        return F.linear(flat, weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class _ReLUPool(torch.autograd.Function):
