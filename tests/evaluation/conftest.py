@@ -1,5 +1,6 @@
 """Small networks and data sets of arrays, and the paper's network once more in plain float64 numpy."""
 
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -49,9 +50,10 @@ class ArrayDataset(Dataset):
 
 
 @pytest.fixture
-def rng(request: pytest.FixtureRequest) -> np.random.Generator:
-    seed = int(np.random.SeedSequence().generate_state(1)[0])
-    print(f"seed {seed}")
+def rng() -> np.random.Generator:
+    """Fresh random numbers each time; a failed test prints the seed, and SEED=... repeats it."""
+    seed = int(os.environ.get("SEED") or np.random.SeedSequence().generate_state(1)[0])
+    print(f"seed: SEED={seed}")
     return np.random.default_rng(seed)
 
 

@@ -31,7 +31,8 @@ def fuse(
     mean = average(parts, [str(file) for file in files])
     if out:
         mean.write(out)
-    tests = {k: mcnemar_of(parts[0], parts[1], k) for k in (1, 5)} if len(parts) == 2 and (mean.labels >= 0).any() else {}
+    comparable = len(parts) == 2 and (mean.labels >= 0).any()
+    tests = {k: mcnemar_of(parts[0], parts[1], k) for k in (1, 5)} if comparable else {}
     systems = [*zip(map(str, files), parts, strict=True), ("mean of all", mean)]
     if json_:
         report = {

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from threading import Condition
 
-from torch import nn
-
 from verydeep.basics.errors import UserError
-from verydeep.nets.layers import LocalResponseNorm
+from verydeep.nets.geometry import summarize
 from verydeep.nets.network import VGG
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -47,24 +46,18 @@ def bytes_per_view(net: VGG, height: int, width: int) -> int:
     height, width : int
         Size of the picture in pixels.
     """
-    rounding = 1 if net.preprocessing.pool_round_up else 0
-    pixels = 3 * height * width
-    channels, most = 3, 0
-    for layer in net.children():
-        alive = channels * height * width
-        if isinstance(layer, nn.MaxPool2d):
-            height, width = (height + rounding) // 2, (width + rounding) // 2
-        elif isinstance(layer, nn.Conv2d):
-            shrink = layer.kernel_size[0] - 1 - 2 * int(layer.padding[0])  # only fc6's window is not padded
-            height, width = max(1, height - shrink), max(1, width - shrink)
-            if shrink:
-                alive += layer.weight[0].numel() * height * width  # its windows, laid out for one matrix product
-            channels = layer.out_channels
-        elif isinstance(layer, LocalResponseNorm):
-            alive *= 4
-        elif not isinstance(layer, nn.BatchNorm2d):
-            continue  # works in place
-        most = max(most, alive + channels * height * width)
+    pixels = before = 3 * height * width
+    most = 0
+    for layer in summarize(net, height, width):
+        after = prod(layer.output)
+        alive = before + after
+        if layer.name == "fc6":
+            alive += layer.macs // layer.output[0]  # its windows, laid out for one matrix product
+        elif layer.kind == "lrn":
+            alive += 3 * before  # squares, their sums and powers
+        elif net.batch_norm:
+            alive = max(alive, 2 * after)
+        most, before = max(most, alive), after
     return _FLOAT * most + (_FLOAT + 2) * pixels  # as float, as bytes, and as bytes of the batch to come
 
 
