@@ -17,10 +17,10 @@ from verydeep.basics.errors import UserError
 from verydeep.datasets.dataset import Dataset
 from verydeep.images.color import ColorForm, ColorStatistics, shift
 from verydeep.images.decode import read_header
-from verydeep.images.view import apply_view, decode_view, draw_view
+from verydeep.images.view import View, apply_view, decode_view, draw_view
 
 AHEAD = 2  # batches in preparation beyond the one in use: all the memory the loader takes
-TASK = 16  # images a thread loads at a time: enough to hide the cost of a task, few enough to stop at once
+TASK = 16  # images at most that a thread loads at a time: enough to hide the cost of a task, and soon done
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class TrainingLoader:
         self.color_form = color_form
         self.color_scale = color_scale
         self.flip = flip
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = workers or _cores()
         self.rank = rank
         self.world_size = world_size
         self.waited = 0.0
@@ -159,7 +159,8 @@ class TrainingLoader:
         """Start loading a batch; it is whole when the futures are done."""
         images = np.empty((len(indices), self.crop, self.crop, 3), np.uint8)
         shifts = np.zeros((len(indices), 3), np.float32)
-        parts = [slice(first, first + TASK) for first in range(0, len(indices), TASK)]
+        task = max(1, min(TASK, len(indices) // self.workers))
+        parts = [slice(first, first + task) for first in range(0, len(indices), task)]
         futures = [
             threads.submit(self._load, epoch, indices[part].tolist(), images[part], shifts[part]) for part in parts
         ]
@@ -175,19 +176,23 @@ class TrainingLoader:
 
     def _load(self, epoch: int, indices: list[int], images: NDArray[np.uint8], shifts: NDArray[np.float32]) -> None:
         """Fill `images` and `shifts` with the views of some samples; runs in a thread."""
-        for row, index in enumerate(indices):
-            chance = generator(self.seed, epoch, index)
-            if self._has_files:
-                data = self.dataset.read(index)
-                header = read_header(data, self.dataset.where(index))
-                view = draw_view(header.height, header.width, self.crop, self.scales, chance, self.flip)
-                images[row] = decode_view(data, header, view, self.crop)
-            else:
-                image = self.dataset.image(index)
-                view = draw_view(image.shape[0], image.shape[1], self.crop, self.scales, chance, self.flip)
-                images[row] = apply_view(image, view, self.crop)
-            if self.color is not None:
-                shifts[row] = shift(self.color, view.normals, self.color_form, self.color_scale)
+        views = [self._view(epoch, index, image) for index, image in zip(indices, images, strict=True)]
+        if self.color is not None:
+            shifts[:] = shift(self.color, [view.normals for view in views], self.color_form, self.color_scale)
+
+    def _view(self, epoch: int, index: int, pixels: NDArray[np.uint8]) -> View:
+        """Draw the view of a sample and write it into `pixels`."""
+        chance = generator(self.seed, epoch, index)
+        if self._has_files:
+            data = self.dataset.read(index)
+            header = read_header(data, self.dataset.where(index))
+            view = draw_view(header.height, header.width, self.crop, self.scales, chance, self.flip)
+            pixels[:] = decode_view(data, header, view, self.crop)
+        else:
+            image = self.dataset.image(index)
+            view = draw_view(image.shape[0], image.shape[1], self.crop, self.scales, chance, self.flip)
+            pixels[:] = apply_view(image, view, self.crop)
+        return view
 
     def _check(self) -> None:
         if not len(self.dataset):
@@ -197,3 +202,8 @@ class TrainingLoader:
         if not self.crop <= self.scales[0] <= self.scales[1]:
             smin, smax = self.scales
             raise UserError(f"scales [{smin};{smax}] with crops of {self.crop}: expected crop <= Smin <= Smax")
+
+
+def _cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,11 +1,11 @@
 """Color of a data set: mean and principal components of its RGB pixels, and the random shift made of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from verydeep.basics.errors import UserError
 
@@ -73,7 +73,7 @@ def measure(images: Iterable[NDArray[np.uint8]]) -> ColorStatistics:
     return ColorStatistics(_triple(mean), _triple(values[::-1].clip(0)), (red, green, blue))
 
 
-def shift(stats: ColorStatistics, normals: Sequence[float], form: ColorForm, scale: float = 0.1) -> NDArray[np.float32]:
+def shift(stats: ColorStatistics, normals: ArrayLike, form: ColorForm, scale: float = 0.1) -> NDArray[np.float32]:
     """Return the color shift that three standard normal numbers stand for, in grey levels of R, G, B.
 
     Krizhevsky et al. (2012, section 4.1) write eigenvectors @ (a * eigenvalues) with a ~ N(0, 0.1), which depends
@@ -83,7 +83,7 @@ def shift(stats: ColorStatistics, normals: Sequence[float], form: ColorForm, sca
     ----------
     stats : ColorStatistics
         Of the training set.
-    normals : sequence of 3 floats
+    normals : array_like, shape (..., 3)
         Standard normal draws.
     form : str
         "sqrt": eigenvectors @ (sqrt(eigenvalues) * scale * normals). "literal": the formula as written, for pixels
@@ -93,10 +93,10 @@ def shift(stats: ColorStatistics, normals: Sequence[float], form: ColorForm, sca
 
     Returns
     -------
-    ndarray of float32, shape (3,)
+    ndarray of float32, shape (..., 3)
     """
     if form == "none":
-        return np.zeros(3, np.float32)
+        return np.zeros(np.shape(normals), np.float32)
     values = np.array(stats.eigenvalues)
     if form == "sqrt":
         lengths = np.sqrt(values)
@@ -104,8 +104,8 @@ def shift(stats: ColorStatistics, normals: Sequence[float], form: ColorForm, sca
         lengths = values / 255  # an eigenvalue on [0, 1] is values / 255**2; back in grey levels, times 255
     else:
         raise UserError(f"color shift {form!r}: expected sqrt, literal or none")
-    offset = np.array(stats.eigenvectors) @ (lengths * scale * np.array(normals))
-    return np.asarray(offset, np.float32)
+    offsets = (np.asarray(normals) * lengths * scale) @ np.array(stats.eigenvectors).T
+    return np.asarray(offsets, np.float32)
 
 
 def _triple(numbers: Iterable[float]) -> Triple:

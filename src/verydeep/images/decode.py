@@ -107,21 +107,25 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[n
 
 
 def decode_part(data: bytes, header: Header, rows: int, reduction: int = 1) -> tuple[NDArray[np.uint8], int]:
-    """Decode at least the upper `rows` of an image, and reduce it by at most `reduction` where that saves time.
+    """Decode at least the upper `rows` of an image, and reduce it by `reduction` if that is easily done.
 
     Returns
     -------
     ndarray of uint8, shape (at least rows / reduction, width / reduction, 3)
-        Upright RGB; `rows` counts unreduced rows.
+        Upright RGB; `rows` counts unreduced rows, and sizes are rounded up.
     int
         The reduction it has: 1 or `reduction`.
     """
     if header.is_common_jpeg:
-        turned = header.orientation >= 5
-        height, width = (header.width, header.height) if turned else (header.height, header.width)
+        height, width = header.height, header.width
+        if header.orientation >= 5:
+            height, width = width, height
+        if header.orientation > 1:
+            rows = height  # the upper rows may be stored anywhere
+            if height % reduction or width % reduction:
+                reduction = 1  # the last reduced row or column is a partial one; turned, it would come first
         try:
-            top = jpeg.decode_top(data, height, width, rows if header.orientation == 1 else height, reduction)
-            return upright(top, header.orientation), reduction
+            return upright(jpeg.decode_top(data, height, width, rows, reduction), header.orientation), reduction
         except ValueError as error:
             if jpeg.is_damage(error):
                 raise BadImageError(header.name, f"damaged JPEG file ({_one_line(error)})") from None
