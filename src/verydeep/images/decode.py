@@ -1,5 +1,6 @@
 """Encoded files to upright RGB pixels, or one line that says what is wrong with the file."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 from PIL.ExifTags import Base
-from PIL.Image import Image, alpha_composite, fromarray, new
+from PIL.Image import Exif, Image, alpha_composite, fromarray, new
 from PIL.ImageFile import ImageFile
 
 from verydeep.basics.errors import BadImageError
@@ -62,14 +63,14 @@ def read_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
     stored = jpeg.read_size(data)
     is_common_jpeg = stored is not None
     if stored:
-        # Few files have metadata: only those are worth opening with Pillow.
-        turn = _orientation(JpegImagePlugin.JpegImageFile(BytesIO(data))) if b"Exif\0\0" in data else 1
+        exif = jpeg.read_exif(data)
+        turn = _orientation(lambda: _parse(exif)) if exif else 1
     else:
         image = _open(data, name)
         stored = image.height, image.width
         if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose `size` some versions of Pillow turn upright
             stored = image.tag_v2[Base.ImageLength], image.tag_v2[Base.ImageWidth]
-        turn = _orientation(image)
+        turn = _orientation(image.getexif)
     height, width = stored[::-1] if turn >= 5 else stored
     if height * width > max_pixels:
         raise BadImageError(name, f"{width} x {height} pixels, more than the limit of {max_pixels:,}")
@@ -133,7 +134,9 @@ def decode_part(data: bytes, header: Header, rows: int, reduction: int = 1) -> t
     image = _open(data, header.name)
     try:
         image.load()
-        return upright(np.array(_to_rgb(image)), _orientation(image)), 1
+        # Some versions of Pillow turn TIFF upright as they load it, and no longer say that it was turned.
+        turn = _orientation(image.getexif) if image.format == "TIFF" else header.orientation
+        return upright(np.array(_to_rgb(image)), turn), 1
     except MemoryError:
         raise
     except Exception as error:  # damaged files make Pillow raise errors of many types
@@ -172,12 +175,18 @@ def _open(data: bytes, name: str) -> ImageFile:
     raise BadImageError(name, "not an image (JPEG, PNG, WebP, TIFF, BMP or GIF expected)")
 
 
-def _orientation(image: Image) -> int:
+def _orientation(read_exif: Callable[[], Exif]) -> int:
     try:
-        turn = image.getexif().get(Base.Orientation, 1)
+        turn = read_exif().get(Base.Orientation, 1)
     except Exception:  # damaged metadata does not make the picture bad
         return 1
     return turn if turn in range(1, 9) else 1
+
+
+def _parse(block: bytes) -> Exif:
+    exif = Exif()
+    exif.load(block)
+    return exif
 
 
 def _to_rgb(image: Image) -> Image:

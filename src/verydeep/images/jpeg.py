@@ -1,5 +1,7 @@
 """Common JPEG files by libjpeg-turbo: all of the picture, or no more rows and resolution than needed."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
@@ -60,17 +62,35 @@ def is_damage(error: ValueError) -> bool:
     return message.startswith(("Premature end", "Corrupt JPEG")) and "extraneous bytes" not in message
 
 
+def read_exif(data: bytes) -> bytes:
+    """Return the EXIF block, empty if there is none."""
+    for kind, start, end in _segments(data):
+        if kind == 0xE1 and data.startswith(b"Exif\0\0", start):
+            return data[start:end]
+    return b""
+
+
 def _claim_rows(data: bytes, rows: int) -> bytes:
     """Return the file with `rows` written as the height in its frame header, so that decoding stops there.
 
     `data` itself if its frame is not a sequential one: in a progressive file every row is spread over the file.
     """
+    for kind, start, _ in _segments(data):
+        if kind in (0xC0, 0xC1):  # sequential frame: precision (1 byte), height (2), width (2), ...
+            return data[: start + 1] + rows.to_bytes(2, "big") + data[start + 3 :]
+    return data
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield kind, start and end of the content of each segment before the scan; nothing that is not in order."""
     place = 2
     while data[place : place + 1] == b"\xff":
-        kind = data[place + 1]
-        if kind in (0xC0, 0xC1):  # sequential: length (2 bytes), precision (1), height (2)
-            return data[: place + 5] + rows.to_bytes(2, "big") + data[place + 7 :]
-        if kind == 0xDA:  # the scan begins, so the frame was of another kind
-            break
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return data
+        kind = data[place + 1 : place + 2]
+        if kind == b"\xff":  # padding
+            place += 1
+            continue
+        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if kind == b"\xda" or end > len(data):
+            return
+        yield kind[0], place + 4, end
+        place = end

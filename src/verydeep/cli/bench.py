@@ -1,0 +1,127 @@
+"""`verydeep bench`: timed comparisons with the usual way of doing a thing."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _bench() -> None:
+    """Compare with the usual way of doing a thing: times and ratios in one run."""
+
+
+@app.command()
+def loading(
+    data: Annotated[
+        Path | None, typer.Option(help="Folder or .tar with images; default: two photographs, enlarged and cut.")
+    ] = None,
+    crop: Annotated[int, typer.Option(help="Side of the crops in pixels.")] = 224,
+    scales: Annotated[str, typer.Option(help="SMIN,SMAX of the smallest image side.")] = "256,512",
+    rounds: Annotated[int, typer.Option(help="Passes over the images.")] = 7,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Load training crops, and do the same with Pillow: images per second and core.
+
+    Example: verydeep bench loading --data imagenet-samples.tar
+    """
+    import json
+
+    from verydeep.benchmarks.loading import run
+
+    result = run(data, crop=crop, scales=_pair(scales), rounds=rounds)
+    if json_:
+        typer.echo(json.dumps(result))
+    elif csv:
+        typer.echo(_csv(result), nl=False)
+    else:
+        typer.echo(_loading_text(result))
+
+
+def _pair(text: str) -> tuple[int, int]:
+    from verydeep.basics.errors import UserError
+
+    try:
+        least, most = map(int, text.split(","))
+    except ValueError:
+        raise UserError(f"--scales {text!r}: expected two whole numbers, for example 256,512") from None
+    return least, most
+
+
+def _loading_text(result: dict[str, Any]) -> str:
+    machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    smin, smax = result["scales"]
+    lines = [
+        f"{result['images']} images of {result['data']}, crops of {result['crop']}, S in [{smin};{smax}]",
+        f"{'':28}{'images/s/core':>14}{'ratio':>8}",
+    ]
+    for row in result["rows"]:
+        lines.append(f"{row['pipeline']:28}{row['images_per_second_core']:14.0f}{row['ratio']:8.2f}")
+    lines += [
+        f"ratio in {result['rounds']} rounds: {result['ratio_least']:.2f} to {result['ratio_greatest']:.2f}, "
+        f"target {result['ratio_target']}",
+        f"mean absolute difference of the crops: {result['mean_difference']:.2f} grey levels of 255 "
+        f"(worst image {result['worst_difference']:.2f})",
+        f"machine: {machine}",
+    ]
+    return "\n".join(lines)
+
+
+def _csv(result: dict[str, Any]) -> str:
+    """Return one line per row; what holds for all rows is repeated in each."""
+    import csv
+    import io
+
+    common = {key: value for key, value in result.items() if key not in ("rows", "machine")} | result["machine"]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, [*result["rows"][0], *common], lineterminator="\n")
+    writer.writeheader()
+    for row in result["rows"]:
+        values = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in (row | common).items()}
+        writer.writerow(values)
+    return file.getvalue()
+
+
+@app.command()
+def dense(
+    repeats: Annotated[int, typer.Option(help="Timed runs of each way.")] = 5,
+    side: Annotated[int, typer.Option(help="Side of the square picture in pixels, a multiple of 32.")] = 384,
+    width: Annotated[float, typer.Option(help="Factor on the network's channels; 1 is the paper's D.")] = 1.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Evaluate a whole picture densely, and run its windows as crops: seconds of both, and how far scores agree.
+
+    Example: verydeep bench dense --repeats 5
+    """
+    import json
+
+    from verydeep.benchmarks.dense import run
+
+    result = run(repeats, side, width, device)
+    if json_:
+        typer.echo(json.dumps(result))
+    elif csv:
+        typer.echo(_csv(result), nl=False)
+    else:
+        typer.echo(_dense_text(result))
+
+
+def _dense_text(result: dict[str, Any]) -> str:
+    machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    side, threads = result["side"], result["threads"]
+    lines = [
+        f"configuration D, width {result['width']}, {side} x {side} pixels, {result['windows']} windows, "
+        f"{result['device']}, {threads} threads; median of {result['repeats']}",
+        *(f"{row['way']:8}batch {row['batch']:3}{row['seconds']:10.3f} s" for row in result["rows"]),
+        f"dense is {result['ratio']:.1f} times faster (target {result['ratio_target']:.0f}, by multiply-adds "
+        f"{result['multiply_add_ratio']:.1f})",
+        f"scores that see no border differ by {result['interior_difference']:.1e} of their spread; with those of the "
+        f"crops, padded with zeros, the map correlates {result['crop_correlation']:.3f}",
+        f"machine: {machine}",
+    ]
+    return "\n".join(lines)
