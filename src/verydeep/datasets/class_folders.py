@@ -1,0 +1,121 @@
+"""Reader of the common form: one folder a class, perhaps within folders train, val and test."""
+
+from verydeep.basics.errors import UserError
+from verydeep.datasets.dataset import Sample
+from verydeep.datasets.layout import Layout, few, image_names
+from verydeep.datasets.storage import Storage
+
+# What people call the folders of a split, in lower case.
+SPLIT_FOLDERS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+
+
+def matches(storage: Storage) -> bool:
+    """Say yes: what no other reader knows is read as class folders, or refused by `read` with the reason."""
+    return True
+
+
+def read(storage: Storage) -> Layout:
+    """Read `<class>/*` or `train/<class>/*`, `val/<class>/*`, `test/<class>/*`.
+
+    The class of an image is the first folder it lies in; folders further in belong to it. Classes are in sorted
+    order. Files that are no images, and folders without any, are left out and noted.
+
+    Parameters
+    ----------
+    storage : Storage
+        The source.
+
+    Returns
+    -------
+    Layout
+        Its images.
+
+    Raises
+    ------
+    UserError
+        If images lie beside the class folders, there are fewer than two classes, or val or test has a class
+        that train lacks.
+    """
+    images, others = image_names(storage, storage.files)
+    notes = [f"{len(others)} files that are no images are left out ({few(others)})"] if others else []
+    if not images:
+        raise UserError(f"{storage.path}: holds no images; expected one folder of images a class")
+    folders = split_folders(images)
+    if not folders:
+        found = {"train": _by_class(images, "", storage)}
+    else:
+        found, more = _by_split(images, folders, storage)
+        notes += more
+    classes = tuple(sorted(found["train"] if "train" in found else set().union(*found.values())))
+    if len(classes) < 2:
+        raise UserError(f"{storage.path}: holds one class only ({classes[0]}); expected a folder for each of two or more")
+    notes += _compare(found, classes, storage)
+    parts = {split: _samples(by_class, classes) for split, by_class in found.items()}
+    return Layout(storage.path.stem, classes, parts, storage, notes=tuple(notes))
+
+
+def split_folders(images: list[str]) -> dict[str, str]:
+    """Return which top folder holds which split, {} if the top folders are classes.
+
+    Folders with a split's name are splits if class folders lie in one of them: with images right in it, and
+    nothing else, `train` may well be a class of vehicles.
+    """
+    tops = {name.partition("/")[0] for name in images if "/" in name}
+    found = {
+        split: top for split, known in SPLIT_FOLDERS.items() for top in sorted(tops) if top.lower() in known
+    }
+    nested = {name.partition("/")[0] for name in images if name.count("/") > 1}
+    return found if nested.intersection(found.values()) else {}
+
+
+def _by_split(
+    images: list[str], folders: dict[str, str], storage: Storage
+) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
+    """Return image names by split and class, and notes on what is not used."""
+    found, notes, used = {}, [], 0
+    for split, folder in folders.items():
+        prefix = f"{folder}/"
+        own = [name for name in images if name.startswith(prefix)]
+        used += len(own)
+        if split != "train" and not any(name.count("/") > 1 for name in own):
+            notes.append(f"{len(own)} images in {folder}/ have no class folder, so no label: not used")
+        else:
+            found[split] = _by_class(own, prefix, storage)
+    if used < len(images):
+        notes.append(f"{len(images) - used} images outside {few(folders.values())} are not used")
+    return found, notes
+
+
+def _by_class(images: list[str], prefix: str, storage: Storage) -> dict[str, list[str]]:
+    """Return image names by the folder they lie in below `prefix`; UserError if one lies in none."""
+    by_class: dict[str, list[str]] = {}
+    for name in images:
+        folder, slash, _ = name[len(prefix) :].partition("/")
+        if not slash:
+            where = storage.where(name)
+            raise UserError(f"{where}: this image lies in no class folder; move it into the folder of its class")
+        by_class.setdefault(folder, []).append(name)
+    return by_class
+
+
+def _compare(found: dict[str, dict[str, list[str]]], classes: tuple[str, ...], storage: Storage) -> list[str]:
+    """Raise UserError if a split has a class that train lacks; note the classes that a split lacks."""
+    notes = []
+    for split, by_class in found.items():
+        strange = sorted(set(by_class) - set(classes))
+        if strange:
+            raise UserError(f"{storage.path}: {split} has classes that train lacks: {few(strange)}")
+        absent = sorted(set(classes) - set(by_class))
+        if absent:
+            notes.append(f"{split} has no image of {len(absent)} classes ({few(absent)})")
+    return notes
+
+
+def _samples(by_class: dict[str, list[str]], classes: tuple[str, ...]) -> list[Sample]:
+    return [
+        Sample(name, label) for label, folder in enumerate(classes) for name in by_class.get(folder, ())
+    ]

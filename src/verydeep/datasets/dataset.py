@@ -1,0 +1,130 @@
+"""A data set: labeled images in a fixed order, one split of them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verydeep.basics.errors import BadImageError
+from verydeep.datasets.storage import Storage
+from verydeep.images.decode import decode, size
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle by its edges, in pixels of the upright original image.
+
+    Pixel column c covers [c, c + 1), so a box around the whole of a 64x48 image is (0, 0, 64, 48).
+    """
+
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labeled image.
+
+    Parameters
+    ----------
+    id : str
+        Name of the image, unique in the whole source (a path with "/", the same for a folder and its tar).
+    label : int
+        Index into the data set's `classes`.
+    boxes : tuple of Box
+        Where objects of that class are, as far as the source says.
+    """
+
+    id: str
+    label: int
+    boxes: tuple[Box, ...] = ()
+
+
+class Dataset:
+    """One split of a source of labeled images.
+
+    Parameters
+    ----------
+    name : str
+        Name of the whole data set, for example "tiny-imagenet-200".
+    split : str
+        "train", "val" or "test".
+    classes : tuple of str
+        Class names; their order gives the labels.
+    samples : sequence of Sample
+        The images, in a fixed order.
+    storage : Storage
+        Holds the files that the samples' ids name.
+    provenance : str
+        In words: where this split comes from.
+    bad : tuple of BadImageError
+        Damaged files of this split that were left out.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        classes: tuple[str, ...],
+        samples: Sequence[Sample],
+        storage: Storage,
+        provenance: str = "",
+        bad: tuple[BadImageError, ...] = (),
+    ) -> None:
+        self.name = name
+        self.split = split
+        self.classes = classes
+        self.samples = samples
+        self.storage = storage
+        self.provenance = provenance
+        self.bad = bad
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.split}: {len(self)} images, {len(self.classes)} classes>"
+
+    def where(self, index: int) -> str:
+        """Return the path of image `index`, as messages name it."""
+        return self.storage.where(self.samples[index].id)
+
+    def read(self, index: int) -> bytes:
+        """Return image `index` as its file holds it, undecoded; safe from several threads.
+
+        Raises
+        ------
+        BadImageError
+            If the file cannot be read.
+        """
+        return self.storage.read(self.samples[index].id)
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Return image `index`, uint8 (H, W, 3), upright RGB, C-contiguous, the caller's own.
+
+        Raises
+        ------
+        BadImageError
+            If the file is damaged, empty or no image.
+        """
+        return decode(self.read(index), self.where(index))
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return (height, width) of image `index` in pixels, upright, without decoding its pixels.
+
+        Raises
+        ------
+        BadImageError
+            If the file's header is damaged, or it is empty or no image.
+        """
+        return size(self.read(index), self.where(index))
+
+    def subset(self, indices: Iterable[int]) -> "Dataset":
+        """Return a data set of the images `indices`, in that order; classes and labels stay."""
+        samples = [self.samples[index] for index in indices]
+        return Dataset(
+            self.name, self.split, self.classes, samples, self.storage, self.provenance, self.bad
+        )

@@ -1,0 +1,103 @@
+"""Open a data set by its path: recognize what it is, make its splits, leave out damaged files."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Literal, cast
+
+from verydeep.basics.errors import UserError
+from verydeep.datasets.dataset import Dataset
+from verydeep.datasets.layout import Layout, Reader
+from verydeep.datasets.scenes import Scenes
+from verydeep.datasets.splits import SPLITS, choose_split
+from verydeep.datasets.storage import Storage, open_storage
+
+# Readers by name; the first that recognizes a source's content reads it.
+READERS = {
+    "tiny-imagenet": "tiny_imagenet",
+    "class-folders": "class_folders",
+}
+OUTER_KEPT = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+
+
+def open_dataset(
+    source: str | Path,
+    split: str,
+    *,
+    reader: str | None = None,
+    seed: int = 0,
+    holdout: float = 0.2,
+    on_bad_image: Literal["error", "skip"] = "error",
+) -> Dataset:
+    """Open one split of a data set.
+
+    Parameters
+    ----------
+    source : str or Path
+        A folder, an uncompressed .tar (read in place), or "scenes", the embedded data set (a folder of that name
+        is "./scenes").
+    split : str
+        "train", "val" or "test". One that the source lacks is held out of its training images; see
+        `splits.choose_split`, and `.provenance` of the result.
+    reader : str, optional
+        Kind of source, one of `READERS` or "scenes"; by default recognized by its content.
+    seed : int
+        Seed of the hold-out. Training and test have to use the same, or test images are trained on.
+    holdout : float
+        Share of each class to hold out for a missing split.
+    on_bad_image : str
+        What happens to a file that is damaged, empty or no image: "error" raises BadImageError when it is read;
+        "skip" decodes every image of the split once (the result is remembered), leaves the bad ones out and
+        lists them in `.bad`.
+
+    Returns
+    -------
+    Dataset
+        The split; its order is the same every time.
+
+    Raises
+    ------
+    UserError
+        If there is no such source, its content is not as the reader expects, or a split cannot be made.
+    """
+    if split not in SPLITS:
+        raise UserError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+    if on_bad_image not in ("error", "skip"):
+        raise UserError(f"on_bad_image {on_bad_image!r}: expected error or skip")
+    if str(source) == "scenes" and reader in (None, "scenes"):
+        return Scenes(split, seed)
+    layout = read_layout(Path(source), reader)
+    samples, provenance = choose_split(layout, split, seed, holdout)
+    return Dataset(layout.name, split, layout.classes, samples, layout.storage, provenance)
+
+
+def read_layout(path: Path, reader: str | None = None) -> Layout:
+    """Read a folder or tar as it lies there, with the reader named or the first that recognizes it.
+
+    Raises
+    ------
+    UserError
+        As `open_dataset`.
+    """
+    if reader is not None and reader not in READERS:
+        raise UserError(f"reader {reader!r}: expected one of {', '.join(READERS)} (or the data set scenes)")
+    storage = without_outer_folders(open_storage(path))
+    for name, module in READERS.items():
+        kind = cast(Reader, import_module(f"verydeep.datasets.{module}"))
+        if reader == name or (reader is None and kind.matches(storage)):
+            return kind.read(storage)
+    raise AssertionError("class-folders matches everything")
+
+
+def without_outer_folders(storage: Storage) -> Storage:
+    """Return the storage from the first folder on that is not alone: `data/set/cat/1.jpg` becomes `cat/1.jpg`.
+
+    A folder named for a split stays, and so does the last one above the files, which may be a class. So the
+    names, and with them the hold-out, are the same for a folder, its parent and a tar of either.
+    """
+    while True:
+        top = next(iter(storage.files)).partition("/")[0]
+        inside = all(name.startswith(f"{top}/") for name in storage.files)
+        deeper = any(name.count("/") > 1 for name in storage.files)
+        if not (inside and deeper) or top.lower() in OUTER_KEPT:
+            return storage
+        storage = storage.below(top)

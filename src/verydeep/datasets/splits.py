@@ -1,0 +1,106 @@
+"""Training, validation and test images: the source's own, or held out of its training images, never shared."""
+
+from hashlib import blake2b
+
+from verydeep.basics.errors import UserError
+from verydeep.datasets.dataset import Sample
+from verydeep.datasets.layout import Layout
+
+SPLITS = ("train", "val", "test")
+
+
+def choose_split(layout: Layout, split: str, seed: int, holdout: float) -> tuple[list[Sample], str]:
+    """Return the samples of a split, and in words where they come from.
+
+    A split that the source has is its own. Else test is `holdout` of the training images, class by class, and
+    val `holdout` of those that remain; train is what is left then. Where the source's own validation images are
+    what results on it are reported on (ImageNet, as in the paper), they are test too, and nothing is held out.
+
+    Parameters
+    ----------
+    layout : Layout
+        The source.
+    split : str
+        "train", "val" or "test".
+    seed : int
+        Seed of the hold-out. The same images are held out for every split, so the three never overlap as long
+        as seed and share are the same for all.
+    holdout : float
+        Share to hold out, above 0 and below 1.
+
+    Returns
+    -------
+    samples, provenance : list of Sample, str
+        Samples in the source's order.
+
+    Raises
+    ------
+    UserError
+        If the source has no such images and no training images to hold them out of, or a class has too few.
+    """
+    if not 0 < holdout < 1:
+        raise UserError(f"holdout is {holdout}; expected a share above 0 and below 1")
+    parts = dict(layout.parts)
+    told = {name: f"the set's own {name} images" for name in parts}
+    if layout.val_is_test and "val" in parts and "test" not in parts:
+        parts["test"] = parts["val"]
+        told["test"] = "the set's own val images, as is usual for it (val and test are the same images)"
+    for name in ("test", "val"):
+        if name not in parts and "train" in parts:
+            told[name] = f"held out of the training images: {holdout:.0%} of each class, seed {seed}"
+            if name == "val" and "test" not in layout.parts:
+                told[name] = told[name].replace("images:", "images left after test:")
+            parts["train"], parts[name] = hold_out(parts["train"], layout.classes, holdout, f"{name} {seed}")
+            told["train"] += f", without those held out for {name}"
+    if split not in parts:
+        has = ", ".join(parts)
+        raise UserError(f"{layout.storage.path}: has no {split} images and none to hold them out of (has: {has})")
+    return parts[split], "; ".join([f"{split}: {told[split]}", *layout.notes])
+
+
+def hold_out(
+    samples: list[Sample], classes: tuple[str, ...], share: float, key: str
+) -> tuple[list[Sample], list[Sample]]:
+    """Divide samples so that `share` of each class, rounded, at least 1 and not all, is held out.
+
+    Within a class the images with the least hash of (key, id) are taken: which ones depends on nothing but
+    their names, so adding images or classes leaves almost all others on their side.
+
+    Parameters
+    ----------
+    samples : list of Sample
+        Samples of all classes.
+    classes : tuple of str
+        Class names, for messages.
+    share : float
+        Share to hold out, above 0 and below 1.
+    key : str
+        Names the hold-out: its purpose and seed.
+
+    Returns
+    -------
+    kept, held : list of Sample
+        Both in the order of `samples`.
+
+    Raises
+    ------
+    UserError
+        If a class that has images has only one.
+    """
+    by_label: dict[int, list[str]] = {}
+    for sample in samples:
+        by_label.setdefault(sample.label, []).append(sample.id)
+    held: set[str] = set()
+    for label, ids in by_label.items():
+        if len(ids) < 2:
+            raise UserError(
+                f"class {classes[label]}: too few images to hold some out; expected 3 or more (add some, or take "
+                "the class away)"
+            )
+        count = min(max(round(share * len(ids)), 1), len(ids) - 1)
+        held.update(sorted(ids, key=lambda name: _rank(key, name))[:count])
+    return [s for s in samples if s.id not in held], [s for s in samples if s.id in held]
+
+
+def _rank(key: str, name: str) -> bytes:
+    return blake2b(f"{key}\n{name}".encode(), digest_size=8).digest()

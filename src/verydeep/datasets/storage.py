@@ -1,0 +1,233 @@
+"""Files by name, the same whether a folder or a tar archive holds them."""
+
+import os
+import unicodedata
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from verydeep.basics.errors import BadImageError, UserError
+from verydeep.datasets.tar_index import Member, index_tar
+
+# First bytes of what people mistake for a tar; no member of these can be read without reading all before it.
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK": "zip"}
+JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})  # what systems leave behind; it holds thumbnails, not samples
+
+
+class File(Protocol):
+    """One file: where it is and what is in it."""
+
+    @property
+    def where(self) -> str:
+        """Path as messages name it."""
+
+    def read(self, limit: int | None = None) -> bytes:
+        """Return the content, or its first `limit` bytes; BadImageError if it cannot be read."""
+
+    def stamp(self) -> tuple[int, int]:
+        """Return size in bytes and time of change in nanoseconds; they change when the content does."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFile:
+    """A file in a folder."""
+
+    path: str
+
+    @property
+    def where(self) -> str:
+        """Path as messages name it."""
+        return self.path
+
+    def read(self, limit: int | None = None) -> bytes:
+        """Return the content, or its first `limit` bytes."""
+        try:
+            with open(self.path, "rb") as file:
+                return file.read(limit)
+        except OSError as error:
+            raise BadImageError(self.path, f"cannot be read ({error.strerror})") from None
+
+    def stamp(self) -> tuple[int, int]:
+        """Return size in bytes and time of change in nanoseconds."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return 0, 0
+        return status.st_size, status.st_mtime_ns
+
+
+class Archive:
+    """A tar file held open; any number of threads read from it at once, since `pread` moves no position."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.descriptor)
+        status = os.fstat(self.descriptor)
+        self.size, self.changed = status.st_size, status.st_mtime_ns
+
+    def members(self, start: int = 0, end: int | None = None) -> dict[str, Member]:
+        """Index the tar that lies between two offsets, by default the whole file."""
+        return index_tar(self.descriptor, start, self.size if end is None else end, str(self.path))
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedFile:
+    """A member of a tar, or of a tar within it."""
+
+    archive: Archive
+    name: str
+    offset: int
+    size: int
+
+    @property
+    def where(self) -> str:
+        """Path as messages name it: the archive's, then the member's."""
+        return f"{self.archive.path}/{self.name}"
+
+    def read(self, limit: int | None = None) -> bytes:
+        """Return the content, or its first `limit` bytes."""
+        wanted = self.size if limit is None else min(limit, self.size)
+        data = os.pread(self.archive.descriptor, wanted, self.offset)
+        if len(data) != wanted:
+            raise BadImageError(self.where, "cannot be read (the archive changed since it was opened)")
+        return data
+
+    def stamp(self) -> tuple[int, int]:
+        """Return size in bytes and the archive's time of change in nanoseconds."""
+        return self.size, self.archive.changed
+
+
+class Storage:
+    """Files by name.
+
+    Parameters
+    ----------
+    path : Path
+        The folder or archive, as the user named it.
+    files : dict of str to File
+        Every file by its relative path: "/" between the parts, Unicode in normal form C, nothing hidden.
+    """
+
+    def __init__(self, path: Path, files: dict[str, File]) -> None:
+        self.path = path
+        self.files = files
+
+    def read(self, name: str) -> bytes:
+        """Return the content of the file `name`."""
+        return self.files[name].read()
+
+    def text(self, name: str) -> str:
+        """Return the content of the text file `name`; UserError if it is not UTF-8."""
+        try:
+            return self.read(name).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.where(name)}: is not UTF-8 text (byte {error.start})") from None
+
+    def where(self, name: str) -> str:
+        """Return the path of the file `name`, as messages name it."""
+        return self.files[name].where
+
+    def below(self, folder: str) -> "Storage":
+        """Return the files below `folder` alone, named from there."""
+        prefix = f"{folder}/"
+        cut = len(prefix)
+        return Storage(self.path, {n[cut:]: f for n, f in self.files.items() if n.startswith(prefix)})
+
+    def folders(self) -> list[str]:
+        """Return the names of the outermost folders, sorted."""
+        return sorted({name.partition("/")[0] for name in self.files if "/" in name})
+
+
+def open_storage(path: Path) -> Storage:
+    """Open a folder, or a tar file in place.
+
+    Parameters
+    ----------
+    path : Path
+        Folder or uncompressed tar.
+
+    Returns
+    -------
+    Storage
+        Its files, hidden ones left out.
+
+    Raises
+    ------
+    UserError
+        If nothing is there, it is neither folder nor tar, or it holds no files.
+    """
+    if path.is_dir():
+        storage = Storage(path, {_tidy(name): FolderFile(full) for name, full in _walk(path)})
+    elif path.is_file():
+        storage = _open_tar(path)
+    else:
+        raise UserError(f"{path}: no such folder or .tar file (the embedded data set is called: scenes)")
+    storage.files = {name: file for name, file in storage.files.items() if not _hidden(name)}
+    if not storage.files:
+        raise UserError(f"{path}: holds no files; expected a folder or tar of labeled images")
+    return storage
+
+
+def expand(storage: Storage) -> Storage:
+    """Return `storage` with the tars within its tar indexed too: `a.tar` holding `b` becomes `a/b`."""
+    files: dict[str, File] = {}
+    for name, file in storage.files.items():
+        if isinstance(file, ArchivedFile) and name.endswith(".tar"):
+            folder = name.removesuffix(".tar")
+            members = file.archive.members(file.offset, file.offset + file.size)
+            for inner, (offset, size) in members.items():
+                files[_tidy(f"{folder}/{inner}")] = ArchivedFile(
+                    file.archive, f"{file.name}/{inner}", offset, size
+                )
+        else:
+            files[name] = file
+    return Storage(storage.path, files)
+
+
+def _open_tar(path: Path) -> Storage:
+    try:
+        archive = Archive(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    start = os.pread(archive.descriptor, 6, 0)
+    for magic, kind in COMPRESSED.items():
+        if start.startswith(magic):
+            raise UserError(f"{path}: is compressed ({kind}), so it cannot be read in place; unpack it first")
+    files: dict[str, File] = {
+        _tidy(name): ArchivedFile(archive, name, offset, size)
+        for name, (offset, size) in archive.members().items()
+    }
+    return Storage(path, files)
+
+
+def _walk(root: Path, above: tuple[tuple[int, int], ...] = (), prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (relative name, path) of every file below `root`, following links but never in a circle."""
+    try:
+        status = os.stat(root)
+        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read ({error.strerror})") from None
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    for entry in entries:
+        if entry.is_dir():
+            if not _hidden(entry.name):
+                yield from _walk(Path(entry.path), (*above, here), f"{prefix}{entry.name}/")
+        elif entry.is_file() or entry.is_symlink():  # a broken link is a damaged file, not an absent one
+            yield prefix + entry.name, entry.path
+
+
+def _tidy(name: str) -> str:
+    """Return a name that is valid Unicode, in normal form C: one way to write it, whatever wrote it."""
+    if name.isascii():
+        return name
+    valid = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return unicodedata.normalize("NFC", valid)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or "/." in name or not JUNK_FOLDERS.isdisjoint(name.split("/"))
