@@ -125,3 +125,43 @@ def _dense_text(result: dict[str, Any]) -> str:
         f"machine: {machine}",
     ]
     return "\n".join(lines)
+
+
+@app.command()
+def training(
+    batch_size: Annotated[int, typer.Option(help="Images of 224 x 224 pixels in a step.")] = 16,
+    repeats: Annotated[int, typer.Option(help="Timed steps of each variant.")] = 5,
+    threads: Annotated[int | None, typer.Option(help="Threads of torch; default: torch's own choice.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time a training step of D, and that of VGG-16 as it is usually written: seconds and peak memory of both.
+
+    Example: verydeep bench training --batch-size 8 --repeats 3
+    """
+    import json
+
+    from verydeep.benchmarks.training import run
+
+    result = run(batch_size, repeats, threads)
+    if json_:
+        typer.echo(json.dumps(result))
+    elif csv:
+        typer.echo(_csv(result), nl=False)
+    else:
+        typer.echo(_training_text(result))
+
+
+def _training_text(result: dict[str, Any]) -> str:
+    machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+    lines = [f"a step of D at 224 x 224, batch {result['batch_size']}, float32, median of {result['repeats']}"]
+    lines += [
+        f"{row['variant']:22}{row['seconds']:8.2f} s{row['peak_memory'] / 2**30:8.2f} GiB   loss {row['loss']:.4f}"
+        for row in result["rows"]
+    ]
+    lines += [
+        f"time: {result['time_ratio']:.2f} of the faster plain one's; memory: {result['memory_ratio']:.2f} of the "
+        f"smaller one's; losses differ by {result['loss_difference']:.1e}",
+        f"machine: {machine}",
+    ]
+    return "\n".join(lines)

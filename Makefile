@@ -1,0 +1,38 @@
+# Two commands do everything, set-up included: `make demo` and `make test`. They need Python 3.10 or newer with venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FLAGS := -q --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/installed
+	$(BIN)/verydeep reproduce --preset demo --data scenes --out demo
+
+test: $(VENV)/installed-test lint
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/python-is-there:
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) found: install Python 3.10 or newer, or say PYTHON=/path/to/python3"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "make: $(PYTHON) is $$($(PYTHON) --version); Python 3.10 or newer is needed (PYTHON=/path/to/it)"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "make: $(PYTHON) has no venv module: install it (Debian, Ubuntu: apt-get install python3-venv)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/installed: $(VENV)/python-is-there pyproject.toml constraints.txt
+	$(BIN)/python -m pip install $(FLAGS) -e .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install $(FLAGS) -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo
