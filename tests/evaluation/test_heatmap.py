@@ -61,7 +61,7 @@ def test_the_drawing_is_written_whole(tmp_path, rng, suffix):
     if suffix == ".png":
         drawn = np.asarray(Image.open(path).convert("RGB")).astype(int)
         assert min(drawn.shape[:2]) > 300
-        assert np.ptp(drawn, axis=2).max() > 100  # it has colors: the picture beneath is gray
+        assert np.ptp(drawn, axis=2).max() > 60  # it has colors: the picture beneath is gray
 
 
 def test_other_formats_are_refused(tmp_path, rng):
