@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from scipy.stats import chisquare, kstest
 from verydeep.basics.chance import generator
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.images.decode import decode, read_header
-from verydeep.images.rescale import rescaled_size
+from verydeep.images.rescale import rescale, rescaled_size
 from verydeep.images.view import View, apply_view, decode_view, draw_view
 
 UNLIKELY = 1e-6  # chance of a false alarm
@@ -142,3 +143,15 @@ def test_real_photographs(shared_data):
                 differences.append(np.abs(decode_view(data, header, view, 224) - reference(image, view, 224)).mean())
     assert len(differences) >= 15
     assert np.mean(differences) < 1
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "lanczos", "box"])
+def test_other_interpolations_are_those_of_the_whole_image(rng: np.random.Generator, interpolation: str) -> None:
+    pixels = cv2.GaussianBlur(rng.integers(0, 256, (90, 130, 3), dtype=np.uint8), (0, 0), 2)
+    data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    view = View(side=40, top=3, left=5, flip=False, normals=(0.0, 0.0, 0.0))
+    found = decode_view(data, read_header(data, "x.jpg"), view, 32, interpolation)
+    whole = rescale(decode(data, "x.jpg"), 40, interpolation)[3:35, 5:37]
+    assert np.abs(found.astype(int) - whole).max() <= 1
+    bilinear = decode_view(data, read_header(data, "x.jpg"), view, 32)
+    assert np.abs(found.astype(int) - bilinear).max() > 1

@@ -68,6 +68,8 @@ class TrainingLoader:
         As in `verydeep.images.color.shift`.
     flip : bool
         Whether half of the views are mirrored left to right.
+    interpolation : str
+        As in `verydeep.images.rescale.rescale`.
     workers : int or None
         Threads; None for one per core.
     rank, world_size : int
@@ -96,6 +98,7 @@ class TrainingLoader:
         color_form: ColorForm = "sqrt",
         color_scale: float = 0.1,
         flip: bool = True,
+        interpolation: str = "bilinear",
         workers: int | None = None,
         rank: int = 0,
         world_size: int = 1,
@@ -109,6 +112,7 @@ class TrainingLoader:
         self.color_form = color_form
         self.color_scale = color_scale
         self.flip = flip
+        self.interpolation = interpolation
         self.workers = workers or _cores()
         self.rank = rank
         self.world_size = world_size
@@ -187,11 +191,11 @@ class TrainingLoader:
             data = self.dataset.read(index)
             header = read_header(data, self.dataset.where(index))
             view = draw_view(header.height, header.width, self.crop, self.scales, chance, self.flip)
-            pixels[:] = decode_view(data, header, view, self.crop)
+            pixels[:] = decode_view(data, header, view, self.crop, self.interpolation)
         else:
             image = self.dataset.image(index)
             view = draw_view(image.shape[0], image.shape[1], self.crop, self.scales, chance, self.flip)
-            pixels[:] = apply_view(image, view, self.crop)
+            pixels[:] = apply_view(image, view, self.crop, self.interpolation)
         return view
 
     def _check(self) -> None:

@@ -60,21 +60,25 @@ def draw_view(
     return View(side, top, left, flip and mirrored, (a, b, c))
 
 
-def apply_view(image: NDArray[np.uint8], view: View, crop: int) -> NDArray[np.uint8]:
+def apply_view(image: NDArray[np.uint8], view: View, crop: int, interpolation: str = "bilinear") -> NDArray[np.uint8]:
     """Return the view's pixels, uint8 of shape (crop, crop, 3), without the color shift."""
-    return _flipped(rescaled_crop(image, view.side, view.top, view.left, crop, crop), view)
+    return _flipped(rescaled_crop(image, view.side, view.top, view.left, crop, crop, interpolation), view)
 
 
-def decode_view(data: bytes, header: Header, view: View, crop: int) -> NDArray[np.uint8]:
-    """Return `apply_view(decode(data, name), view, crop)`, decoding no more of the file than the view needs.
+def decode_view(
+    data: bytes, header: Header, view: View, crop: int, interpolation: str = "bilinear"
+) -> NDArray[np.uint8]:
+    """Return `apply_view(decode(data, name), view, crop, interpolation)`, decoding no more of the file than the view needs.
 
     The same to the grey level, but for JPEG files at least twice as large as the view asks for: they are reduced
-    by a power of two while they are decoded, which differs by less than 2 grey levels on average.
+    by a power of two while they are decoded, which differs by less than 2 grey levels on average. Interpolations
+    other than bilinear reach further and have the whole file decoded.
     """
     rows, columns = rescaled_size(header.height, header.width, view.side)
     down, across = header.height / rows, header.width / columns
-    if min(down, across) >= 16:  # libjpeg reduces by 8 at most, and the rest is to be less than 2
-        return apply_view(decode_part(data, header, header.height)[0], view, crop)
+    # libjpeg reduces by 8 at most, and the rest is to be less than 2.
+    if min(down, across) >= 16 or interpolation != "bilinear":
+        return apply_view(decode_part(data, header, header.height)[0], view, crop, interpolation)
     reduction = max(n for n in (1, 2, 4, 8) if n == 1 or n <= min(down, across))
     bottom = min(ceil((view.top + crop) * down) + REACH * reduction, header.height)
     image, reduced = decode_part(data, header, bottom, reduction)

@@ -41,6 +41,8 @@ class Processes:
         if self.size == 1:
             return
         same = [tensor for tensor in tensors if tensor.is_floating_point()]
+        if not same:
+            return
         # One message for all: many small ones would each cost a round trip.
         flat = torch.cat([tensor.flatten().float() for tensor in same])
         distributed.all_reduce(flat)

@@ -244,6 +244,7 @@ class _Run:
             color_form=images.color_shift,
             color_scale=images.color_scale,
             flip=images.flip,
+            interpolation=net.preprocessing.interpolation,
             workers=workers,
             rank=processes.rank,
             world_size=processes.size,
