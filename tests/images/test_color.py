@@ -16,6 +16,7 @@ def test_measure_is_the_covariance_of_all_pixels(images):
     stats = measure(iter(images))
     pixels = np.concatenate([image.reshape(-1, 3) for image in images]).astype(np.float64)
     np.testing.assert_allclose(stats.mean, pixels.mean(0))
+    np.testing.assert_allclose(stats.std, pixels.std(0))
     covariance = np.cov(pixels.T, bias=True)
     vectors, values = np.array(stats.eigenvectors), np.array(stats.eigenvalues)
     np.testing.assert_allclose(vectors @ np.diag(values) @ vectors.T, covariance, atol=1e-6)

@@ -76,7 +76,7 @@ def test_shrinking_is_antialiased(factor, rng):
     assert np.abs(result.astype(int) - 127).max() < 40
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data(), st.sampled_from(["bilinear", "bilinear", "bicubic", "box", "lanczos"]))
 def test_crop_is_cut_from_the_whole(data, interpolation):
     height, width = data.draw(st.integers(1, 90)), data.draw(st.integers(1, 90))
@@ -95,6 +95,12 @@ def test_crop_is_cut_from_the_whole(data, interpolation):
     assert crop.flags.c_contiguous
     assert crop.flags.writeable
     np.testing.assert_array_equal(image, before)
+
+
+def test_crop_whose_source_keeps_its_size(rng):
+    """6 columns become 6.5, rounded to 6: no reason to copy them."""
+    image = rng.integers(0, 256, (21, 12, 3), np.uint8)
+    np.testing.assert_array_equal(rescaled_crop(image, 13, 0, 0, 1, 2), rescale(image, 13)[:1, :2])
 
 
 @given(st.integers(0, 255), st.integers(1, 40), st.integers(1, 40), st.integers(1, 90))

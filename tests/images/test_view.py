@@ -113,7 +113,8 @@ def test_large_jpegs_are_reduced_while_decoded(factor, turn, rng, draw, encode):
     for top, left in ((0, 0), (rows - crop, columns - crop)):
         view = View(side, top, left, bool(rng.integers(2)), (0, 0, 0))
         pixels = decode_view(data, header, view, crop)
-        assert np.abs(pixels - reference(upright, view, crop)).mean() < 2
+        # At a step of exactly 2 libjpeg averages 2 x 2 pixels where Pillow's triangle covers 4 x 4: that much sharper.
+        assert np.abs(pixels - reference(upright, view, crop)).mean() < 3
 
 
 def test_no_more_is_decoded_than_needed(rng, encode):

@@ -112,6 +112,8 @@ def linear_crop(
     first = [max(int(start * s) - REACH, 0) for start, s in zip((top, left), step, strict=True)]
     last = [ceil(end * s) + REACH for end, s in zip((top + height, left + width), step, strict=True)]
     source = image[: last[0], : last[1]]
+    if all(round(extent / s) == extent for extent, s in zip(source.shape, step, strict=False)):
+        source = image  # OpenCV copies, whatever the scale, where rounding makes the size stay the same
     if max(step) > 1:
         smooth = np.empty_like(source)
         down, across = (_smoothing(s) for s in step)

@@ -68,7 +68,7 @@ def apply_view(image: NDArray[np.uint8], view: View, crop: int, interpolation: s
 def decode_view(
     data: bytes, header: Header, view: View, crop: int, interpolation: str = "bilinear"
 ) -> NDArray[np.uint8]:
-    """Return `apply_view(decode(data, name), view, crop, interpolation)`, decoding no more of the file than the view needs.
+    """Return `apply_view` of the decoded file, decoding no more of it than the view needs.
 
     The same to the grey level, but for JPEG files at least twice as large as the view asks for: they are reduced
     by a power of two while they are decoded, which differs by less than 2 grey levels on average. Interpolations
