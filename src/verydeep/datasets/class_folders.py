@@ -52,7 +52,7 @@ def read(storage: Storage) -> Layout:
         notes += more
     classes = tuple(sorted(found["train"] if "train" in found else set().union(*found.values())))
     if len(classes) < 2:
-        raise UserError(f"{storage.path}: holds one class only ({classes[0]}); expected a folder for each of two or more")
+        raise UserError(f"{storage.path}: holds one class only ({classes[0]}); expected a folder each for two or more")
     notes += _compare(found, classes, storage)
     parts = {split: _samples(by_class, classes) for split, by_class in found.items()}
     return Layout(storage.path.stem, classes, parts, storage, notes=tuple(notes))
@@ -65,9 +65,7 @@ def split_folders(images: list[str]) -> dict[str, str]:
     nothing else, `train` may well be a class of vehicles.
     """
     tops = {name.partition("/")[0] for name in images if "/" in name}
-    found = {
-        split: top for split, known in SPLIT_FOLDERS.items() for top in sorted(tops) if top.lower() in known
-    }
+    found = {split: top for split, known in SPLIT_FOLDERS.items() for top in sorted(tops) if top.lower() in known}
     nested = {name.partition("/")[0] for name in images if name.count("/") > 1}
     return found if nested.intersection(found.values()) else {}
 
@@ -116,6 +114,4 @@ def _compare(found: dict[str, dict[str, list[str]]], classes: tuple[str, ...], s
 
 
 def _samples(by_class: dict[str, list[str]], classes: tuple[str, ...]) -> list[Sample]:
-    return [
-        Sample(name, label) for label, folder in enumerate(classes) for name in by_class.get(folder, ())
-    ]
+    return [Sample(name, label) for label, folder in enumerate(classes) for name in by_class.get(folder, ())]

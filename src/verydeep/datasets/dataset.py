@@ -125,6 +125,4 @@ class Dataset:
     def subset(self, indices: Iterable[int]) -> "Dataset":
         """Return a data set of the images `indices`, in that order; classes and labels stay."""
         samples = [self.samples[index] for index in indices]
-        return Dataset(
-            self.name, self.split, self.classes, samples, self.storage, self.provenance, self.bad
-        )
+        return Dataset(self.name, self.split, self.classes, samples, self.storage, self.provenance, self.bad)

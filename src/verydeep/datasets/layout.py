@@ -72,7 +72,8 @@ def image_names(storage: Storage, names: Iterable[str]) -> tuple[list[str], list
     images, others : list of str
         Both sorted.
     """
-    images, others = [], []
+    images: list[str] = []
+    others: list[str] = []
     for name in names:
         known = name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
         (images if known or SIGNATURE.match(storage.files[name].read(16)) else others).append(name)

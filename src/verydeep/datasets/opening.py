@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from verydeep.basics.errors import UserError
+from verydeep.datasets.checking import without_bad
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.layout import Layout, Reader
 from verydeep.datasets.scenes import Scenes
@@ -46,8 +47,9 @@ def open_dataset(
         Share of each class to hold out for a missing split.
     on_bad_image : str
         What happens to a file that is damaged, empty or no image: "error" raises BadImageError when it is read;
-        "skip" decodes every image of the split once (the result is remembered), leaves the bad ones out and
-        lists them in `.bad`.
+        "skip" decodes every image of the split once (the result is remembered; see `checking.without_bad`),
+        leaves the bad ones out and lists them in `.bad`. Splits are made before, so both leave the same images
+        in each.
 
     Returns
     -------
@@ -67,7 +69,8 @@ def open_dataset(
         return Scenes(split, seed)
     layout = read_layout(Path(source), reader)
     samples, provenance = choose_split(layout, split, seed, holdout)
-    return Dataset(layout.name, split, layout.classes, samples, layout.storage, provenance)
+    dataset = Dataset(layout.name, split, layout.classes, samples, layout.storage, provenance)
+    return without_bad(dataset) if on_bad_image == "skip" else dataset
 
 
 def read_layout(path: Path, reader: str | None = None) -> Layout:

@@ -44,7 +44,7 @@ class FolderFile:
     def read(self, limit: int | None = None) -> bytes:
         """Return the content, or its first `limit` bytes."""
         try:
-            with open(self.path, "rb") as file:
+            with Path(self.path).open("rb") as file:
                 return file.read(limit)
         except OSError as error:
             raise BadImageError(self.path, f"cannot be read ({error.strerror})") from None
@@ -52,7 +52,7 @@ class FolderFile:
     def stamp(self) -> tuple[int, int]:
         """Return size in bytes and time of change in nanoseconds."""
         try:
-            status = os.stat(self.path)
+            status = Path(self.path).stat()
         except OSError:
             return 0, 0
         return status.st_size, status.st_mtime_ns
@@ -179,9 +179,7 @@ def expand(storage: Storage) -> Storage:
             folder = name.removesuffix(".tar")
             members = file.archive.members(file.offset, file.offset + file.size)
             for inner, (offset, size) in members.items():
-                files[_tidy(f"{folder}/{inner}")] = ArchivedFile(
-                    file.archive, f"{file.name}/{inner}", offset, size
-                )
+                files[_tidy(f"{folder}/{inner}")] = ArchivedFile(file.archive, f"{file.name}/{inner}", offset, size)
         else:
             files[name] = file
     return Storage(storage.path, files)
@@ -197,8 +195,7 @@ def _open_tar(path: Path) -> Storage:
         if start.startswith(magic):
             raise UserError(f"{path}: is compressed ({kind}), so it cannot be read in place; unpack it first")
     files: dict[str, File] = {
-        _tidy(name): ArchivedFile(archive, name, offset, size)
-        for name, (offset, size) in archive.members().items()
+        _tidy(name): ArchivedFile(archive, name, offset, size) for name, (offset, size) in archive.members().items()
     }
     return Storage(path, files)
 
@@ -206,7 +203,7 @@ def _open_tar(path: Path) -> Storage:
 def _walk(root: Path, above: tuple[tuple[int, int], ...] = (), prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield (relative name, path) of every file below `root`, following links but never in a circle."""
     try:
-        status = os.stat(root)
+        status = root.stat()
         entries = sorted(os.scandir(root), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"{root}: cannot be read ({error.strerror})") from None

@@ -9,7 +9,7 @@ from verydeep.basics.errors import UserError
 Member = tuple[int, int]  # offset of the first byte, number of bytes
 
 BLOCK = 512
-REGULAR, HARD_LINK, SYMBOLIC_LINK = b"\x000" b"7", b"1", b"2"
+REGULAR, HARD_LINK, SYMBOLIC_LINK = b"\x0007", b"1", b"2"
 LONG_NAME, LONG_LINK, PAX, PAX_GLOBAL, SPARSE = b"L", b"K", b"x", b"g", b"S"
 
 
@@ -58,9 +58,7 @@ def index_tar(descriptor: int, start: int, end: int, path: str) -> dict[str, Mem
     return files
 
 
-def _headers(
-    descriptor: int, start: int, end: int, path: str
-) -> Iterator[tuple[bytes, str, str, int, int]]:
+def _headers(descriptor: int, start: int, end: int, path: str) -> Iterator[tuple[bytes, str, str, int, int]]:
     """Yield (kind, name, link's target, offset, size) of every member."""
     position = start
     special: dict[str, str] = {}  # what a pax or GNU header says of the member after it

@@ -75,9 +75,7 @@ def _train(storage: Storage, labels: dict[str, int]) -> list[Sample]:
     _require(storage, boxes)
     images, _ = image_names(storage, (name for name in storage.files if TRAIN_IMAGE.match(name)))
     return [
-        Sample(name, labels[wnid], boxes.get(name, ()))
-        for name in images
-        if (wnid := name.split("/")[1]) in labels
+        Sample(name, labels[wnid], boxes.get(name, ())) for name in images if (wnid := name.split("/")[1]) in labels
     ]
 
 

@@ -1,0 +1,126 @@
+"""`verydeep data`: look at a data set before training on it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from verydeep.datasets.dataset import Dataset
+    from verydeep.datasets.survey import Survey
+
+EXAMPLE = "verydeep data show scenes --split val --out sheet.png"
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _data() -> None:
+    """Look at data sets."""
+
+
+@app.command()
+def show(
+    data: Annotated[str, typer.Argument(help="Data set: a folder, a .tar, or 'scenes' (embedded).")],
+    split: Annotated[
+        Literal["train", "val", "test"] | None, typer.Option(help="Which images; default: all three splits.")
+    ] = None,
+    reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG for a contact sheet of the first split shown.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print classes, counts, image sizes and damaged files; draw a contact sheet.
+
+    Every image is decoded. Splits are made as training and testing make them with seed 0.
+
+    Example: verydeep data show scenes --split val --out sheet.png
+    """
+    import json
+
+    from verydeep.basics.files import write_aside
+    from verydeep.datasets.contact_sheet import contact_sheet
+    from verydeep.datasets.survey import survey
+
+    datasets = _open(data, [split] if split else ["train", "val", "test"], reader)
+    surveys = survey(datasets)
+    if out:
+        with write_aside(out) as aside:
+            contact_sheet(datasets[0]).save(aside, "PNG")
+    if json_:
+        typer.echo(json.dumps({**_values(surveys), "contact_sheet": str(out) if out else None}, indent=2))
+    else:
+        typer.echo(_text(surveys))
+        if out:
+            typer.echo(f"\ncontact sheet of {datasets[0].split}: {out}")
+
+
+def _open(data: str, splits: list[str], reader: str | None) -> "list[Dataset]":
+    """Return those of the splits that can be made; UserError if none can."""
+    from verydeep.basics.errors import UserError
+    from verydeep.datasets import open_dataset
+
+    opened, errors = [], []
+    for split in splits:
+        try:
+            opened.append(open_dataset(data, split, reader=reader))
+        except UserError as error:
+            errors.append(error)
+    if not opened:
+        raise errors[0]
+    return opened
+
+
+def _values(surveys: "list[Survey]") -> dict[str, Any]:
+    first = surveys[0].dataset
+    return {
+        "data": first.name,
+        "classes": list(first.classes),
+        "splits": {
+            survey.dataset.split: {
+                "images": len(survey.dataset),
+                "images_per_class": dict(zip(first.classes, survey.per_class, strict=True)),
+                "smallest": survey.smallest,
+                "median": survey.median,
+                "largest": survey.largest,
+                "damaged": [{"file": bad.name, "reason": bad.reason} for bad in survey.bad],
+                "provenance": survey.dataset.provenance,
+            }
+            for survey in surveys
+        },
+    }
+
+
+def _text(surveys: "list[Survey]") -> str:
+    from verydeep.cli.errors_table import table
+
+    def words(size: tuple[int, int] | None) -> str:
+        return f"{size[0]} x {size[1]}" if size else "-"
+
+    first = surveys[0].dataset
+    splits = [survey.dataset.split for survey in surveys]
+    head = ("split", "images", "images a class", "smallest", "median", "largest", "damaged")
+    rows = [
+        (
+            survey.dataset.split,
+            f"{len(survey.dataset)}",
+            f"{min(survey.per_class)} to {max(survey.per_class)}",
+            *map(words, (survey.smallest, survey.median, survey.largest)),
+            f"{len(survey.bad)}",
+        )
+        for survey in surveys
+    ]
+    counts = zip(*(survey.per_class for survey in surveys), strict=True)
+    classes = [(name, *map(str, count)) for name, count in zip(first.classes, counts, strict=True)]
+    damaged = dict.fromkeys(f"damaged: {bad}" for survey in surveys for bad in survey.bad)
+    return "\n".join(
+        [
+            f"{first.name}: {len(first.classes)} classes; sizes are height x width, by number of pixels",
+            "",
+            table([head, *rows]),
+            "",
+            *(survey.dataset.provenance for survey in surveys),
+            *damaged,
+            "",
+            table([("class", *splits), *classes]),
+        ]
+    )

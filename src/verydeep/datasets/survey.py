@@ -1,0 +1,60 @@
+"""What is in a data set: images a class, image sizes, damaged files."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from verydeep.basics.errors import BadImageError
+from verydeep.basics.progress import track
+from verydeep.datasets.checking import decode_all
+from verydeep.datasets.dataset import Dataset
+
+Size = tuple[int, int]  # height, width in pixels
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One split, looked through.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The split.
+    per_class : tuple of int
+        Images of each class, damaged ones included.
+    smallest, median, largest : (int, int) or None
+        Height and width in pixels of three images: the first, middle and last by number of pixels; None where no
+        image can be decoded.
+    bad : tuple of BadImageError
+        Damaged files.
+    """
+
+    dataset: Dataset
+    per_class: tuple[int, ...]
+    smallest: Size | None
+    median: Size | None
+    largest: Size | None
+    bad: tuple[BadImageError, ...]
+
+
+def survey(datasets: Sequence[Dataset]) -> list[Survey]:
+    """Decode all images of some splits of one source, each once even where two splits are the same images."""
+    done: dict[str, Size | BadImageError] = {}
+    for dataset in datasets:
+        new = dataset.subset(i for i, sample in enumerate(dataset.samples) if sample.id not in done)
+        results = track(decode_all(new), len(new), f"decoding {dataset.split} images")
+        done.update(zip((sample.id for sample in new.samples), results, strict=True))
+    return [_survey(dataset, [done[sample.id] for sample in dataset.samples]) for dataset in datasets]
+
+
+def _survey(dataset: Dataset, results: list[Size | BadImageError]) -> Survey:
+    counts = Counter(sample.label for sample in dataset.samples)
+    sizes = sorted((r for r in results if not isinstance(r, BadImageError)), key=lambda size: (size[0] * size[1], size))
+    return Survey(
+        dataset,
+        tuple(counts[label] for label in range(len(dataset.classes))),
+        sizes[0] if sizes else None,
+        sizes[len(sizes) // 2] if sizes else None,
+        sizes[-1] if sizes else None,
+        tuple(result for result in results if isinstance(result, BadImageError)),
+    )
