@@ -15,6 +15,8 @@ from verydeep.datasets.storage import Storage, open_storage
 # Readers by name; the first that recognizes a source's content reads it.
 READERS = {
     "tiny-imagenet": "tiny_imagenet",
+    "caltech-101": "caltech101",
+    "ilsvrc": "ilsvrc",
     "class-folders": "class_folders",
 }
 OUTER_KEPT = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})

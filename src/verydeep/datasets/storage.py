@@ -1,6 +1,7 @@
 """Files by name, the same whether a folder or a tar archive holds them."""
 
 import os
+import re
 import unicodedata
 import weakref
 from collections.abc import Iterator
@@ -171,25 +172,25 @@ def open_storage(path: Path) -> Storage:
     return storage
 
 
-def expand(storage: Storage) -> Storage:
-    """Return `storage` with the tars within its tar indexed too: `a.tar` holding `b` becomes `a/b`."""
+def expand(storage: Storage, tars: re.Pattern[str]) -> Storage:
+    """Return `storage` with the tars within it that `tars` matches indexed too: `a.tar` holding `b` becomes `a/b`."""
     files: dict[str, File] = {}
     for name, file in storage.files.items():
-        if isinstance(file, ArchivedFile) and name.endswith(".tar"):
-            folder = name.removesuffix(".tar")
-            members = file.archive.members(file.offset, file.offset + file.size)
-            for inner, (offset, size) in members.items():
-                files[_tidy(f"{folder}/{inner}")] = ArchivedFile(file.archive, f"{file.name}/{inner}", offset, size)
-        else:
+        if not tars.fullmatch(name):
             files[name] = file
+            continue
+        if isinstance(file, ArchivedFile):
+            archive, above, start, end = file.archive, f"{file.name}/", file.offset, file.offset + file.size
+        else:
+            archive, above, start, end = _archive(Path(file.where)), "", 0, None
+        for inner, (offset, size) in archive.members(start, end).items():
+            tidy = _tidy(f"{name.removesuffix('.tar')}/{inner}")
+            files[tidy] = ArchivedFile(archive, above + inner, offset, size)
     return Storage(storage.path, files)
 
 
 def _open_tar(path: Path) -> Storage:
-    try:
-        archive = Archive(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    archive = _archive(path)
     start = os.pread(archive.descriptor, 6, 0)
     for magic, kind in COMPRESSED.items():
         if start.startswith(magic):
@@ -198,6 +199,13 @@ def _open_tar(path: Path) -> Storage:
         _tidy(name): ArchivedFile(archive, name, offset, size) for name, (offset, size) in archive.members().items()
     }
     return Storage(path, files)
+
+
+def _archive(path: Path) -> Archive:
+    try:
+        return Archive(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _walk(root: Path, above: tuple[tuple[int, int], ...] = (), prefix: str = "") -> Iterator[tuple[str, str]]:
