@@ -20,23 +20,30 @@ class RunLog:
         Steps done so far; TensorBoard drops later events likewise.
     quiet : bool
         Whether to print nothing.
+    writes : bool
+        Whether this process writes the log; of several processes only the first does.
     """
 
-    def __init__(self, folder: Path, position: int = 0, step: int = 0, quiet: bool = False) -> None:
+    def __init__(
+        self, folder: Path, position: int = 0, step: int = 0, quiet: bool = False, writes: bool = True
+    ) -> None:
+        self.quiet = quiet
+        self.writes = writes
+        if not writes:
+            return
         from torch.utils.tensorboard import SummaryWriter
 
-        self.path = folder / "log.jsonl"
-        self.quiet = quiet
-        with self.path.open("ab") as file:
+        path = folder / "log.jsonl"
+        with path.open("ab") as file:
             file.truncate(position)
-        self.file = self.path.open("a", encoding="utf-8")
+        self.file = path.open("a", encoding="utf-8")
         self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step or None)
 
     @property
     def position(self) -> int:
         """Bytes written so far, to be kept in a checkpoint."""
         self.file.flush()
-        return self.path.stat().st_size
+        return self.file.tell()
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """Add one line; numbers also go to TensorBoard as `kind/name`.
@@ -50,6 +57,8 @@ class RunLog:
         values : dict
             JSON-able.
         """
+        if not self.writes:
+            return
         self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         for name, value in values.items():
             if isinstance(value, int | float):
@@ -62,8 +71,9 @@ class RunLog:
 
     def close(self) -> None:
         """Finish the files."""
-        self.file.close()
-        self.board.close()
+        if self.writes:
+            self.file.close()
+            self.board.close()
 
 
 def read_log(folder: Path, kind: str) -> list[dict[str, Any]]:

@@ -267,14 +267,16 @@ class _Run:
         if self.folder.checkpoint.is_file():
             self.state.load(self.folder.checkpoint)
         progress = self.state.progress
-        self.log = RunLog(self.folder.path, progress.log_position, progress.steps, self.quiet)
+        self.log = RunLog(self.folder.path, progress.log_position, progress.steps, self.quiet, self.processes.first)
         if progress.steps:
             self.log.say(f"continuing at epoch {progress.epoch + 1}, step {progress.step}")
         self.net.train()
-        with _stop_requested() as stop:
-            while not self.state.schedule.finished(self.state.progress.epoch):
-                self._epoch(stop)
-        self.log.close()
+        try:
+            with _stop_requested() as stop:
+                while not self.state.schedule.finished(self.state.progress.epoch):
+                    self._epoch(stop)
+        finally:
+            self.log.close()
         if self.processes.first:
             draw_curves(self.folder.path)
             write_card(self.folder, self.recipe, self.net)
