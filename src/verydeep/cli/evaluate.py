@@ -46,14 +46,11 @@ def evaluate(
     from verydeep.evaluation.evaluate import Evaluator
     from verydeep.evaluation.memory import parse_memory
     from verydeep.evaluation.options import Options
-    from verydeep.nets.weights import load
     from verydeep.training.run_folder import find_weights
 
     options = Options(softmax, pool, pool_rounding, precision)
     file = find_weights(weights)
-    # The seed of training decided which images were held out for testing.
-    seed = int(load(file).provenance.get("seed", 0))
-    dataset = open_dataset(data, split, reader=reader, seed=seed, on_bad_image=on_bad_image)
+    dataset = open_dataset(data, split, reader=reader, on_bad_image=on_bad_image)
     for bad in dataset.bad:
         typer.echo(f"left out: {bad}", err=True)
     evaluator = Evaluator(
