@@ -206,6 +206,8 @@ def test_bombs_are_refused_by_their_header(rng, draw, encode):
     for data in (png, bytes(jpeg)):
         assert_refused(data, "60000 x 60000 pixels", "500,000,000")
     assert time.process_time() - began < 1
+    for damaged in (png.replace(struct.pack(">I", 60_000), bytes(4)), bytes(jpeg[: frame + 5]) + bytes(500)):
+        assert_refused(damaged, "damaged header")
     image = encode(draw(rng, 10, 20), "PNG")
     assert decode(image, "x", max_pixels=200).shape == (10, 20, 3)
     assert_refused(image, "20 x 10 pixels, more than the limit of 199", max_pixels=199)

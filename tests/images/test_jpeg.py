@@ -5,8 +5,9 @@ import pytest
 import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from verydeep.images.jpeg import decode_top, is_damage, read_size
+from verydeep.images.jpeg import decode_top, is_damage, read_exif, read_size
 
 
 @settings(max_examples=60, deadline=None)
@@ -81,9 +82,21 @@ def test_thumbnails_are_not_mistaken_for_the_frame(rng, draw, encode):
     np.testing.assert_array_equal(decode_top(wrapped, 80, 60, 40)[:38], simplejpeg.decode_jpeg(data)[:38])
 
 
-def test_what_it_cannot_read(encode, rng, draw):
-    from PIL import Image
+def test_padding_before_markers(rng, draw, encode):
+    """Any number of FF bytes may stand before a marker."""
+    exif = Image.Exif()
+    exif[274] = 3
+    data = encode(draw(rng, 80, 60), "JPEG", exif=exif)
+    padded = data
+    for marker in (b"\xff\xe1", b"\xff\xc0"):
+        padded = padded.replace(marker, b"\xff\xff\xff" + marker, 1)
+    assert len(padded) == len(data) + 6
+    assert read_exif(padded) == read_exif(data) != b""
+    np.testing.assert_array_equal(decode_top(padded, 80, 60, 40), decode_top(data, 80, 60, 40))
+    assert len(decode_top(padded, 80, 60, 40)) == 40
 
+
+def test_what_it_cannot_read(encode, rng, draw):
     assert read_size(b"") is None
     assert read_size(encode(draw(rng, 8, 8), "PNG")) is None
     assert read_size(encode(Image.new("CMYK", (8, 8)), "JPEG")) is None

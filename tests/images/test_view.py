@@ -13,7 +13,9 @@ from scipy.stats import chisquare, kstest
 
 from verydeep.basics.chance import generator
 from verydeep.basics.errors import BadImageError, UserError
+from verydeep.images import jpeg
 from verydeep.images.decode import decode, read_header
+from verydeep.images.jpeg import decode_top
 from verydeep.images.rescale import rescale, rescaled_size
 from verydeep.images.view import View, apply_view, decode_view, draw_view
 
@@ -115,6 +117,20 @@ def test_large_jpegs_are_reduced_while_decoded(factor, turn, rng, draw, encode):
         pixels = decode_view(data, header, view, crop)
         # At a step of exactly 2 libjpeg averages 2 x 2 pixels where Pillow's triangle covers 4 x 4: that much sharper.
         assert np.abs(pixels - reference(upright, view, crop)).mean() < 3
+
+
+@pytest.mark.parametrize(("side", "expected"), [(101, 1), (100, 2), (51, 2), (50, 4), (25, 8), (13, 8), (12, 1)])
+def test_reduction_is_the_greatest_that_leaves_enough(side, expected, rng, draw, encode, monkeypatch):
+    data = encode(draw(rng, 200, 240), "JPEG")
+    reductions = []
+
+    def spy(data, height, width, rows, reduction):
+        reductions.append(reduction)
+        return decode_top(data, height, width, rows, reduction)
+
+    monkeypatch.setattr(jpeg, "decode_top", spy)
+    decode_view(data, read_header(data, "x"), View(side, 0, 0, False, (0, 0, 0)), 12)
+    assert reductions == [expected]
 
 
 def test_no_more_is_decoded_than_needed(rng, encode):

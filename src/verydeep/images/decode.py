@@ -191,6 +191,7 @@ def _parse(block: bytes) -> Exif:
 
 def _to_rgb(image: Image) -> Image:
     """Convert any of Pillow's modes to RGB, transparency on white."""
+    # Pillow before 11 opens 16-bit gray PNG files in 32 bits.
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
         return fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):

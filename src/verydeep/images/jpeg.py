@@ -89,8 +89,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if kind == b"\xff":  # padding
             place += 1
             continue
-        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        if kind == b"\xda" or end > len(data):
+        if kind in (b"", b"\xda"):
             return
+        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
         yield kind[0], place + 4, end
         place = end
