@@ -46,7 +46,7 @@ def without_bad(dataset: Dataset) -> Dataset:
     Raises
     ------
     UserError
-        If no image is left.
+        If no image is left, or none of a class that had some.
     """
     memory = memory_file(dataset)
     reasons = _recall(memory)
@@ -58,6 +58,10 @@ def without_bad(dataset: Dataset) -> Dataset:
         raise UserError(f"{dataset.storage.path}: none of the {len(dataset)} {dataset.split} images can be decoded")
     good = dataset.subset(index for index in range(len(dataset)) if index not in reasons)
     good.bad = tuple(BadImageError(dataset.where(index), reason) for index, reason in reasons.items())
+    lost = {sample.label for sample in dataset.samples} - {sample.label for sample in good.samples}
+    if lost:
+        name = dataset.classes[min(lost)]
+        raise UserError(f"{dataset.storage.path}: every {dataset.split} image of class {name} is damaged")
     if good.bad:
         good.provenance += f"; {len(good.bad)} damaged images left out"
     return good

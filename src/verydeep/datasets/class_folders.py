@@ -55,7 +55,9 @@ def read(storage: Storage) -> Layout:
         raise UserError(f"{storage.path}: holds one class only ({classes[0]}); expected a folder each for two or more")
     notes += _compare(found, classes, storage)
     parts = {split: _samples(by_class, classes) for split, by_class in found.items()}
-    return Layout(storage.path.stem, classes, parts, storage, notes=tuple(notes))
+    path = storage.path.resolve()  # "." has no name of its own
+    name = path.name if path.is_dir() else path.stem
+    return Layout(name, classes, parts, storage, notes=tuple(notes))
 
 
 def split_folders(images: list[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import re
 from collections.abc import Iterator
 
 from verydeep.basics.errors import UserError
@@ -9,6 +10,7 @@ from verydeep.basics.errors import UserError
 Member = tuple[int, int]  # offset of the first byte, number of bytes
 
 BLOCK = 512
+OCTAL = re.compile(rb"[0-7]+")
 REGULAR, HARD_LINK, SYMBOLIC_LINK = b"\x0007", b"1", b"2"
 LONG_NAME, LONG_LINK, PAX, PAX_GLOBAL, SPARSE = b"L", b"K", b"x", b"g", b"S"
 
@@ -69,7 +71,10 @@ def _headers(descriptor: int, start: int, end: int, path: str) -> Iterator[tuple
         _verify(header, path, position)
         kind = header[156:157]
         offset = position + BLOCK
-        size = int(special["size"]) if "size" in special else _number(header[124:136])
+        try:
+            size = int(special["size"]) if "size" in special else _number(header[124:136])
+        except ValueError:
+            raise UserError(f"{path}: is damaged at byte {position}; copy or download it again") from None
         stored = 0 if kind in b"123456" else size  # links, devices and folders have no data
         if offset + stored > end:
             raise UserError(f"{path}: is cut short, at byte {end}; copy or download it again")
@@ -78,19 +83,22 @@ def _headers(descriptor: int, start: int, end: int, path: str) -> Iterator[tuple
             key = "path" if kind == LONG_NAME else "linkpath"
             special[key] = _text(os.pread(descriptor, size, offset))
         elif kind == PAX:
-            special.update(_pax(os.pread(descriptor, size, offset)))
+            special.update(_pax(os.pread(descriptor, size, offset), path))
         elif kind != PAX_GLOBAL:
             name = special.get("path") or _name(header)
             target = special.get("linkpath") or _text(header[157:257])
             yield (SPARSE if "GNU.sparse.major" in special else kind), name, target, offset, size
             special = {}
+    if position == start:
+        raise UserError(f"{path}: is not a tar file; expected a folder or an uncompressed .tar")
+    raise UserError(f"{path}: is cut short, at byte {end}; copy or download it again")  # no zeros at its end
 
 
 def _verify(header: bytes, path: str, position: int) -> None:
     """Raise UserError unless the header's own checksum, the sum of its bytes, is right."""
-    stated = header[148:156].rstrip(b"\0 ").lstrip(b" ")
+    stated = header[148:156].strip(b"\0 ")
     real = sum(header) - sum(header[148:156]) + 8 * ord(" ")
-    if not stated or not stated.isdigit() or int(stated, 8) != real:
+    if not OCTAL.fullmatch(stated) or int(stated, 8) != real:
         what = "is not a tar file" if position == 0 else f"is damaged at byte {position}"
         raise UserError(f"{path}: {what}; expected a folder or an uncompressed .tar")
 
@@ -113,10 +121,13 @@ def _text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
-def _pax(data: bytes) -> Iterator[tuple[str, str]]:
+def _pax(data: bytes, path: str) -> Iterator[tuple[str, str]]:
     """Yield the records of a pax header, each written as "length key=value" and a line end."""
     while data.strip(b"\0"):
-        length = int(data.partition(b" ")[0])
+        digits = data.partition(b" ")[0]
+        length = int(digits) if digits.isdigit() else 0
+        if length == 0:
+            raise UserError(f"{path}: is damaged (pax header); copy or download it again")
         key, _, value = data[:length].partition(b" ")[2].rstrip(b"\n").partition(b"=")
         yield key.decode("utf-8", "replace"), value.decode("utf-8", "surrogateescape")
         data = data[length:]
