@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from verydeep.basics.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from verydeep.datasets.opening import open_dataset as open_dataset
     from verydeep.evaluation.evaluate import evaluate as evaluate
     from verydeep.evaluation.fuse import fuse as fuse
     from verydeep.evaluation.posteriors import Posteriors as Posteriors
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
     from verydeep.nets.preprocessing import Preprocessing as Preprocessing
     from verydeep.nets.weights import load as load
     from verydeep.nets.weights import save as save
+    from verydeep.training.recipe import load_recipe as load_recipe
+    from verydeep.training.train import train as train
 
 # Where each public name stands; imported on first use, so that `import verydeep` stays quick.
 _PUBLIC = {
+    "open_dataset": "verydeep.datasets.opening",
     "evaluate": "verydeep.evaluation.evaluate",
     "fuse": "verydeep.evaluation.fuse",
     "Posteriors": "verydeep.evaluation.posteriors",
@@ -29,6 +33,8 @@ _PUBLIC = {
     "Preprocessing": "verydeep.nets.preprocessing",
     "load": "verydeep.nets.weights",
     "save": "verydeep.nets.weights",
+    "load_recipe": "verydeep.training.recipe",
+    "train": "verydeep.training.train",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]
