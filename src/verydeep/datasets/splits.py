@@ -50,7 +50,11 @@ def choose_split(layout: Layout, split: str, seed: int, holdout: float) -> tuple
             told[name] = f"held out of the training images: {holdout:.0%} of each class, seed {seed}"
             if name == "val" and "test" not in layout.parts:
                 told[name] = told[name].replace("images:", "images left after test:")
-            parts["train"], parts[name] = hold_out(parts["train"], layout.classes, holdout, f"{name} {seed}")
+            leave = 2 if name == "test" and "val" not in parts else 1
+            try:
+                parts["train"], parts[name] = hold_out(parts["train"], layout.classes, holdout, f"{name} {seed}", leave)
+            except UserError as error:
+                raise UserError(f"{layout.storage.path}: {error}") from None
             told["train"] += f", without those held out for {name}"
     if split not in parts:
         has = ", ".join(parts)
@@ -59,9 +63,9 @@ def choose_split(layout: Layout, split: str, seed: int, holdout: float) -> tuple
 
 
 def hold_out(
-    samples: list[Sample], classes: tuple[str, ...], share: float, key: str
+    samples: list[Sample], classes: tuple[str, ...], share: float, key: str, leave: int = 1
 ) -> tuple[list[Sample], list[Sample]]:
-    """Divide samples so that `share` of each class, rounded, at least 1 and not all, is held out.
+    """Divide samples so that `share` of each class, rounded, at least 1, is held out.
 
     Within a class the images with the least hash of (key, id) are taken: which ones depends on nothing but
     their names, so adding images or classes leaves almost all others on their side.
@@ -76,6 +80,8 @@ def hold_out(
         Share to hold out, above 0 and below 1.
     key : str
         Names the hold-out: its purpose and seed.
+    leave : int
+        The least number of images of each class to keep.
 
     Returns
     -------
@@ -85,19 +91,19 @@ def hold_out(
     Raises
     ------
     UserError
-        If a class that has images has only one.
+        If a class has images, but not more than `leave`.
     """
     by_label: dict[int, list[str]] = {}
     for sample in samples:
         by_label.setdefault(sample.label, []).append(sample.id)
     held: set[str] = set()
     for label, ids in by_label.items():
-        if len(ids) < 2:
+        if len(ids) <= leave:
             raise UserError(
-                f"class {classes[label]}: too few images to hold some out; expected 3 or more (add some, or take "
-                "the class away)"
+                f"class {classes[label]}: has {len(ids)} images, too few to hold some out; expected {leave + 1} or "
+                "more (add some, or take the class away)"
             )
-        count = min(max(round(share * len(ids)), 1), len(ids) - 1)
+        count = min(max(round(share * len(ids)), 1), len(ids) - leave)
         held.update(sorted(ids, key=lambda name: _rank(key, name))[:count])
     return [s for s in samples if s.id not in held], [s for s in samples if s.id in held]
 
