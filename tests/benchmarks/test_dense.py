@@ -41,7 +41,7 @@ def test_the_figures_hold_together():
     (whole, crops), ratio = result["rows"], result["ratio"]
     assert result["windows"] == 4
     assert ratio == pytest.approx(crops["seconds"] / whole["seconds"]) == pytest.approx(whole["speed"])
-    assert crops["batch"] in (1, 4, 9, 18, 36)
+    assert crops["batch"] in (4, 12, 36)
     assert 1 < result["multiply_add_ratio"] < 4
     assert result["interior_difference"] < 1e-4
     assert 0.5 < result["crop_correlation"] < 1
