@@ -35,6 +35,12 @@ def test_top_rows_are_those_of_the_whole(encode, draw, subsampling, height, widt
     np.testing.assert_array_equal(top[:sure], simplejpeg.decode_jpeg(data)[:sure])
 
 
+def test_single_pixel_is_not_reduced(encode):
+    column = np.repeat(np.array([0] * 4 + [255] * 4, np.uint8), 3).reshape(8, 1, 3)
+    data = encode(column, "JPEG", quality=100)
+    assert decode_top(data, 8, 1, 1).max() < 20
+
+
 @pytest.mark.parametrize("reduction", [2, 4, 8])
 def test_reduced_is_near_the_mean_of_blocks(reduction, rng, draw, encode):
     height, width = 96, 160

@@ -94,7 +94,7 @@ def linear_crop(
 
     An antialiasing filter is a triangle whose half-width is the step. For steps from 1 to 2 that is nearly (at 1
     and 2 exactly) a linear interpolation of the image smoothed by (w, 1 - 2w, w), where 1 - 2w = 1 / step, the
-    triangle's peak. Against Pillow's bilinear filter the mean difference on photographs is 0.4 grey levels.
+    triangle's peak. Against Pillow's bilinear filter the mean difference on photographs is half a grey level.
 
     Parameters
     ----------
