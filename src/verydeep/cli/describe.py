@@ -10,6 +10,8 @@ from verydeep.basics.errors import UserError
 if TYPE_CHECKING:
     from verydeep.nets.network import VGG
 
+EXAMPLE = "verydeep describe D --image-size 384"
+
 
 def describe(
     net: Annotated[

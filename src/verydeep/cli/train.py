@@ -22,7 +22,7 @@ def train(
     compile_: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
     checkpoint_minutes: Annotated[float, typer.Option(help="Time between checkpoints inside an epoch.")] = 10.0,
     reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
-    on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image does: error or skip.")] = "error",
+    on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image does.")] = "error",
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a network, or continue a run that was stopped.

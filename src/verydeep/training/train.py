@@ -22,7 +22,7 @@ from verydeep.basics.progress import track
 from verydeep.datasets import open_dataset
 from verydeep.datasets.color import measure_color
 from verydeep.datasets.dataset import Dataset
-from verydeep.datasets.loader import TrainingLoader
+from verydeep.datasets.loader import Batch, TrainingLoader
 from verydeep.images.color import ColorStatistics
 from verydeep.nets.initialization import COPIED_FROM_A, copy_layers
 from verydeep.nets.network import VGG, create
@@ -41,6 +41,8 @@ from verydeep.training.validation import Validation, ValidationResult
 
 LOG_EVERY = 20
 """Steps between two lines of the log."""
+SPEAK_SECONDS = 60.0
+"""Time between two lines on the console within an epoch."""
 
 
 class DivergedError(RuntimeError):
@@ -215,6 +217,14 @@ def _result(folder: RunFolder) -> RunResult:
     return RunResult(folder.weights, len(epochs), epochs[-1]["seconds"], best["top1_error"], best["top5_error"])
 
 
+@dataclass(frozen=True)
+class _Pace:
+    """Images a second of this sitting's part of the epoch, and the share of the time spent waiting for data."""
+
+    images_per_second: float
+    waiting: float
+
+
 class _Run:
     """One sitting of a run: from its checkpoint, or its beginning, to its end or Ctrl-C."""
 
@@ -283,43 +293,54 @@ class _Run:
 
     def _epoch(self, stop: threading.Event) -> None:
         progress, number = self.state.progress, self.state.progress.epoch
-        count = self.loader.batches_per_epoch
-        begun = saved = time.monotonic()
-        before, waited, first = progress.seconds, self.loader.waited, progress.step
+        count, size = self.loader.batches_per_epoch, self.recipe.optimizer.batch_size
+        first, begun, waited, before = progress.step, time.monotonic(), self.loader.waited, progress.seconds
+        saved = spoken = begun
+        pace = _Pace(0.0, 0.0)  # stays so where the run was stopped between an epoch's last step and its validation
         batches = self.loader.epoch(number, first)
-        shown = track(
-            batches,
-            (count - first) * self.recipe.optimizer.batch_size,
-            f"epoch {number + 1}",
-            "images",
-            self.recipe.optimizer.batch_size,
-            quiet=self.quiet,
-        )
-        for batch in shown:
-            factor = self.state.schedule.factor(number + progress.step / count)
-            result = self.stepper(batch, number, progress.step, factor)
-            if self.state.average:
-                self.state.average.update(self.net)
-            progress.step += 1
-            progress.steps += 1
-            self._check(float(result.loss), factor)
-            progress.loss_sum += float(result.loss)
-            progress.wrong_sum += float(result.wrong)
-            progress.seconds = before + time.monotonic() - begun
-            if progress.steps % LOG_EVERY == 0:
-                self.log.write(
-                    "train", progress.steps, {"loss": float(result.loss), "learning_rate": self._rate(factor)}
-                )
-            if stop.is_set() or time.monotonic() - saved > self.checkpoint_seconds:
+        for batch in track(batches, (count - first) * size, f"epoch {number + 1}", "images", size, quiet=self.quiet):
+            self._step(batch, number, count)
+            now = time.monotonic()
+            progress.seconds = before + now - begun
+            done = (progress.step - first) * size
+            pace = _Pace(done / (now - begun), (self.loader.waited - waited) / (now - begun))
+            if now - spoken > SPEAK_SECONDS:
+                self.log.say(self._step_line(count, pace))
+                spoken = now
+            if stop.is_set() or now - saved > self.checkpoint_seconds:
                 self._save()
-                saved = time.monotonic()
+                saved = now
             if stop.is_set():
                 raise KeyboardInterrupt
-        speed = (count - first) * self.recipe.optimizer.batch_size / max(time.monotonic() - begun, 1e-9)
-        waiting = (self.loader.waited - waited) / max(time.monotonic() - begun, 1e-9)
-        self._finish_epoch(count, speed, waiting)
+        self._finish_epoch(count, pace)
 
-    def _finish_epoch(self, count: int, speed: float, waiting: float) -> None:
+    def _step(self, batch: Batch, number: int, count: int) -> None:
+        """Do one step of epoch `number` and take it into account."""
+        progress = self.state.progress
+        factor = self.state.schedule.factor(number + progress.step / count)
+        result = self.stepper(batch, number, progress.step, factor)
+        if self.state.average:
+            self.state.average.update(self.net)
+        loss = float(result.loss)
+        progress.step += 1
+        progress.steps += 1
+        self._check(loss, factor)
+        progress.loss_sum += loss
+        progress.wrong_sum += float(result.wrong)
+        if progress.steps % LOG_EVERY == 0:
+            self.log.write("train", progress.steps, {"loss": loss, "learning_rate": self._rate(factor)})
+
+    def _step_line(self, count: int, pace: "_Pace") -> str:
+        """Return what the person who watches reads within a long epoch."""
+        progress = self.state.progress
+        left = (count - progress.step) * self.recipe.optimizer.batch_size / pace.images_per_second
+        return (
+            f"epoch {progress.epoch + 1:3d}, step {progress.step}/{count}  "
+            f"loss {progress.loss_sum / progress.step:.3f}  error {progress.wrong_sum / progress.step:6.1%}  {pace.images_per_second:.0f} images/s  "
+            f"waiting {pace.waiting:.0%}  {left / 60:.0f} min left of the epoch"
+        )
+
+    def _finish_epoch(self, count: int, pace: "_Pace") -> None:
         progress, schedule = self.state.progress, self.state.schedule
         begun = time.monotonic()
         rate = self._rate(schedule.factor(progress.epoch + 1 - 1 / count))
@@ -335,8 +356,8 @@ class _Run:
             "top1_error": result.top1_error,
             "top5_error": result.top5_error,
             "learning_rate": rate,
-            "images_per_second": speed,
-            "waiting": waiting,
+            "images_per_second": pace.images_per_second,
+            "waiting": pace.waiting,
             "seconds": progress.seconds,
         }
         self.log.write("epoch", progress.steps, values)
