@@ -52,5 +52,5 @@ def describe_machine() -> dict[str, str]:
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "verydeep": VERSION,
-        **{package: _installed(package) for package in ("torch", "numpy", "pillow", "simplejpeg")},
+        **{package: _installed(package) for package in ("torch", "numpy", "pillow", "opencv-python-headless", "simplejpeg")},
     }

@@ -48,8 +48,8 @@ class RunFolder:
         """Model card; written last, so that its presence says that the run is finished."""
         return self.path / "card.md"
 
-    def claim(self, recipe: Recipe, words: dict[str, str]) -> None:
-        """Make the folder this run's, or find that it already is.
+    def check(self, recipe: Recipe, words: dict[str, str]) -> None:
+        """Raise UserError where the folder holds another run, or something that is no run.
 
         Parameters
         ----------
@@ -57,23 +57,23 @@ class RunFolder:
             The effective recipe.
         words : dict of str
             What the command adds to it: net, data, init_from.
-
-        Raises
-        ------
-        UserError
-            The folder holds another run, or something that is no run.
         """
-        wanted = {"run": words, **recipe.model_dump(mode="json")}
         if self.recipe.is_file():
-            difference = _first_difference(
-                parse_toml(self.recipe.read_text(encoding="utf-8"), str(self.recipe)), wanted
-            )
+            there = parse_toml(self.recipe.read_text(encoding="utf-8"), str(self.recipe))
+            difference = _first_difference(there, _identity(recipe, words))
             if difference:
                 raise UserError(f"{self.path}: holds another run ({difference}); choose another --out or remove it")
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UserError(f"{self.path}: is there already and holds no run; choose another --out")
-        else:
-            write_text(self.recipe, tomli_w.dumps(wanted))
+
+    def claim(self, recipe: Recipe, words: dict[str, str]) -> None:
+        """Make the folder this run's, unless it already is; `check` goes before."""
+        if not self.recipe.is_file():
+            write_text(self.recipe, tomli_w.dumps(_identity(recipe, words)))
+
+
+def _identity(recipe: Recipe, words: dict[str, str]) -> dict[str, Any]:
+    return {"run": words, **recipe.model_dump(mode="json")}
 
 
 def find_weights(source: str | Path) -> Path:

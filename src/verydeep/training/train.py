@@ -142,8 +142,7 @@ def train(
     processes = Processes.join(torch_device)
     folder = RunFolder(Path(out))
     words = source_words(net, data, init_from)
-    if processes.first:
-        folder.claim(recipe, words)
+    folder.check(recipe, words)
     if folder.card.is_file():
         return _result(folder)
     threads = workers or os.cpu_count() or 1
@@ -156,6 +155,8 @@ def train(
     network = network.to(torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = _Run(recipe, folder, network, training, validation, color, processes, threads, compiled, quiet)
     run.checkpoint_seconds = checkpoint_minutes * 60
+    if processes.first:  # only now, so that a wrong request leaves nothing behind
+        folder.claim(recipe, words)
     run.go()
     return _result(folder)
 
@@ -334,10 +335,10 @@ class _Run:
         """Return what the person who watches reads within a long epoch."""
         progress = self.state.progress
         left = (count - progress.step) * self.recipe.optimizer.batch_size / pace.images_per_second
+        loss, wrong = progress.loss_sum / progress.step, progress.wrong_sum / progress.step
         return (
-            f"epoch {progress.epoch + 1:3d}, step {progress.step}/{count}  "
-            f"loss {progress.loss_sum / progress.step:.3f}  error {progress.wrong_sum / progress.step:6.1%}  {pace.images_per_second:.0f} images/s  "
-            f"waiting {pace.waiting:.0%}  {left / 60:.0f} min left of the epoch"
+            f"epoch {progress.epoch + 1:3d}, step {progress.step}/{count}  loss {loss:.3f}  error {wrong:6.1%}  "
+            f"{pace.images_per_second:.0f} images/s  waiting {pace.waiting:.0%}  {left / 60:.0f} min left of the epoch"
         )
 
     def _finish_epoch(self, count: int, pace: "_Pace") -> None:
