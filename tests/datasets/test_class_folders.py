@@ -81,8 +81,9 @@ def test_nested_hidden_and_foreign_files(tree, picture):
         assert dataset.image(index).shape == (24, 32, 3)
 
 
-def test_an_unlabeled_test_folder_is_said_and_not_used(tree):
-    folder = tree("set", [f"train/{i}" for i in _images("a", "b")] + ["test/1.png", "test/2.png"])
+@pytest.mark.parametrize("inside", ["", "images/", "test/"])
+def test_an_unlabeled_test_folder_is_said_and_not_used(tree, inside):
+    folder = tree("set", [f"train/{i}" for i in _images("a", "b")] + [f"test/{inside}{i}.png" for i in (1, 2)])
     dataset = open_dataset(folder, "test")
     assert all(i.startswith("train/") for i in _ids(dataset))
     assert "2 images in test/ have no class folder, so no label: not used" in dataset.provenance

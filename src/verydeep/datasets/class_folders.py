@@ -11,6 +11,8 @@ SPLIT_FOLDERS = {
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
 }
+# In val and test: images right in the split's folder, or in a folder that says nothing, have no label.
+NO_CLASS = frozenset({"", "images", "test", "unknown"})
 
 
 def matches(storage: Storage) -> bool:
@@ -81,7 +83,8 @@ def _by_split(
         prefix = f"{folder}/"
         own = [name for name in images if name.startswith(prefix)]
         used += len(own)
-        if split != "train" and not any(name.count("/") > 1 for name in own):
+        inside = {name.split("/")[1] if name.count("/") > 1 else "" for name in own}
+        if split != "train" and inside <= NO_CLASS:
             notes.append(f"{len(own)} images in {folder}/ have no class folder, so no label: not used")
         else:
             found[split] = _by_class(own, prefix, storage)
