@@ -1,0 +1,163 @@
+"""Tables as text, Markdown, CSV, JSON and HTML."""
+
+import csv
+import html
+import io
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from verydeep.evaluation.metrics import ErrorRate
+from verydeep.study.published import SOURCE
+from verydeep.study.tables import Row, Table
+
+NOTE = "Errors in per cent, in brackets their 95 % bootstrap interval over images."
+PAPER_NOTE = f"paper: top-1/top-5 error of {SOURCE}."
+METHOD_NAMES = {"center": "center crop", "dense": "dense", "crops": "multi-crop", "dense+crops": "multi-crop & dense"}
+
+
+def as_text(tables: Sequence[Table]) -> str:
+    """Return the tables in aligned columns."""
+    return "\n\n".join([*(_text(table) for table in tables), _notes(tables)])
+
+
+def as_markdown(tables: Sequence[Table]) -> str:
+    """Return the tables as GitHub's Markdown."""
+    parts = []
+    for table in tables:
+        head, *rows = _grid(table)
+        lines = [head, ["---"] * len(head), *rows]
+        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append("\n\n".join(filter(None, [f"**{heading(table)}**", body, table.note])))
+    return "\n\n".join([*parts, _notes(tables)])
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """Return one line for each cell, errors in %, empty where nothing was measured."""
+    records = [record for table in tables for record in _records(table)]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return file.getvalue().rstrip("\n")
+
+
+def as_json(tables: Sequence[Table]) -> str:
+    """Return the tables as JSON, errors in %, null where nothing was measured."""
+    return json.dumps([table_values(table) for table in tables], indent=2)
+
+
+def as_html(tables: Sequence[Table]) -> str:
+    """Return the tables as elements for a page."""
+    return "\n".join([*(_html(table) for table in tables), f"<p class='note'>{html.escape(_notes(tables))}</p>"])
+
+
+def table_values(table: Table) -> dict[str, Any]:
+    """Return a table as JSON-able values, errors in %."""
+    return {
+        "table": table.number,
+        "title": table.title,
+        "data": table.data,
+        "split": table.split,
+        "note": table.note,
+        "rows": [
+            {key: value for key, value in record.items() if key not in ("table", "data", "split")}
+            for record in _records(table)
+        ],
+    }
+
+
+def heading(table: Table) -> str:
+    """Return what stands above a table."""
+    name = f"Section {table.number}" if "." in table.number else f"Table {table.number}"
+    images = next((row.measured.images for row in table.rows if row.measured), None)
+    counted = f", {images:,} images" if images else ""
+    return f"{name}: {table.title} ({table.data}, {table.split}{counted})"
+
+
+def _notes(tables: Sequence[Table]) -> str:
+    return f"{NOTE} {PAPER_NOTE}" if any(table.has_paper for table in tables) else NOTE
+
+
+def _grid(table: Table) -> list[list[str]]:
+    """Return the heading and the rows in words."""
+    head = ["network", "S", "Q", "method", "top-1", "top-5"]
+    rows = [[row.network, row.train, row.test, METHOD_NAMES[row.method], *_errors(row)] for row in table.rows]
+    if table.has_paper:
+        head.append("paper")
+        for line, row in zip(rows, table.rows, strict=True):
+            line.append(f"{row.paper[0]:.1f}/{row.paper[1]:.1f}" if row.paper else "")
+    return [head, *rows]
+
+
+def _errors(row: Row) -> tuple[str, str]:
+    if not row.measured:
+        return "", ""
+    return str(row.measured.top1), str(row.measured.top5 or "-")
+
+
+def _text(table: Table) -> str:
+    grid = _grid(table)
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    head, *rows = [
+        "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in grid
+    ]
+    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
+    return "\n".join([heading(table), rule, head, rule, *rows, *([table.note] if table.note else [])])
+
+
+def _records(table: Table) -> list[dict[str, Any]]:
+    return [
+        {
+            "table": table.number,
+            "data": table.data,
+            "split": table.split,
+            "network": row.network,
+            "train_scales": row.train,
+            "test_scales": row.test,
+            "method": row.method,
+            "images": row.measured.images if row.measured else None,
+            **_rate("top1", row.measured.top1 if row.measured else None),
+            **_rate("top5", row.measured.top5 if row.measured else None),
+            "paper_top1_error": row.paper[0] if row.paper else None,
+            "paper_top5_error": row.paper[1] if row.paper else None,
+        }
+        for row in table.rows
+    ]
+
+
+def _rate(name: str, rate: ErrorRate | None) -> dict[str, float | None]:
+    keys = (f"{name}_error", f"{name}_low", f"{name}_high")
+    values = (rate.rate, rate.low, rate.high) if rate else (None, None, None)
+    return {key: None if value is None else round(100 * value, 3) for key, value in zip(keys, values, strict=True)}
+
+
+def _html(table: Table) -> str:
+    head, *rows = _grid(table)
+    lines = ["<tr>" + "".join(f"<th scope='col'>{html.escape(word)}</th>" for word in head) + "</tr>"]
+    for row, words in zip(table.rows, rows, strict=True):
+        cells = [f"<td>{html.escape(word)}</td>" for word in words]
+        if row.measured:
+            cells[4:6] = [_html_rate(row.measured.top1), _html_rate(row.measured.top5)]
+        lines.append("<tr>" + "".join(cells) + "</tr>")
+    note = f"<p class='note'>{html.escape(table.note)}</p>" if table.note else ""
+    return (
+        f"<figure class='table'><figcaption>{html.escape(heading(table))}</figcaption>"
+        f"<div class='scroll'><table><thead>{lines[0]}</thead><tbody>{''.join(lines[1:])}</tbody></table></div>"
+        f"{note}</figure>"
+    )
+
+
+def _html_rate(rate: ErrorRate | None) -> str:
+    if rate is None:
+        return "<td>-</td>"
+    value, interval = str(rate).split(" ", 1)
+    return f"<td class='rate'><b>{value}</b> <small>{html.escape(interval)}</small></td>"
+
+
+FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
+    "text": as_text,
+    "markdown": as_markdown,
+    "csv": as_csv,
+    "json": as_json,
+}

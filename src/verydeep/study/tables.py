@@ -1,0 +1,304 @@
+"""The paper's Tables 3 to 6 from posteriors files, by their metadata alone."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from verydeep.evaluation.fuse import fuse
+from verydeep.evaluation.posteriors import Posteriors
+from verydeep.evaluation.protocol import Kind, Protocol
+from verydeep.study import published
+from verydeep.study.found import Measured, Network, Tested, find, measure
+from verydeep.study.published import Scales
+
+PAPERS_DATA = "ilsvrc-2012"
+METHODS: tuple[Kind, ...] = ("dense", "crops", "dense+crops")
+SHALLOW_NOTE = (
+    f"On ILSVRC-2012 the paper found B-5x5 worse by {published.SHALLOW_B_LOSS:g} points of top-1 error; "
+    "it does not give the two errors."
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes
+    ----------
+    network : str
+        The paper's letter, or the letters of a fusion.
+    train : str
+        S in pixels: `256`, or `[256;512]` for a range.
+    test : str
+        Each Q in pixels.
+    method : {"center", "dense", "crops", "dense+crops"}
+        As in protocols.
+    measured : Measured or None
+        None where the run is missing.
+    paper : (float, float) or None
+        The paper's top-1 and top-5 error in %, where the data set is the paper's and it gives them.
+    """
+
+    network: str
+    train: str
+    test: str
+    method: str
+    measured: Measured | None
+    paper: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table for one set of images.
+
+    Attributes
+    ----------
+    number : str
+        Of the paper's table, or its section.
+    title : str
+        What it compares.
+    data, split : str
+        Which images.
+    rows : tuple of Row
+        In the paper's order.
+    note : str
+        What a reader must know; may be empty.
+    """
+
+    number: str
+    title: str
+    data: str
+    split: str
+    rows: tuple[Row, ...]
+    note: str = ""
+
+    @property
+    def has_paper(self) -> bool:
+        """Whether the paper's figures stand beside the measured ones."""
+        return any(row.paper for row in self.rows)
+
+
+# A network and the scales it is tested at.
+Entry = tuple[Network, tuple[int, ...]]
+
+
+def read_tables(study: str | Path) -> list[Table]:
+    """Return the tables that the posteriors in a folder fill, for each set of images its own.
+
+    Networks are placed by configuration and training scales, tests by their protocol. Where the paper has a row for
+    a configuration that the study has, and the file for it is missing, the cell is empty; on ILSVRC-2012 all of the
+    paper's rows are there.
+
+    Parameters
+    ----------
+    study : str or Path
+        Folder with posteriors files, in it or in folders below.
+
+    Raises
+    ------
+    UserError
+        No posteriors there, or a damaged file.
+    """
+    sets = sorted(find(Path(study)).items())
+    return [table for (data, split), found in sets for table in _Study(data, split, found).tables()]
+
+
+class _Study:
+    """The posteriors of one set of images."""
+
+    def __init__(self, data: str, split: str, found: Sequence[Tested]) -> None:
+        self.data, self.split = data, split
+        self.is_papers = data == PAPERS_DATA
+        self.tests = {(tested.network, tested.protocol): tested for tested in found}
+        self.networks = sorted({network for network, _ in self.tests}, key=lambda network: network.place)
+        self.scales = self._own_scales()
+
+    def tables(self) -> Iterator[Table]:
+        """Yield the tables that have something to show."""
+        made = (
+            ("3", "one test scale", self._single(), ""),
+            ("4", "several test scales", self._several(), ""),
+            ("5", "dense evaluation, multi-crop, and both", self._methods(), ""),
+            ("6", "fusion of networks", self._fusions(), "The mean of the networks' posteriors."),
+            ("4.1", "B against a shallow net with 5x5 filters, one central crop", self._shallow(), SHALLOW_NOTE),
+        )
+        for number, title, rows, note in made:
+            if any(row.measured for row in rows) or (self.is_papers and rows):
+                yield Table(number, title, self.data, self.split, tuple(rows), note)
+
+    def _own_scales(self) -> dict[Scales, Scales]:
+        """Return the study's training scales that stand for the paper's 256, 384 and [256;512]."""
+        papers = (published.SMALL, published.LARGE, published.JITTER)
+        if self.is_papers:
+            return dict(zip(papers, papers, strict=True))
+        trained = sorted({network.train for network in self.networks if not network.variant})
+        fixed = [scales for scales in trained if scales[0] == scales[1]]
+        jitter = [scales for scales in trained if scales[0] < scales[1]]
+        return dict([*zip(papers, fixed, strict=False), *zip(papers[2:], jitter, strict=False)])
+
+    def _single(self) -> list[Row]:
+        """Table 3: Q = S, or the middle of the range; other single Q only where that one is missing."""
+        tests = []
+        for network in self.networks:
+            own = self._of(network, "dense", 1)
+            tests += [t for t in own if t.protocol.scales == (_middle(network.train),)] or own
+        return self._rows(tests, published.TABLE_3)
+
+    def _several(self) -> list[Row]:
+        """Table 4."""
+        return self._rows([t for n in self.networks for t in self._of(n, "dense", 2)], published.TABLE_4)
+
+    def _of(self, network: Network, kind: str, least: int) -> list[Tested]:
+        """Return a network's tests of one kind: at one scale (`least` 1) or several (2)."""
+        return [
+            tested
+            for (owner, protocol), tested in self.tests.items()
+            if owner == network and protocol.kind == kind and min(len(protocol.scales), 2) == least
+        ]
+
+    def _rows(self, tests: Sequence[Tested], papers: Sequence[published.Result]) -> list[Row]:
+        """Return a row for every test, and an empty one where the paper has a row and the study no test."""
+        rows = [(t.network.place, self._row(t.network, t.protocol, t.measured)) for t in tests]
+        there = {(t.network.configuration, t.network.train) for t in tests if not t.network.variant}
+        usual: dict[Scales, Counter[tuple[int, ...]]] = {}
+        for tested in tests:
+            usual.setdefault(tested.network.train, Counter())[tested.protocol.scales] += 1
+        configurations = {network.configuration for network in self.networks}
+        for result in papers:
+            train = self.scales.get(result.train)
+            known = train in usual and result.configuration in configurations
+            if train and (known or self.is_papers) and (result.configuration, train) not in there:
+                test = result.test if self.is_papers else usual[train].most_common(1)[0][0]
+                missing = Network(result.configuration, train, "", "")
+                rows.append((missing.place, self._row(missing, Protocol("dense", test), None)))
+        return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+
+    def _row(self, network: Network, protocol: Protocol, measured: Measured | None) -> Row:
+        paper = self._paper(network, protocol)
+        scales = _commas(protocol.scales)
+        return Row(self._name(network), _range(network.train), scales, protocol.kind, measured, paper)
+
+    def _name(self, network: Network) -> str:
+        """Return the letter, and what tells the network from others of the same letter and scales."""
+        words = [network.variant] if network.variant else []
+        if sum(other.kind == network.kind for other in self.networks) > 1:
+            words += [next(t.path.parent.name for (owner, _), t in self.tests.items() if owner == network)]
+        return f"{network.configuration} ({', '.join(words)})" if words else network.configuration
+
+    def _paper(self, network: Network, protocol: Protocol) -> tuple[float, float] | None:
+        if not self.is_papers or network.variant:
+            return None
+        wanted = (network.configuration, network.train, protocol.scales, protocol.kind)
+        for result in (*published.TABLE_3, *published.TABLE_4, *published.TABLE_5):
+            if wanted == (result.configuration, result.train, result.test, result.method):
+                return result.top1, result.top5
+        return None
+
+    def _methods(self) -> list[Row]:
+        """Table 5: three rows for every network tested on crops of several scales."""
+        return [
+            self._row(entry[0], Protocol(method, entry[1]), self._measured([entry], method))
+            for entry in self._compared()
+            for method in METHODS
+        ]
+
+    def _compared(self) -> list[Entry]:
+        """Return what Table 5 compares; on the paper's data D and E also where they are missing."""
+        entries = {
+            (t.network, t.protocol.scales) for k in METHODS[1:] for n in self.networks for t in self._of(n, k, 2)
+        }
+        if self.is_papers:
+            entries |= {self._member(member) for member in published.POST_SUBMISSION}
+        return sorted(entries, key=lambda entry: (entry[0].place, entry[1]))
+
+    def _fusions(self) -> list[Row]:
+        """Table 6: the paper's submission, then networks of Table 5: the pair, and all where there are more."""
+        rows = []
+        submission = [self._member(member) for member in published.SUBMISSION]
+        if self.is_papers or self._measured(submission, "dense"):
+            rows.append(self._fusion(submission, "dense"))
+        compared = self._compared()
+        several = [(t.network, t.protocol.scales) for n in self.networks for t in self._of(n, "dense", 2)]
+        groups = [self._pair(compared) or self._pair(several)]
+        if len(compared) > 2 and not self.is_papers:
+            groups.append(compared)
+        return rows + [self._fusion(group, method) for group in groups if group for method in METHODS]
+
+    def _member(self, member: published.Member) -> Entry:
+        """Return the study's own network for one of the paper's ensemble, or a stand-in without weights."""
+        variant = "FC only" if member.fc_only else ""
+        train = self.scales.get(member.train, member.train)
+        wanted = (member.configuration, train, variant)
+        network = next((n for n in self.networks if n.kind == wanted), Network(*wanted, weights=""))
+        usual = Counter(t.protocol.scales for n in self.networks if n.train == train for t in self._of(n, "dense", 2))
+        return network, member.test if self.is_papers or not usual else usual.most_common(1)[0][0]
+
+    def _pair(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Return the paper's pair, D and E, where it is there; else the best two of different configurations."""
+        papers = [self._member(member) for member in published.POST_SUBMISSION]
+        if self.is_papers or all(entry in entries for entry in papers):
+            return papers
+        errors = {entry: measured.top1.rate for entry in entries if (measured := self._measured([entry], "dense"))}
+        ranked = sorted(errors, key=lambda entry: (errors[entry], entry[0].place))
+        others = [entry for entry in ranked if entry[0].configuration != ranked[0][0].configuration]
+        return [ranked[0], others[0]] if others else []
+
+    def _fusion(self, entries: Sequence[Entry], method: Kind) -> Row:
+        measured, paper = self._measured(entries, method), self._papers_fusion(entries, method)
+        if len(entries) == len(published.SUBMISSION):
+            letters = ", ".join(sorted({network.configuration for network, _ in entries}))
+            return Row(f"submission: 7 networks of {letters}", "various", "various", method, measured, paper)
+        names, trains, tests = (
+            " + ".join(dict.fromkeys(words))
+            for words in zip(
+                *((self._name(network), _range(network.train), _commas(scales)) for network, scales in entries),
+                strict=True,
+            )
+        )
+        return Row(names, trains, tests, method, measured, paper)
+
+    def _papers_fusion(self, entries: Sequence[Entry], method: Kind) -> tuple[float, float] | None:
+        for fusion in published.TABLE_6 if self.is_papers else ():
+            if fusion.method == method and [self._member(member) for member in fusion.members] == list(entries):
+                return fusion.top1, fusion.top5
+        return None
+
+    def _measured(self, entries: Sequence[Entry], method: Kind) -> Measured | None:
+        """Return the errors of one network or the mean of several; None where a file is missing."""
+        if len(entries) == 1 and (tested := self.tests.get((entries[0][0], Protocol(method, entries[0][1])))):
+            return tested.measured
+        files = [path for entry in entries if (path := self._files(entry, method))]
+        if len(files) < len(entries):
+            return None
+        parts = [fuse([Posteriors.read(path) for path in paths], [str(path) for path in paths]) for paths in files]
+        return measure(fuse(parts, [str(paths[0]) for paths in files]))
+
+    def _files(self, entry: Entry, method: Kind) -> list[Path]:
+        """Return the files whose mean a network's posteriors by one method are; none where one is missing."""
+        wanted = Protocol(method, entry[1])
+        for protocols in (wanted,), wanted.components:
+            found = [self.tests.get((entry[0], protocol)) for protocol in protocols]
+            if all(found):
+                return [tested.path for tested in found if tested]
+        return []
+
+    def _shallow(self) -> list[Row]:
+        """Section 4.1: only where the shallow variant has been tested."""
+        tests = [t for n in self.networks if n.configuration in ("B", "B-5x5") for t in self._of(n, "center", 1)]
+        if not any(t.network.configuration == "B-5x5" for t in tests):
+            return []
+        return [self._row(t.network, t.protocol, t.measured) for t in tests]
+
+
+def _middle(train: Scales) -> int:
+    """Return the paper's single test scale: Q = S, or half of Smin + Smax."""
+    return sum(train) // 2
+
+
+def _range(train: Scales) -> str:
+    return str(train[0]) if train[0] == train[1] else f"[{train[0]};{train[1]}]"
+
+
+def _commas(scales: tuple[int, ...]) -> str:
+    return ",".join(map(str, scales))
