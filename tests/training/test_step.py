@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -122,3 +124,15 @@ def test_bf16_is_near_float32(rng: np.random.Generator) -> None:
         assert all(p.dtype == torch.float32 for p in network.parameters())
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("c++")), reason="torch.compile needs a C++ compiler")
+def test_compiled_steps_are_the_same(rng: np.random.Generator) -> None:
+    data, weights = batch(rng, 4), []
+    for compiled in (False, True):
+        settings, network = recipe(), net()
+        stepper = Stepper(network, make_optimizer(network, settings.optimizer), settings, Processes(), compiled)
+        for step in range(2):
+            stepper(data, 0, step, 1.0)
+        weights.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-5)

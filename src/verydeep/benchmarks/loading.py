@@ -99,7 +99,7 @@ def run(
         "crop": crop,
         "scales": list(scales),
         "rounds": rounds,
-        "machine": {**describe_machine(), "opencv": cv2.__version__},
+        "machine": describe_machine(),
     }
 
 
