@@ -46,17 +46,19 @@ def evaluate(
     from verydeep.evaluation.evaluate import Evaluator
     from verydeep.evaluation.memory import parse_memory
     from verydeep.evaluation.options import Options
+    from verydeep.evaluation.protocol import Protocol
     from verydeep.training.run_folder import find_weights
 
-    options = Options(softmax, pool, pool_rounding, precision)
+    options, memory_bytes = Options(softmax, pool, pool_rounding, precision), parse_memory(memory)
+    protocols = [Protocol.parse(text) for text in protocol]
     file = find_weights(weights)
     dataset = open_dataset(data, split, reader=reader, on_bad_image=on_bad_image)
     for bad in dataset.bad:
         typer.echo(f"left out: {bad}", err=True)
-    evaluator = Evaluator(
-        file, dataset, options=options, memory=parse_memory(memory), device=device, limit=limit, cache=out
-    )
-    results = {str(name): evaluator.posteriors(name) for name in [evaluator.check(text) for text in protocol]}
+    evaluator = Evaluator(file, dataset, options=options, memory=memory_bytes, device=device, limit=limit, cache=out)
+    for name in protocols:
+        evaluator.check(name)  # all of them before the first is run
+    results = {str(name): evaluator.posteriors(name) for name in protocols}
     if json_:
         rows = [
             {"protocol": name, **values(result), "file": str(evaluator.path(name))} for name, result in results.items()

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from verydeep.basics.progress import track
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.memory import Budget
 from verydeep.evaluation.protocol import Protocol
@@ -38,8 +39,9 @@ class Loader:
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) of every original, read once from the headers."""
         if not self._sizes:
+            count = len(self.dataset)
             with ThreadPoolExecutor(self._threads) as pool:
-                self._sizes = list(pool.map(self.dataset.size, range(len(self.dataset))))
+                self._sizes = list(track(pool.map(self.dataset.size, range(count)), count, "sizes"))
         return self._sizes
 
     def pictures(self, part: Protocol, batches: Sequence[Sequence[int]]) -> Iterator[list[Picture]]:
