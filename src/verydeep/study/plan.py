@@ -2,13 +2,12 @@
 
 import statistics
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import torch
 
-from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.protocol import Protocol
@@ -16,13 +15,15 @@ from verydeep.evaluation.views import VIEWS
 from verydeep.images.rescale import rescaled_size
 from verydeep.nets.configurations import configuration
 from verydeep.nets.geometry import macs, summarize
-from verydeep.nets.network import VGG, create
-from verydeep.study.preset import EARLIER, Member, Preset, StageName
+from verydeep.nets.network import VGG
+from verydeep.study.preset import EARLIER, Data, Member, Preset, StageName
 from verydeep.training.recipe import Recipe, load_recipe
 
-# Images whose sizes are looked at for an estimate: their headers alone are read.
+# Images whose sizes are looked at for an estimate.
 SIZES_LOOKED_AT = 100
-RATE_MACS = 4 * 10**9  # of one batch when speed is measured
+
+# Multiply-adds of a step when speed is measured, on accelerators and on processors: a second or less.
+MOST_MACS_A_STEP = (2e12, 3e10)
 
 # Trained from random weights at the first stage; the paper begins every other configuration from A (section 3.1).
 FROM_RANDOM = ("A", "A-LRN", "B-5x5")
@@ -52,28 +53,38 @@ class Run:
     init_from: str | None
     protocols: tuple[Protocol, ...]
 
-    @property
-    def leaves(self) -> tuple[Protocol, ...]:
-        """The protocols of one kind at one scale that the network itself is run for, each once."""
-        return tuple(dict.fromkeys(leaf for protocol in self.protocols for leaf in protocol.leaves))
 
-
-def make_plan(preset: Preset) -> list[Run]:
+def make_plan(preset: Preset, only: Iterable[str] = ()) -> list[Run]:
     """Return a preset's runs, each after the one it starts from: A first, then stage by stage.
+
+    Parameters
+    ----------
+    preset : Preset
+        The study.
+    only : iterable of str
+        Names of the runs wanted; those that they start from come along. All runs where empty.
 
     Raises
     ------
     UserError
-        A recipe is wrong, or a fusion names an unknown run.
+        A recipe is wrong, or `only` names an unknown run.
     """
     runs = [
         _run(preset, member, stage) for stage in preset.stages for member in preset.networks if stage in member.stages
     ]
-    names = [run.name for run in runs]
-    for fusion in preset.fusions:
-        if missing := [name for name in fusion.runs if name not in names]:
-            raise UserError(f"preset {preset.name}: fusion of {missing[0]!r}, but its runs are {', '.join(names)}")
-    return runs
+    by_name = {run.name: run for run in runs}
+    wanted: set[str] = set()
+    for name in only:
+        if name not in by_name:
+            nearest = next(iter(get_close_matches(name, by_name, n=1)), runs[0].name)
+            raise UserError(
+                f"preset {preset.name} has no run {name!r} (did you mean {nearest}?); its runs are {', '.join(by_name)}"
+            )
+        source: str | None = name
+        while source:
+            wanted.add(source)
+            source = by_name[source].init_from
+    return [run for run in runs if run.name in wanted or not wanted]
 
 
 def _run(preset: Preset, member: Member, stage: StageName) -> Run:
@@ -104,100 +115,104 @@ def _name(preset: Preset, network: str, stage: StageName) -> str:
 
 @dataclass(frozen=True)
 class Cost:
-    """Multiply-adds of a run's training and of its tests."""
+    """Multiply-adds that are left to do of a run: its training and its tests."""
 
     training: int
     testing: int
 
-
-@dataclass(frozen=True)
-class Figures:
-    """What a plan must know of a data set.
-
-    Attributes
-    ----------
-    classes, training_images, test_images : int
-        Numbers of them.
-    sizes : mapping of (height, width) to int
-        How often each size of image occurs among those looked at.
-    """
-
-    classes: int
-    training_images: int
-    test_images: int
-    sizes: Mapping[tuple[int, int], int]
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.training + self.testing
 
 
-def measure_figures(training: Dataset, testing: Dataset) -> Figures:
-    """Return a data set's figures, its sizes from the headers of some test images spread over it."""
-    sizes = Counter(testing.size(index) for index in range(0, len(testing), max(1, len(testing) // SIZES_LOOKED_AT)))
-    return Figures(len(training.classes), len(training), len(testing), sizes)
+def cost(run: Run, data: Data, trained: bool = False, tested: Iterable[Protocol] = ()) -> Cost:
+    """Return the multiply-adds of what is left of a run.
 
-
-def cost(run: Run, figures: Figures, trained: bool = False, tested: Iterable[Protocol] = ()) -> Cost:
-    """Return the multiply-adds of what is left to do of a run.
-
-    Training: a forward pass of every image and epoch (of the recipe's greatest number of epochs), and twice that
-    for the gradients of the layers that are trained. Testing: every view of every image.
+    Training: a forward pass of every image in every epoch (their greatest number), and twice that for the gradients
+    of the layers that are trained. Testing: every view of every image, at the images' median size.
 
     Parameters
     ----------
     run : Run
         The run.
-    figures : Figures
-        Of the data set.
+    data : Data
+        Numbers and sizes of images.
     trained : bool
-        Whether its network is there already.
+        Whether its training is done.
     tested : iterable of Protocol
-        By which protocols it is tested already.
+        Tests that are done.
     """
-    net, side = empty_network(run, figures.classes), run.recipe.network.image_size
+    net, side = empty_network(run, data.classes), run.recipe.network.image_size
     layers = summarize(net, side, side)
-    forward = sum(layer.macs for layer in layers)
     fc_only = run.recipe.optimizer.trained_layers == "fc"
-    changed = sum(layer.macs for layer in layers if layer.name.startswith("fc") or not fc_only)
-    training = (forward + 2 * changed) * figures.training_images * run.recipe.schedule.epochs
+    gradients = 2 * sum(layer.macs for layer in layers if layer.name.startswith("fc") or not fc_only)
+    training = (sum(layer.macs for layer in layers) + gradients) * data.training_images * run.recipe.schedule.epochs
     done = {leaf for protocol in tested for leaf in protocol.leaves}
-    left = [leaf for leaf in run.leaves if leaf not in done]
-    testing = sum(_mean_macs(net, leaf, figures.sizes) * VIEWS[leaf.kind] for leaf in left) * figures.test_images
-    return Cost(0 if trained else training, round(testing))
+    left = {leaf for protocol in run.protocols for leaf in protocol.leaves} - done
+    testing = sum(_view_macs(net, leaf, data) * VIEWS[leaf.kind] for leaf in left) * data.test_images
+    return Cost(0 if trained else training, testing)
 
 
 def empty_network(run: Run, classes: int) -> VGG:
     """Return the run's network without memory for its weights."""
     with torch.device("meta"):
-        return VGG(
-            configuration(run.configuration),
-            [str(i) for i in range(classes)],
-            **run.recipe.network.model_dump(),
-        )
+        names = [str(i) for i in range(classes)]
+        return VGG(configuration(run.configuration), names, **run.recipe.network.model_dump())
 
 
-def _mean_macs(net: VGG, leaf: Protocol, sizes: Mapping[tuple[int, int], int]) -> float:
-    """Return the multiply-adds of one view, on average over the sizes of images."""
+def _view_macs(net: VGG, leaf: Protocol, data: Data) -> int:
     if leaf.kind != "dense":
         return macs(net, net.image_size, net.image_size)
-    total = sum(count * macs(net, *rescaled_size(*size, leaf.scales[0])) for size, count in sizes.items())
-    return total / sum(sizes.values())
+    return macs(net, *rescaled_size(data.height, data.width, leaf.scales[0]))
 
 
-def measure_rate(run: Run, classes: int, device: str = "auto", seconds: float = 0.5) -> float:
-    """Return multiply-adds a second on this machine, as the median of forward passes of a run's network.
+def measure_data(training: Dataset, test: Dataset) -> Data:
+    """Return the figures of a data set; of some test images spread over it the size is looked at."""
+    sizes = [test.size(index) for index in range(0, len(test), max(1, len(test) // SIZES_LOOKED_AT))]
+    height, width = (int(statistics.median(side)) for side in zip(*sizes, strict=True))
+    return Data(
+        name=test.name,
+        classes=len(test.classes),
+        training_images=len(training),
+        test_images=len(test),
+        height=height,
+        width=width,
+    )
 
-    An estimate of what a study will get: gradients, loading and small layers run slower, larger batches faster.
+
+def measure_speed(run: Run, classes: int, device: torch.device, seconds: float = 1.0) -> float:
+    """Return the multiply-adds a second of a run's network in training here: forward and backward passes.
+
+    Parameters
+    ----------
+    run : Run
+        The run; its batch is cut down to what takes a moment.
+    classes : int
+        Of the data set.
+    device : torch.device
+        Where to run.
+    seconds : float
+        How long to measure, after a first pass.
     """
-    target = pick_device(device)
-    net = create(run.configuration, classes, seed=0, **run.recipe.network.model_dump()).eval()
-    net = net.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    side = net.image_size
-    one = macs(net, side, side)
-    count = max(1, min(64, RATE_MACS // one))
-    images = torch.zeros(count, 3, side, side, device=target).contiguous(memory_format=torch.channels_last)
-    rates: list[float] = []
-    begun = time.perf_counter()
-    with torch.inference_mode(), torch.autocast(target.type, torch.bfloat16, enabled=run.recipe.precision == "bf16"):
-        while len(rates) < 3 or time.perf_counter() - begun < seconds:
-            start = time.perf_counter()
-            float(net(images).sum())  # reading the sum waits for the device
-            rates.append(count * one / (time.perf_counter() - start))
-    return statistics.median(rates)
+    net = empty_network(run, classes).to_empty(device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.01)
+    side = run.recipe.network.image_size
+    macs_per_image = 3 * macs(net, side, side)
+    batch = max(1, min(run.recipe.optimizer.batch_size, int(MOST_MACS_A_STEP[device.type == "cpu"] / macs_per_image)))
+    x = torch.rand(batch, 3, side, side, device=device).to(memory_format=torch.channels_last)
+    low = run.recipe.precision == "bf16"
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+            scores = net(x)
+        scores.float().square().mean().backward()
+        float(scores[0, 0].detach())  # waits for the device
+
+    step()
+    begun, steps = time.monotonic(), 0
+    while not steps or time.monotonic() - begun < seconds:
+        step()
+        steps += 1
+    return steps * batch * macs_per_image / (time.monotonic() - begun)

@@ -49,19 +49,15 @@ class Member(_Section):
     center: tuple[StageName, ...] = ()
 
 
-class Fusion(_Section):
-    """Runs whose posteriors are averaged (section 4.4)."""
-
-    runs: Annotated[tuple[str, ...], Field(min_length=2)]
-
-
 class Data(_Section):
-    """The data that a preset is made for; a plan without any counts with it."""
+    """What of a data set decides a study's cost; height and width are its images' median, in pixels."""
 
+    name: str
     classes: int
     training_images: int
     test_images: int
-    size: tuple[int, int]  # height and width in pixels
+    height: int
+    width: int
 
 
 class Preset(_Section):
@@ -69,12 +65,12 @@ class Preset(_Section):
 
     name: str
     title: str
+    # The data it is made for; what a plan counts with where no data set is given.
     data: Data
     # The paper tests on the validation images, because those of the test set have no public labels.
     split: Literal["val", "test"] = "test"
     stages: dict[StageName, Stage]
     networks: Annotated[tuple[Member, ...], Field(min_length=1)]
-    fusions: tuple[Fusion, ...] = ()
     # What belongs to a complete reproduction and this version cannot do.
     not_yet: tuple[str, ...] = ()
 

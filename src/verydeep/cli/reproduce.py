@@ -1,0 +1,127 @@
+"""`verydeep reproduce`: a whole study, from nothing to its report."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from verydeep.study.reproduce import Plan
+
+EXAMPLE = "verydeep reproduce --preset demo --data scenes --out demo --dry-run"
+
+
+def reproduce(
+    preset: Annotated[str, typer.Option(help="demo, small or paper, or a .toml file.")],
+    data: Annotated[str | None, typer.Option(help="Data set: a folder, a .tar, or 'scenes' (embedded).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study; a stopped one is continued.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost, do nothing.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A run to do, with those it starts from; may be given several times.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    on_bad_image: Annotated[
+        Literal["error", "skip"], typer.Option(help="What a damaged image does: error or skip.")
+    ] = "error",
+    json_: Annotated[bool, typer.Option("--json", help="Print plan and tables as JSON.")] = False,
+) -> None:
+    """Train and test the networks of a preset, fill the paper's Tables 3 to 6, write a report.
+
+    What the folder already has is not done again. Without --data, --dry-run counts with the preset's own figures.
+
+    Example: verydeep reproduce --preset demo --data scenes --out demo --dry-run
+    """
+    import json
+
+    from verydeep.study import reproduce as study
+    from verydeep.study.render import as_text, table_values
+    from verydeep.study.tables import read_tables
+
+    if not dry_run:
+        study.check_request(data, out)
+    plan = study.plan_study(preset, data, out, only=only or (), device=device)
+    if dry_run or not json_:
+        typer.echo(json.dumps(_values(plan), indent=2) if json_ else _words(plan))
+    if dry_run:
+        return
+    assert data is not None
+    assert out is not None
+    report = study.reproduce(preset, data, out, only=only or (), device=device, on_bad_image=on_bad_image)
+    tables = read_tables(out)
+    if json_:
+        values = {**_values(plan), "tables": [table_values(table) for table in tables], "report": str(report)}
+        typer.echo(json.dumps(values, indent=2))
+    else:
+        typer.echo(f"\n{as_text(tables)}\n\nreport: {report.resolve()}")
+
+
+def _values(plan: "Plan") -> dict[str, Any]:
+    """Return the plan as JSON-able values; times in seconds."""
+    runs = [
+        {
+            "name": run.name,
+            "configuration": run.configuration,
+            "recipe": run.recipe.name,
+            "train_scales": list(run.recipe.images.scales),
+            "init_from": run.init_from,
+            "epochs": run.recipe.schedule.epochs,
+            "protocols": [str(protocol) for protocol in run.protocols],
+            "training_macs": left.training,
+            "testing_macs": left.testing,
+            "estimated_seconds": left.total / plan.speed,
+        }
+        for run, left in zip(plan.runs, plan.costs, strict=True)
+    ]
+    return {
+        "preset": plan.preset.name,
+        "data": plan.data.model_dump(),
+        "macs_per_second": plan.speed,
+        "runs": runs,
+        "not_yet": list(plan.preset.not_yet),
+        "estimated_seconds": plan.seconds,
+    }
+
+
+def _words(plan: "Plan") -> str:
+    """Return the plan as a table for people."""
+    from verydeep.cli.errors_table import table
+
+    rows: list[tuple[str, ...]] = [("run", "starts from", "recipe", "training", "testing", "time", "tested by")]
+    for run, left in zip(plan.runs, plan.costs, strict=True):
+        rows.append(
+            (
+                run.name,
+                run.init_from or "random weights",
+                run.recipe.name,
+                _count(left.training),
+                _count(left.testing),
+                _time(left.total / plan.speed) if left.total else "done",
+                " ".join(str(protocol) for protocol in run.protocols),
+            )
+        )
+    data = plan.data
+    lines = [f"{plan.preset.title} ({plan.preset.name})", table(rows)]
+    lines += [f"not yet in this version: {text}" for text in plan.preset.not_yet]
+    lines += [
+        f"{len(plan.runs)} runs. Training and testing in multiply-adds still to do, for {data.training_images:,} "
+        f"training and {data.test_images:,} test images of {data.name}, and each recipe's greatest number of epochs.",
+        f"Estimate: {_time(plan.seconds)} at {plan.speed / 1e9:,.0f} G multiply-adds a second, measured for a second "
+        "here just now.",
+    ]
+    return "\n".join(lines)
+
+
+def _count(macs: int) -> str:
+    """Return a number of multiply-adds with a prefix that keeps it short."""
+    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G")):
+        if macs >= 10**power:
+            return f"{macs / 10**power:.3g} {prefix}"
+    return f"{macs / 1e6:.3g} M" if macs else "-"
+
+
+def _time(seconds: float) -> str:
+    """Return a duration in the unit that suits it."""
+    for length, unit in ((365.25 * 86400, "years"), (86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,180 @@
+"""A whole study: train what is missing, test what is missing, write the report."""
+
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from verydeep.basics.device import pick_device
+from verydeep.basics.errors import UserError
+from verydeep.datasets import open_dataset
+from verydeep.datasets.dataset import Dataset
+from verydeep.evaluation.evaluate import Evaluator
+from verydeep.study.folder import StudyFolder
+from verydeep.study.plan import Cost, Run, cost, make_plan, measure_data, measure_speed
+from verydeep.study.preset import Data, Preset, load_preset
+from verydeep.study.report import write_report
+from verydeep.training.train import train
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study's runs and what is left to do of them.
+
+    Attributes
+    ----------
+    preset : Preset
+        What is planned.
+    runs : tuple of Run
+        In the order in which they are done.
+    costs : tuple of Cost
+        What is left to do of each.
+    data : Data
+        What was counted with.
+    speed : float
+        Multiply-adds a second, as measured.
+    """
+
+    preset: Preset
+    runs: tuple[Run, ...]
+    costs: tuple[Cost, ...]
+    data: Data
+    speed: float
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time of all that is left."""
+        return sum(left.total for left in self.costs) / self.speed
+
+
+def plan_study(
+    preset: str,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    only: Iterable[str] = (),
+    device: str = "auto",
+) -> Plan:
+    """Plan a study and estimate what is left to do of it; nothing is written.
+
+    Parameters
+    ----------
+    preset : str
+        A preset's name or TOML file.
+    data : str or Path, optional
+        Data set; without it the preset's own figures are counted with.
+    out : str or Path, optional
+        The study's folder: what is there is not counted.
+    only : iterable of str
+        Runs that are wanted; all of them where empty.
+    device : str
+        `auto`, `cpu`, `cuda` or `mps`; its speed is measured for a second.
+
+    Raises
+    ------
+    UserError
+        A preset or data set that cannot be read, an unknown run, or a folder that holds another study.
+    """
+    chosen, torch_device = load_preset(preset), pick_device(device)
+    runs = tuple(make_plan(chosen, only))
+    figures = chosen.data
+    if data is not None:
+        figures = measure_data(open_dataset(data, "train"), open_dataset(data, chosen.split))
+    folder = StudyFolder(Path(out)) if out is not None else None
+    if folder:
+        folder.check(chosen, figures.name)
+    costs = tuple(
+        cost(run, figures, folder.run(run.name).card.is_file(), folder.tested(run)) if folder else cost(run, figures)
+        for run in runs
+    )
+    heaviest = max(zip(runs, costs, strict=True), key=lambda pair: pair[1].total)[0]
+    return Plan(chosen, runs, costs, figures, measure_speed(heaviest, figures.classes, torch_device))
+
+
+def reproduce(
+    preset: str,
+    data: str | Path,
+    out: str | Path,
+    *,
+    only: Iterable[str] = (),
+    device: str = "auto",
+    on_bad_image: Literal["error", "skip"] = "error",
+    quiet: bool = False,
+) -> Path:
+    """Do a study: train and test the runs of a preset, and write the report.
+
+    What is already there is not done again, so a stopped study continues with the same call.
+
+    Parameters
+    ----------
+    preset : str
+        A preset's name or TOML file.
+    data : str or Path
+        Data set: a folder, a tar file, or `scenes`.
+    out : str or Path
+        The study's folder; it gets `runs/`, `posteriors/` and `report.html`.
+    only : iterable of str
+        Runs that are wanted, with those that they start from; all of them where empty.
+    device : str
+        `auto`, `cpu`, `cuda` or `mps`.
+    on_bad_image : {"error", "skip"}
+        What a damaged image of the data set does.
+    quiet : bool
+        Whether to print nothing on the way.
+
+    Returns
+    -------
+    Path
+        The report.
+
+    Raises
+    ------
+    UserError
+        A wrong request; `out` holds another study, or a run of other settings.
+    KeyboardInterrupt
+        Ctrl-C: what has been done so far is kept.
+    """
+    chosen, folder = load_preset(preset), StudyFolder(Path(out))
+    runs = make_plan(chosen, only)
+    testing = open_dataset(data, chosen.split, on_bad_image=on_bad_image)
+    folder.claim(chosen, testing.name)
+    for number, run in enumerate(runs, start=1):
+        if not quiet:
+            start = f"from {run.init_from}" if run.init_from else "from random weights"
+            print(f"[{number}/{len(runs)}] {run.name}, {start}", file=sys.stderr, flush=True)
+        train(
+            run.configuration,
+            data,
+            run.recipe,
+            folder.run(run.name).path,
+            init_from=folder.run(run.init_from).path if run.init_from else None,
+            device=device,
+            on_bad_image=on_bad_image,
+            quiet=quiet,
+        )
+        _test(folder, run, testing, device)
+    return write_report(folder, chosen, make_plan(chosen), testing, str(data), device)
+
+
+def _test(folder: StudyFolder, run: Run, testing: Dataset, device: str) -> None:
+    """Test a run by the protocols that are missing."""
+    tested = folder.tested(run)
+    missing = [protocol for protocol in run.protocols if protocol not in tested]
+    if not missing:
+        return
+    begun = time.monotonic()
+    try:
+        evaluator = Evaluator(folder.run(run.name).weights, testing, device=device, cache=folder.posteriors(run.name))
+        for protocol in missing:
+            evaluator.posteriors(protocol)
+    finally:
+        folder.add_testing_seconds(run.name, time.monotonic() - begun)
+
+
+def check_request(data: str | None, out: Path | None) -> tuple[str, Path]:
+    """Return data set and folder; UserError where one is missing."""
+    if data is None or out is None:
+        raise UserError("reproduce needs --data (a folder, a .tar or scenes) and --out; only --dry-run does without")
+    return data, out
