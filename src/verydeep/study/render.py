@@ -4,7 +4,7 @@ import csv
 import html
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from verydeep.evaluation.metrics import ErrorRate
@@ -155,9 +155,7 @@ def _html_rate(rate: ErrorRate | None) -> str:
     return f"<td class='rate'><b>{value}</b> <small>{html.escape(interval)}</small></td>"
 
 
-FORMATS: dict[str, Callable[[Sequence[Table]], str]] = {
-    "text": as_text,
-    "markdown": as_markdown,
-    "csv": as_csv,
-    "json": as_json,
-}
+def render(tables: Sequence[Table], form: str) -> str:
+    """Return the tables as `text`, `markdown`, `csv`, `json` or `html`."""
+    forms = {"text": as_text, "markdown": as_markdown, "csv": as_csv, "json": as_json, "html": as_html}
+    return forms[form](tables)
