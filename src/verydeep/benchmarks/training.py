@@ -45,7 +45,7 @@ class TrainingRow:
     loss: float
 
 
-def run(batch_size: int = 16, repeats: int = 5, threads: int | None = None) -> dict[str, Any]:
+def run(batch_size: int = 16, repeats: int = 5, width: float = 1.0, threads: int | None = None) -> dict[str, Any]:
     """Time the variants' steps in turn, each in a process of its own.
 
     Parameters
@@ -54,6 +54,8 @@ def run(batch_size: int = 16, repeats: int = 5, threads: int | None = None) -> d
         Images of 224 x 224 pixels in a step.
     repeats : int
         Steps timed of each variant, after one that is not; the median counts.
+    width : float
+        Factor on all channels, of the fully connected layers too; 1 is the paper's D.
     threads : int, optional
         Of torch; by default its own choice.
 
@@ -67,7 +69,7 @@ def run(batch_size: int = 16, repeats: int = 5, threads: int | None = None) -> d
     workers = {}
     for variant in VARIANTS:
         here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, variant, batch_size, threads), daemon=True)
+        process = context.Process(target=_serve, args=(there, variant, batch_size, width, threads), daemon=True)
         process.start()
         workers[variant] = here
     losses = {variant: worker.recv() for variant, worker in workers.items()}
@@ -84,6 +86,7 @@ def run(batch_size: int = 16, repeats: int = 5, threads: int | None = None) -> d
     return {
         "batch_size": batch_size,
         "repeats": repeats,
+        "width": width,
         "rows": [vars(row) for row in rows],
         "time_ratio": mine.seconds / min(row.seconds for row in plain),
         "memory_ratio": mine.peak_memory / min(row.peak_memory for row in plain),
@@ -98,7 +101,7 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _serve(connection: Connection, variant: str, batch_size: int, threads: int | None) -> None:
+def _serve(connection: Connection, variant: str, batch_size: int, width: float, threads: int | None) -> None:
     """Make a variant, do one step and send its loss; then a step, or the peak memory, a request."""
     import torch
 
@@ -107,7 +110,10 @@ def _serve(connection: Connection, variant: str, batch_size: int, threads: int |
     if threads:
         torch.set_num_threads(threads)
     before = _peak()
-    step = _ours(batch_size) if variant == "verydeep" else _plain(batch_size, variant.endswith("channels_last"))
+    if variant == "verydeep":
+        step = _ours(batch_size, width)
+    else:
+        step = _plain(batch_size, width, variant.endswith("channels_last"))
     connection.send(step())
     while True:
         if connection.recv() == "memory":
@@ -126,33 +132,29 @@ def _inputs(batch_size: int) -> tuple[Any, Any]:
     return images, torch.randint(0, 1000, (batch_size,), generator=chance)
 
 
-def _ours(batch_size: int) -> Callable[[], float]:
+def _ours(batch_size: int, width: float) -> Callable[[], float]:
     import torch
 
     from verydeep.datasets.loader import Batch
-    from verydeep.nets.network import create
-    from verydeep.nets.preprocessing import Preprocessing
     from verydeep.training.parallel import Processes
     from verydeep.training.recipe import load_recipe
     from verydeep.training.step import Stepper, make_optimizer
 
     recipe = load_recipe("paper-s256", [f"optimizer.batch_size={batch_size}", "optimizer.learning_rate=1e-6"])
-    net = create("D", dropout=0.0, initialization="he", seed=0, preprocessing=Preprocessing(std=(_STD,) * 3))
-    net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = _network(width)
+    net = net.to(memory_format=torch.channels_last)
     stepper = Stepper(net, make_optimizer(net, recipe.optimizer), recipe, Processes())
     images, labels = _inputs(batch_size)
     batch = Batch(images, labels, torch.arange(batch_size), torch.zeros(batch_size, 3))
     return lambda: float(stepper(batch, 0, 0, 1.0).loss)
 
 
-def _plain(batch_size: int, channels_last: bool) -> Callable[[], float]:
+def _plain(batch_size: int, width: float, channels_last: bool) -> Callable[[], float]:
     import torch
     from torch import nn
 
-    from verydeep.nets.network import create
-
-    net = plain_vgg16()
-    for theirs, value in zip(net.parameters(), create("D", initialization="he", seed=0).parameters(), strict=True):
+    net = plain_vgg16(width)
+    for theirs, value in zip(net.parameters(), _network(width).parameters(), strict=True):
         theirs.data = value.data.reshape(theirs.shape)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     net = net.to(memory_format=layout)
@@ -171,7 +173,18 @@ def _plain(batch_size: int, channels_last: bool) -> Callable[[], float]:
     return step
 
 
-def plain_vgg16() -> Any:
+def _network(width: float) -> Any:
+    from verydeep.nets.network import create
+    from verydeep.nets.preprocessing import Preprocessing
+
+    preprocessing = Preprocessing(std=(_STD, _STD, _STD))
+    fc_width = round(4096 * width)
+    return create(
+        "D", width=width, fc_width=fc_width, dropout=0.0, initialization="he", seed=0, preprocessing=preprocessing
+    )
+
+
+def plain_vgg16(width: float = 1.0) -> Any:
     """Return VGG-16 in the usual way of writing it, an nn.Sequential with Linear layers, dropout left out."""
     from torch import nn
 
@@ -179,9 +192,10 @@ def plain_vgg16() -> Any:
     before = 3
     for count, channels in ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)):
         for _ in range(count):
-            layers += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU(inplace=True)]
-            before = channels
+            layers += [nn.Conv2d(before, round(channels * width), 3, padding=1), nn.ReLU(inplace=True)]
+            before = round(channels * width)
         layers.append(nn.MaxPool2d(2))
-    layers += [nn.Flatten(), nn.Linear(25088, 4096), nn.ReLU(inplace=True)]
-    layers += [nn.Linear(4096, 4096), nn.ReLU(inplace=True), nn.Linear(4096, 1000)]
+    wide = round(4096 * width)
+    layers += [nn.Flatten(), nn.Linear(49 * before, wide), nn.ReLU(inplace=True)]
+    layers += [nn.Linear(wide, wide), nn.ReLU(inplace=True), nn.Linear(wide, 1000)]
     return nn.Sequential(*layers)

@@ -131,19 +131,20 @@ def _dense_text(result: dict[str, Any]) -> str:
 def training(
     batch_size: Annotated[int, typer.Option(help="Images of 224 x 224 pixels in a step.")] = 16,
     repeats: Annotated[int, typer.Option(help="Timed steps of each variant.")] = 5,
+    width: Annotated[float, typer.Option(help="Factor on all channels; 1 is the paper's D.")] = 1.0,
     threads: Annotated[int | None, typer.Option(help="Threads of torch; default: torch's own choice.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Time a training step of D, and that of VGG-16 as it is usually written: seconds and peak memory of both.
 
-    Example: verydeep bench training --batch-size 8 --repeats 3
+    Example: verydeep bench training --width 0.125 --batch-size 2 --repeats 1
     """
     import json
 
     from verydeep.benchmarks.training import run
 
-    result = run(batch_size, repeats, threads)
+    result = run(batch_size, repeats, width, threads)
     if json_:
         typer.echo(json.dumps(result))
     elif csv:
@@ -154,7 +155,10 @@ def training(
 
 def _training_text(result: dict[str, Any]) -> str:
     machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    lines = [f"a step of D at 224 x 224, batch {result['batch_size']}, float32, median of {result['repeats']}"]
+    lines = [
+        f"a step of D, width {result['width']}, at 224 x 224, batch {result['batch_size']}, float32, "
+        f"median of {result['repeats']}"
+    ]
     lines += [
         f"{row['variant']:22}{row['seconds']:8.2f} s{row['peak_memory'] / 2**30:8.2f} GiB   loss {row['loss']:.4f}"
         for row in result["rows"]
