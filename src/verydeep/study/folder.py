@@ -53,7 +53,7 @@ class StudyFolder:
         return self.path / "posteriors" / name
 
     def tested(self, run: Run) -> list[Protocol]:
-        """Return the protocols that the run has been tested by, of those planned.
+        """Return the protocols that the run has been tested by, of those planned and their parts.
 
         Raises
         ------
@@ -61,7 +61,8 @@ class StudyFolder:
             A file holds the posteriors of other weights than the run's.
         """
         weights, folder = self.run(run.name).weights, self.posteriors(run.name)
-        there = [protocol for protocol in run.protocols if (folder / f"{protocol}.parquet").is_file()]
+        planned = dict.fromkeys([*run.protocols, *(leaf for protocol in run.protocols for leaf in protocol.leaves)])
+        there = [protocol for protocol in planned if (folder / f"{protocol}.parquet").is_file()]
         own = weights_hash(weights) if there and weights.is_file() else None
         for protocol in there:
             path = folder / f"{protocol}.parquet"

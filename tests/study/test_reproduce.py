@@ -1,0 +1,151 @@
+"""A whole study on a handful of embedded pictures: nothing is done twice, whatever is missing is done."""
+
+import numpy as np
+import pytest
+
+import verydeep as vd
+from verydeep.basics.errors import UserError
+from verydeep.datasets import scenes
+from verydeep.study import reproduce as module
+from verydeep.study.folder import StudyFolder
+from verydeep.study.plan import make_plan
+from verydeep.study.preset import load_preset
+from verydeep.study.reproduce import plan_study, reproduce
+
+RECIPE = """
+[network]
+width = 0.03
+image_size = 32
+fc_width = 8
+dropout = 0.0
+[images]
+scales = {scales}
+[initialization]
+scheme = "he"
+[optimizer]
+batch_size = 8
+learning_rate = 0.001
+[schedule]
+kind = "cosine"
+epochs = 1
+"""
+
+PRESET = """
+title = "A study of seconds"
+data = {{ name = "scenes", classes = 10, training_images = 20, test_images = 12, height = 128, width = 128 }}
+[stages.small]
+recipe = "{folder}/small.toml"
+single = 36
+multi = [32, 36]
+[stages.jitter]
+recipe = "{folder}/jitter.toml"
+single = 40
+multi = [36, 44]
+[[networks]]
+name = "A"
+stages = ["small"]
+[[networks]]
+name = "B"
+stages = ["small", "jitter"]
+crops = ["jitter"]
+"""
+
+
+@pytest.fixture
+def preset(tmp_path, monkeypatch):
+    """A preset of three small runs, on so few pictures that it takes seconds."""
+    for split, count in {"train": 20, "val": 10, "test": 12}.items():
+        monkeypatch.setitem(scenes.COUNTS, split, count)
+    (tmp_path / "small.toml").write_text(RECIPE.format(scales="[36, 36]"))
+    (tmp_path / "jitter.toml").write_text(RECIPE.format(scales="[36, 48]"))
+    (tmp_path / "tiny.toml").write_text(PRESET.format(folder=tmp_path))
+    return str(tmp_path / "tiny.toml")
+
+
+def _state(folder):
+    return {
+        path.relative_to(folder): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.suffix in (".parquet", ".safetensors") or path.name == "log.jsonl"
+    }
+
+
+def test_a_study_is_done_whole_and_only_once(preset, tmp_path) -> None:
+    out = tmp_path / "study"
+    report = reproduce(preset, "scenes", out, device="cpu", quiet=True)
+    folder, runs = StudyFolder(out), make_plan(load_preset(preset))
+    assert [run.name for run in runs] == ["A-s36", "B-s36", "B-s36-48"]
+    for run in runs:
+        assert folder.run(run.name).card.is_file()
+        assert set(folder.tested(run)) >= set(run.protocols)
+        for protocol in run.protocols:
+            posteriors = vd.Posteriors.read(folder.posteriors(run.name) / f"{protocol}.parquet")
+            assert len(posteriors) == 12
+            assert posteriors.metadata["configuration"] == run.configuration
+            assert posteriors.metadata["train_scales"] == list(run.recipe.images.scales)
+    assert report == out / "report.html"
+    page = report.read_text()
+    for number in "345":
+        assert f"Table {number}" in page
+
+    before = _state(out)
+    assert plan_study(preset, "scenes", out, device="cpu").seconds == 0
+    reproduce(preset, "scenes", out, device="cpu", quiet=True)
+    assert _state(out) == before
+
+    gone = folder.posteriors("B-s36") / "dense@32,36.parquet"
+    gone.unlink()
+    assert plan_study(preset, "scenes", out, device="cpu").seconds == 0, "only a mean is missing"
+    reproduce(preset, "scenes", out, device="cpu", quiet=True)
+    after = _state(out)
+    assert {path for path in after if after[path] != before.get(path)} == {gone.relative_to(out)}
+
+
+def test_a_stopped_study_goes_on_where_it_stopped(preset, tmp_path, monkeypatch) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    reproduce(preset, "scenes", whole, device="cpu", quiet=True)
+
+    trained = []
+
+    def stop_at_the_second(net, *words, **options):
+        trained.append(net)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return train(net, *words, **options)
+
+    train = module.train
+    monkeypatch.setattr(module, "train", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce(preset, "scenes", stopped, device="cpu", quiet=True)
+    assert sorted(path.name for path in (stopped / "runs").iterdir()) == ["A-s36"]
+    assert not (stopped / "report.html").exists()
+    reproduce(preset, "scenes", stopped, device="cpu", quiet=True)
+    for path in whole.rglob("*.parquet"):
+        same = vd.Posteriors.read(stopped / path.relative_to(whole))
+        np.testing.assert_array_equal(vd.Posteriors.read(path).probabilities, same.probabilities)
+
+
+def test_only_some_runs(preset, tmp_path) -> None:
+    reproduce(preset, "scenes", tmp_path / "study", only=["B-s36"], device="cpu", quiet=True)
+    assert sorted(path.name for path in (tmp_path / "study" / "runs").iterdir()) == ["A-s36", "B-s36"]
+
+
+def test_a_run_of_other_settings_is_refused_and_kept(preset, tmp_path) -> None:
+    out = tmp_path / "study"
+    reproduce(preset, "scenes", out, only=["A-s36"], device="cpu", quiet=True)
+    before = _state(out)
+    (tmp_path / "small.toml").write_text(RECIPE.format(scales="[36, 36]").replace("0.001", "0.002"))
+    with pytest.raises(UserError, match="holds another run") as raised:
+        reproduce(preset, "scenes", out, device="cpu", quiet=True)
+    assert "\n" not in str(raised.value)
+    assert _state(out) == before
+
+
+def test_a_plan_writes_nothing_and_needs_no_data(preset, tmp_path) -> None:
+    out = tmp_path / "study"
+    planned = plan_study(preset, None, out, device="cpu")
+    assert planned.data.name == "scenes"
+    assert planned.seconds > 0
+    measured = plan_study(preset, "scenes", out, device="cpu")
+    assert (measured.data.training_images, measured.data.test_images) == (20, 12)
+    assert not out.exists()
