@@ -12,6 +12,7 @@ from verydeep.basics.errors import UserError
 from verydeep.datasets import open_dataset
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.evaluate import Evaluator
+from verydeep.evaluation.options import Options
 from verydeep.study.folder import StudyFolder
 from verydeep.study.plan import Cost, Run, cost, make_plan, measure_data, measure_speed
 from verydeep.study.preset import Data, Preset, load_preset
@@ -166,7 +167,13 @@ def _test(folder: StudyFolder, run: Run, testing: Dataset, device: str) -> None:
         return
     begun = time.monotonic()
     try:
-        evaluator = Evaluator(folder.run(run.name).weights, testing, device=device, cache=folder.posteriors(run.name))
+        evaluator = Evaluator(
+            folder.run(run.name).weights,
+            testing,
+            options=Options(precision=run.recipe.precision),  # tested in the arithmetic it was trained in
+            device=device,
+            cache=folder.posteriors(run.name),
+        )
         for protocol in missing:
             evaluator.posteriors(protocol)
     finally:
