@@ -13,6 +13,7 @@ from verydeep.nets.configurations import CONFIGURATIONS
 from verydeep.study.published import Scales
 
 ORDER = list(CONFIGURATIONS)
+FC_ONLY, BATCH_NORM = "FC only", "batch norm"
 PLAIN = Options().to_dict()
 
 
@@ -43,7 +44,7 @@ class Network:
         The paper's letter.
     train : (int, int)
         Least and greatest S.
-    variant : str
+    variant : tuple of str
         Empty for the paper's; else what sets it apart: `FC only`, `batch norm`.
     weights : str
         Hash of its weights file.
@@ -51,16 +52,16 @@ class Network:
 
     configuration: str
     train: Scales
-    variant: str
+    variant: tuple[str, ...]
     weights: str
 
     @property
-    def kind(self) -> tuple[str, Scales, str]:
+    def kind(self) -> tuple[str, Scales, tuple[str, ...]]:
         """What it is, whatever its weights."""
         return self.configuration, self.train, self.variant
 
     @property
-    def place(self) -> tuple[bool, int, bool, Scales, str]:
+    def place(self) -> tuple[bool, int, bool, Scales, tuple[str, ...]]:
         """Where it stands in a table: variants last, then by depth, fixed S before a range."""
         return (
             bool(self.variant),
@@ -126,8 +127,8 @@ def _belongs(about: dict[str, Any]) -> bool:
 
 
 def _network(about: dict[str, Any]) -> Network:
-    variant = "FC only" if about.get("trained_layers") == "fc" else ""
-    variant = "batch norm" if about.get("batch_norm") else variant
+    unlike = {FC_ONLY: about.get("trained_layers") == "fc", BATCH_NORM: about.get("batch_norm")}
+    variant = tuple(name for name, is_so in unlike.items() if is_so)
     least, most = about["train_scales"]
     return Network(about["configuration"], (least, most), variant, about["weights_hash"])
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from verydeep.evaluation.metrics import ErrorRate
 from verydeep.study.published import SOURCE
-from verydeep.study.tables import Row, Table
+from verydeep.study.tables import Table
 
 NOTE = "Errors in per cent, in brackets their 95 % bootstrap interval over images."
 PAPER_NOTE = f"paper: top-1/top-5 error of {SOURCE}."
@@ -80,20 +80,21 @@ def _notes(tables: Sequence[Table]) -> str:
 
 
 def _grid(table: Table) -> list[list[str]]:
-    """Return the heading and the rows in words."""
-    head = ["network", "S", "Q", "method", "top-1", "top-5"]
-    rows = [[row.network, row.train, row.test, METHOD_NAMES[row.method], *_errors(row)] for row in table.rows]
-    if table.has_paper:
-        head.append("paper")
-        for line, row in zip(rows, table.rows, strict=True):
-            line.append(f"{row.paper[0]:.1f}/{row.paper[1]:.1f}" if row.paper else "")
-    return [head, *rows]
-
-
-def _errors(row: Row) -> tuple[str, str]:
-    if not row.measured:
-        return "", ""
-    return str(row.measured.top1), str(row.measured.top5 or "-")
+    """Return the heading and the rows in words; the method only where rows differ in it."""
+    columns = {
+        "network": [row.network for row in table.rows],
+        "S": [row.train for row in table.rows],
+        "Q": [row.test for row in table.rows],
+        "method": [METHOD_NAMES[row.method] for row in table.rows],
+        "top-1": [str(row.measured.top1) if row.measured else "" for row in table.rows],
+        "top-5": [str(row.measured.top5 or "-") if row.measured else "" for row in table.rows],
+        "paper": [f"{row.paper[0]:.1f}/{row.paper[1]:.1f}" if row.paper else "" for row in table.rows],
+    }
+    if len(set(columns["method"])) == 1:
+        del columns["method"]
+    if not table.has_paper:
+        del columns["paper"]
+    return [list(columns), *(list(line) for line in zip(*columns.values(), strict=True))]
 
 
 def _text(table: Table) -> str:
@@ -133,26 +134,34 @@ def _rate(name: str, rate: ErrorRate | None) -> dict[str, float | None]:
 
 
 def _html(table: Table) -> str:
-    head, *rows = _grid(table)
-    lines = ["<tr>" + "".join(f"<th scope='col'>{html.escape(word)}</th>" for word in head) + "</tr>"]
-    for row, words in zip(table.rows, rows, strict=True):
+    head, *grid = _grid(table)
+    best = {key: min(errors, default=None) for key, errors in _error_columns(table).items()}
+    lines = []
+    for row, words in zip(table.rows, grid, strict=True):
         cells = [f"<td>{html.escape(word)}</td>" for word in words]
         if row.measured:
-            cells[4:6] = [_html_rate(row.measured.top1), _html_rate(row.measured.top5)]
-        lines.append("<tr>" + "".join(cells) + "</tr>")
+            cells[head.index("top-1")] = _html_rate(row.measured.top1, best["top1"])
+            cells[head.index("top-5")] = _html_rate(row.measured.top5, best["top5"])
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    heads = "".join(f"<th scope='col' class='{word.lower()}'>{html.escape(word)}</th>" for word in head)
+    body = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     note = f"<p class='note'>{html.escape(table.note)}</p>" if table.note else ""
-    return (
-        f"<figure class='table'><figcaption>{html.escape(heading(table))}</figcaption>"
-        f"<div class='scroll'><table><thead>{lines[0]}</thead><tbody>{''.join(lines[1:])}</tbody></table></div>"
-        f"{note}</figure>"
-    )
+    caption = f"<figcaption>{html.escape(heading(table))}</figcaption>"
+    return f"<figure class='table'>{caption}<div class='scroll'>{body}</div>{note}</figure>"
 
 
-def _html_rate(rate: ErrorRate | None) -> str:
+def _error_columns(table: Table) -> dict[str, list[float]]:
+    measured = [row.measured for row in table.rows if row.measured]
+    return {"top1": [m.top1.rate for m in measured], "top5": [m.top5.rate for m in measured if m.top5]}
+
+
+def _html_rate(rate: ErrorRate | None, best: float | None) -> str:
+    """Return a cell; the least error of the table in bold, as in the paper."""
     if rate is None:
         return "<td>-</td>"
     value, interval = str(rate).split(" ", 1)
-    return f"<td class='rate'><b>{value}</b> <small>{html.escape(interval)}</small></td>"
+    value = f"<b>{value}</b>" if rate.rate == best else value
+    return f"<td>{value} <small>{html.escape(interval)}</small></td>"
 
 
 def render(tables: Sequence[Table], form: str) -> str:

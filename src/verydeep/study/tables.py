@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Kind, Protocol
 from verydeep.study import published
-from verydeep.study.found import Measured, Network, Tested, find, measure
+from verydeep.study.found import BATCH_NORM, FC_ONLY, Measured, Network, Tested, find, measure
 from verydeep.study.published import Scales
 
 PAPERS_DATA = "ilsvrc-2012"
@@ -18,6 +18,8 @@ SHALLOW_NOTE = (
     f"On ILSVRC-2012 the paper found B-5x5 worse by {published.SHALLOW_B_LOSS:g} points of top-1 error; "
     "it does not give the two errors."
 )
+
+ALL_BATCH_NORM_NOTE = "All networks have batch norm, which the paper's have not."
 
 
 @dataclass(frozen=True)
@@ -101,30 +103,39 @@ def read_tables(study: str | Path) -> list[Table]:
         No posteriors there, or a damaged file.
     """
     sets = sorted(find(Path(study)).items())
-    return [table for (data, split), found in sets for table in _Study(data, split, found).tables()]
+    return [table for (data, split), found in sets for table in Results(data, split, found).tables()]
 
 
-class _Study:
-    """The posteriors of one set of images."""
+class Results:
+    """The tests of one study on one set of images."""
 
     def __init__(self, data: str, split: str, found: Sequence[Tested]) -> None:
         self.data, self.split = data, split
         self.is_papers = data == PAPERS_DATA
+        # What all networks of a study share sets none of them apart; the paper's figures are for those without.
+        self.all_batch_norm = not self.is_papers and all(BATCH_NORM in tested.network.variant for tested in found)
+        found = [replace(tested, network=self._kin(tested.network)) for tested in found]
         self.tests = {(tested.network, tested.protocol): tested for tested in found}
         self.networks = sorted({network for network, _ in self.tests}, key=lambda network: network.place)
         self.scales = self._own_scales()
 
+    def _kin(self, network: Network) -> Network:
+        if not self.all_batch_norm:
+            return network
+        return replace(network, variant=tuple(word for word in network.variant if word != BATCH_NORM))
+
     def tables(self) -> Iterator[Table]:
         """Yield the tables that have something to show."""
         made = (
-            ("3", "one test scale", self._single(), ""),
-            ("4", "several test scales", self._several(), ""),
+            ("3", "one test scale, dense evaluation", self._single(), ""),
+            ("4", "several test scales, dense evaluation", self._several(), ""),
             ("5", "dense evaluation, multi-crop, and both", self._methods(), ""),
-            ("6", "fusion of networks", self._fusions(), "The mean of the networks' posteriors."),
+            ("6", "fusion: the mean of networks' posteriors", self._fusions(), ""),
             ("4.1", "B against a shallow net with 5x5 filters, one central crop", self._shallow(), SHALLOW_NOTE),
         )
         for number, title, rows, note in made:
             if any(row.measured for row in rows) or (self.is_papers and rows):
+                note = " ".join(filter(None, [note, ALL_BATCH_NORM_NOTE if self.all_batch_norm else ""]))
                 yield Table(number, title, self.data, self.split, tuple(rows), note)
 
     def _own_scales(self) -> dict[Scales, Scales]:
@@ -170,7 +181,7 @@ class _Study:
             known = train in usual and result.configuration in configurations
             if train and (known or self.is_papers) and (result.configuration, train) not in there:
                 test = result.test if self.is_papers else usual[train].most_common(1)[0][0]
-                missing = Network(result.configuration, train, "", "")
+                missing = Network(result.configuration, train, (), "")
                 rows.append((missing.place, self._row(missing, Protocol("dense", test), None)))
         return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
@@ -181,7 +192,7 @@ class _Study:
 
     def _name(self, network: Network) -> str:
         """Return the letter, and what tells the network from others of the same letter and scales."""
-        words = [network.variant] if network.variant else []
+        words = list(network.variant)
         if sum(other.kind == network.kind for other in self.networks) > 1:
             words += [next(t.path.parent.name for (owner, _), t in self.tests.items() if owner == network)]
         return f"{network.configuration} ({', '.join(words)})" if words else network.configuration
@@ -213,21 +224,19 @@ class _Study:
         return sorted(entries, key=lambda entry: (entry[0].place, entry[1]))
 
     def _fusions(self) -> list[Row]:
-        """Table 6: the paper's submission, then networks of Table 5: the pair, and all where there are more."""
-        rows = []
-        submission = [self._member(member) for member in published.SUBMISSION]
-        if self.is_papers or self._measured(submission, "dense"):
-            rows.append(self._fusion(submission, "dense"))
-        compared = self._compared()
+        """Table 6: the paper's submission, then pairs of networks tested at several scales."""
         several = [(t.network, t.protocol.scales) for n in self.networks for t in self._of(n, "dense", 2)]
-        groups = [self._pair(compared) or self._pair(several)]
-        if len(compared) > 2 and not self.is_papers:
-            groups.append(compared)
-        return rows + [self._fusion(group, method) for group in groups if group for method in METHODS]
+        plain = [entry for entry in several if not entry[0].variant]
+        submission = [self._member(member) for member in published.SUBMISSION]
+        rows = [self._fusion(submission, "dense")]
+        pairs = [self._pair(plain)] + ([] if self.is_papers else [self._pair(several)])
+        for pair in pairs if pairs[0] != pairs[-1] else pairs[:1]:
+            rows += [self._fusion(pair, method) for method in METHODS if pair]
+        return [row for row in rows if row.measured or self.is_papers]
 
     def _member(self, member: published.Member) -> Entry:
         """Return the study's own network for one of the paper's ensemble, or a stand-in without weights."""
-        variant = "FC only" if member.fc_only else ""
+        variant = (FC_ONLY,) if member.fc_only else ()
         train = self.scales.get(member.train, member.train)
         wanted = (member.configuration, train, variant)
         network = next((n for n in self.networks if n.kind == wanted), Network(*wanted, weights=""))
@@ -242,7 +251,7 @@ class _Study:
         errors = {entry: measured.top1.rate for entry in entries if (measured := self._measured([entry], "dense"))}
         ranked = sorted(errors, key=lambda entry: (errors[entry], entry[0].place))
         others = [entry for entry in ranked if entry[0].configuration != ranked[0][0].configuration]
-        return [ranked[0], others[0]] if others else []
+        return sorted([ranked[0], others[0]], key=lambda entry: entry[0].place) if others else []
 
     def _fusion(self, entries: Sequence[Entry], method: Kind) -> Row:
         measured, paper = self._measured(entries, method), self._papers_fusion(entries, method)
