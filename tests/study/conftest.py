@@ -69,7 +69,9 @@ def study(tmp_path: Path, rng: np.random.Generator) -> Study:
 def full_study(study: Study) -> Callable[..., Study]:
     """Fill a study like the paper's whole one, at scales of its own."""
 
-    def fill(small: int = 72, large: int = 108, jitter: tuple[int, int] = (72, 144), step: int = 8, **about: Any) -> Study:
+    def fill(
+        small: int = 72, large: int = 108, jitter: tuple[int, int] = (72, 144), step: int = 8, **about: Any
+    ) -> Study:
         middle, most = sum(jitter) // 2, jitter[1]
         for name in ("A", "A-LRN", "B", "C", "D", "E"):
             study.add(name, (small, small), f"dense@{small}", **about)

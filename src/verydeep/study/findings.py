@@ -8,9 +8,9 @@ from pathlib import Path
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.metrics import mcnemar_of, top_k_error
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.study.found import find
+from verydeep.study.found import Tested, find
 from verydeep.study.published import JITTER, LARGE, SMALL, TABLE_3, TABLE_4, TABLE_5, TABLE_6, Scales
-from verydeep.study.tables import Results
+from verydeep.study.tables import METHODS, Results, in_words
 
 SIGNIFICANT = 0.05
 DEPTH = ("A", "B", "C", "D", "E")
@@ -71,33 +71,33 @@ def look_for_findings(study: Path) -> list[Finding]:
 
 
 def _comparisons(results: Results) -> Iterator[Finding]:
-    files = _systems(results)
+    systems = _systems(results)
     papers = {(r.configuration, r.train, r.method, len(r.test) > 1): r.top1 for r in (*TABLE_3, *TABLE_4, *TABLE_5)}
-    for claim, first, second in _pairs(set(files)):
-        parts = Posteriors.read(files[first]), Posteriors.read(files[second])
-        known = first in papers and second in papers
-        paper = (papers[first], papers[second]) if known else None
-        yield _finding(claim, (_words(first, results), _words(second, results)), *parts, paper)
-    jitters = [(name, JITTER, "dense", True) for name in DEPTH if (name, JITTER, "dense", True) in files]
-    if len(jitters) > 1:
-        networks = [Posteriors.read(files[system]) for system in jitters[-2:]]
-        best = min(range(2), key=lambda i: top_k_error(networks[i], 1))
-        both = " and ".join(name for name, *_ in jitters[-2:])
-        paper = (papers[jitters[-1]], TABLE_6[1].top1) if both == "D and E" else None
-        systems = _words(jitters[-2:][best], results), f"{both} together"
-        yield _finding("fusion", systems, networks[best], fuse(networks), paper)
+    for claim, *pair in _pairs(set(systems)):
+        first, second = (Posteriors.read(systems[system].path) for system in pair)
+        names = _name(systems[pair[0]]), _name(systems[pair[1]])
+        paper = (papers[pair[0]], papers[pair[1]]) if all(system in papers for system in pair) else None
+        yield _finding(claim, names, first, second, paper)
+    last = [systems[name, JITTER, "dense", True] for name in DEPTH if (name, JITTER, "dense", True) in systems][-2:]
+    if len(last) == 2:
+        better = min(last, key=lambda tested: tested.measured.top1.rate)
+        both = " and ".join(tested.network.configuration for tested in last)
+        paper = (papers["E", JITTER, "dense", True], TABLE_6[1].top1) if both == "D and E" else None
+        fusion = fuse([Posteriors.read(tested.path) for tested in last])
+        yield _finding("fusion", (_name(better), f"{both} together"), Posteriors.read(better.path), fusion, paper)
 
 
-def _systems(results: Results) -> dict[System, Path]:
-    """Return the files of the paper's kinds of system; networks of other kinds are left out."""
+def _systems(results: Results) -> dict[System, Tested]:
+    """Return the tests of the paper's kinds of system; networks of other kinds are left out."""
     roles = {own: role for role, own in results.scales.items()}
-    files: dict[System, Path] = {}
-    for (network, protocol), tested in results.tests.items():
-        several = len(protocol.scales) > 1
-        usual = several or protocol.scales == (sum(network.train) // 2,)
-        if not network.variant and usual and network.train in roles:
-            files[network.configuration, roles[network.train], protocol.kind, several] = tested.path
-    return files
+    systems: dict[System, Tested] = {}
+    for network in results.networks:
+        if network.train in roles and not network.variant:
+            several = [t for kind in METHODS for t in results.of(network, kind, several=True)]
+            for tested in results.single(network) + several:
+                key = tested.protocol.kind, len(tested.protocol.scales) > 1
+                systems.setdefault((network.configuration, roles[network.train], *key), tested)
+    return systems
 
 
 def _pairs(there: set[System]) -> Iterator[tuple[str, System, System]]:
@@ -116,19 +116,11 @@ def _pairs(there: set[System]) -> Iterator[tuple[str, System, System]]:
     yield from (pair for pair in wanted if pair[1] in there and pair[2] in there)
 
 
-def _words(system: System, results: Results) -> str:
+def _name(tested: Tested) -> str:
     """Return a system in the paper's notation: configuration/S/Q."""
-    name, role, kind, several = system
-    least, most = results.scales[role]
-    train = str(least) if least == most else f"[{least};{most}]"
-    test = next(
-        protocol
-        for network, protocol in results.tests
-        if (network.configuration, network.train, protocol.kind) == (name, (least, most), kind)
-        and (len(protocol.scales) > 1) == several
-        and (several or protocol.scales[0] == (least + most) // 2)
-    )
-    return f"{name}/{train}/{','.join(map(str, test.scales))}" + (" & crops" if "crops" in kind else "")
+    network, protocol = tested.network, tested.protocol
+    crops = " & crops" if protocol.kind == "dense+crops" else ""
+    return f"{network.configuration}/{in_words(network.train)}/{','.join(map(str, protocol.scales))}{crops}"
 
 
 def _finding(

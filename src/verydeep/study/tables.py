@@ -148,25 +148,31 @@ class Results:
         jitter = [scales for scales in trained if scales[0] < scales[1]]
         return dict([*zip(papers, fixed, strict=False), *zip(papers[2:], jitter, strict=False)])
 
-    def _single(self) -> list[Row]:
-        """Table 3: Q = S, or the middle of the range; other single Q only where that one is missing."""
-        tests = []
-        for network in self.networks:
-            own = self._of(network, "dense", 1)
-            tests += [t for t in own if t.protocol.scales == (_middle(network.train),)] or own
-        return self._rows(tests, published.TABLE_3)
-
-    def _several(self) -> list[Row]:
-        """Table 4."""
-        return self._rows([t for n in self.networks for t in self._of(n, "dense", 2)], published.TABLE_4)
-
-    def _of(self, network: Network, kind: str, least: int) -> list[Tested]:
-        """Return a network's tests of one kind: at one scale (`least` 1) or several (2)."""
+    def of(self, network: Network, kind: Kind, several: bool) -> list[Tested]:
+        """Return a network's tests of one kind, at one scale or at several."""
         return [
             tested
             for (owner, protocol), tested in self.tests.items()
-            if owner == network and protocol.kind == kind and min(len(protocol.scales), 2) == least
+            if owner == network and protocol.kind == kind and (len(protocol.scales) > 1) == several
         ]
+
+    def single(self, network: Network) -> list[Tested]:
+        """Return a network's dense tests at the paper's one scale: Q = S, or half of Smin + Smax.
+
+        Where that one is missing, the tests at other scales, but for those that only served for a mean of several.
+        """
+        tests = self.of(network, "dense", several=False)
+        parts = {scale for tested in self.of(network, "dense", several=True) for scale in tested.protocol.scales}
+        usual = [tested for tested in tests if tested.protocol.scales == (sum(network.train) // 2,)]
+        return usual or [tested for tested in tests if tested.protocol.scales[0] not in parts] or tests
+
+    def _single(self) -> list[Row]:
+        """Table 3."""
+        return self._rows([t for n in self.networks for t in self.single(n)], published.TABLE_3)
+
+    def _several(self) -> list[Row]:
+        """Table 4."""
+        return self._rows([t for n in self.networks for t in self.of(n, "dense", several=True)], published.TABLE_4)
 
     def _rows(self, tests: Sequence[Tested], papers: Sequence[published.Result]) -> list[Row]:
         """Return a row for every test, and an empty one where the paper has a row and the study no test."""
@@ -188,7 +194,7 @@ class Results:
     def _row(self, network: Network, protocol: Protocol, measured: Measured | None) -> Row:
         paper = self._paper(network, protocol)
         scales = _commas(protocol.scales)
-        return Row(self._name(network), _range(network.train), scales, protocol.kind, measured, paper)
+        return Row(self._name(network), in_words(network.train), scales, protocol.kind, measured, paper)
 
     def _name(self, network: Network) -> str:
         """Return the letter, and what tells the network from others of the same letter and scales."""
@@ -217,7 +223,10 @@ class Results:
     def _compared(self) -> list[Entry]:
         """Return what Table 5 compares; on the paper's data D and E also where they are missing."""
         entries = {
-            (t.network, t.protocol.scales) for k in METHODS[1:] for n in self.networks for t in self._of(n, k, 2)
+            (t.network, t.protocol.scales)
+            for k in METHODS[1:]
+            for n in self.networks
+            for t in self.of(n, k, several=True)
         }
         if self.is_papers:
             entries |= {self._member(member) for member in published.POST_SUBMISSION}
@@ -225,7 +234,7 @@ class Results:
 
     def _fusions(self) -> list[Row]:
         """Table 6: the paper's submission, then pairs of networks tested at several scales."""
-        several = [(t.network, t.protocol.scales) for n in self.networks for t in self._of(n, "dense", 2)]
+        several = [(t.network, t.protocol.scales) for n in self.networks for t in self.of(n, "dense", several=True)]
         plain = [entry for entry in several if not entry[0].variant]
         submission = [self._member(member) for member in published.SUBMISSION]
         rows = [self._fusion(submission, "dense")]
@@ -240,7 +249,9 @@ class Results:
         train = self.scales.get(member.train, member.train)
         wanted = (member.configuration, train, variant)
         network = next((n for n in self.networks if n.kind == wanted), Network(*wanted, weights=""))
-        usual = Counter(t.protocol.scales for n in self.networks if n.train == train for t in self._of(n, "dense", 2))
+        usual = Counter(
+            t.protocol.scales for n in self.networks if n.train == train for t in self.of(n, "dense", several=True)
+        )
         return network, member.test if self.is_papers or not usual else usual.most_common(1)[0][0]
 
     def _pair(self, entries: Sequence[Entry]) -> list[Entry]:
@@ -261,7 +272,7 @@ class Results:
         names, trains, tests = (
             " + ".join(dict.fromkeys(words))
             for words in zip(
-                *((self._name(network), _range(network.train), _commas(scales)) for network, scales in entries),
+                *((self._name(network), in_words(network.train), _commas(scales)) for network, scales in entries),
                 strict=True,
             )
         )
@@ -294,18 +305,16 @@ class Results:
 
     def _shallow(self) -> list[Row]:
         """Section 4.1: only where the shallow variant has been tested."""
-        tests = [t for n in self.networks if n.configuration in ("B", "B-5x5") for t in self._of(n, "center", 1)]
+        tests = [
+            t for n in self.networks if n.configuration in ("B", "B-5x5") for t in self.of(n, "center", several=False)
+        ]
         if not any(t.network.configuration == "B-5x5" for t in tests):
             return []
         return [self._row(t.network, t.protocol, t.measured) for t in tests]
 
 
-def _middle(train: Scales) -> int:
-    """Return the paper's single test scale: Q = S, or half of Smin + Smax."""
-    return sum(train) // 2
-
-
-def _range(train: Scales) -> str:
+def in_words(train: Scales) -> str:
+    """Return training scales as the paper writes them: `256`, `[256;512]`."""
     return str(train[0]) if train[0] == train[1] else f"[{train[0]};{train[1]}]"
 
 
