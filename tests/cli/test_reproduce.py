@@ -63,7 +63,7 @@ def test_the_example_of_the_help_runs():
     program, command, *words = shlex.split(module.EXAMPLE)
     assert (program, command) == ("verydeep", "reproduce")
     out = _run(*words)
-    for name in ("A-s36", "B-s36-72", "D-s54", "D-s36-72"):
+    for name in ("A-s36", "B-s36-48", "D-s42", "D-s36-48"):
         (line,) = [line for line in out.splitlines() if line.startswith(name + " ")]
         assert "dense@" in line
     assert "Estimate:" in out

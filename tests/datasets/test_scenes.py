@@ -54,7 +54,7 @@ def test_sizes_scales_and_places_vary_widely(rng):
     assert shapes.max() <= SIDES[1] == 160
     assert np.ptp(shapes) > 50
     shares = [(s.box.ymax - s.box.ymin) / min(s.image.shape[:2]) for s in drawn]
-    assert max(shares) > 2 * min(shares)
+    assert max(shares) > 1.6 * min(shares)  # drawn from a range of 2; the ink fills its frame to varying degrees
     middles = np.array([(s.box.xmin + s.box.xmax) / 2 / s.image.shape[1] for s in drawn])
     assert middles.min() < 0.3
     assert middles.max() > 0.7

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from verydeep.datasets.dataset import Box
 
 SIDES = (96, 160)  # px, least and greatest height and width; drawn independently, so few images are square
-DIGIT = (0.25, 0.8)  # height of the digit as a share of the image's smaller side: 24 to 128 px
-CONTRAST = (60.0, 160.0)  # least and greatest difference of lightness between digit and background, grey levels
+DIGIT = (0.5, 1.0)  # height of the digit as a share of the image's smaller side: 48 to 160 px
+CONTRAST = (100.0, 160.0)  # least and greatest difference of lightness between digit and background, grey levels
+CLUTTER = 20.0  # standard deviation of the clutter's color from what is below it, grey levels: less than a digit's
 VISIBLE = 1 / 16  # coverage below this is set to 0: a pixel either visibly belongs to the digit or not at all
 Canvas = NDArray[np.float32]
 LIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)  # of RGB, ITU-R BT.601
@@ -75,17 +76,17 @@ def _ground(height: int, width: int, generator: Generator) -> Canvas:
 def _clutter(canvas: Canvas, others: NDArray[np.float32], generator: Generator) -> Canvas:
     """Draw patches, strokes and fragments of digits, so that neither edges nor ink alone tell the class."""
     height, width = canvas.shape[:2]
-    for _ in range(generator.integers(3, 8)):
+    for _ in range(generator.integers(1, 4)):
         corners = generator.uniform(-0.1, 1.1, (generator.integers(3, 6), 2)) * (width, height)
         middle = generator.uniform(0, 1, 2) * (width, height)
-        color = _unlike(canvas[int(middle[1]), int(middle[0])], 50, generator).tolist()
+        color = _unlike(canvas[int(middle[1]), int(middle[0])], CLUTTER, generator).tolist()
         if generator.random() < 0.5:
             corners = middle + (corners - middle) * generator.uniform(0.1, 0.45)
             cv2.fillConvexPoly(canvas, cv2.convexHull(corners.astype(np.int32)), color, cv2.LINE_AA)
         else:
             points = (middle + (corners - middle) * generator.uniform(0.15, 0.5)).astype(np.int32)
             cv2.polylines(canvas, [points], False, color, int(generator.integers(1, 6)), cv2.LINE_AA)
-    for other in others[generator.integers(0, len(others), generator.integers(2, 6))]:
+    for other in others[generator.integers(0, len(others), generator.integers(0, 2))]:
         _draw_fragment(canvas, other, generator)
     return canvas
 
@@ -100,7 +101,7 @@ def _draw_fragment(canvas: Canvas, other: NDArray[np.float32], generator: Genera
     ink = _smooth(part, max(side, 6), max(side, 6))
     y, x = generator.integers(0, (height - ink.shape[0], width - ink.shape[1]))
     patch = canvas[y : y + ink.shape[0], x : x + ink.shape[1]]
-    color = _unlike(patch[patch.shape[0] // 2, patch.shape[1] // 2], 50, generator)
+    color = _unlike(patch[patch.shape[0] // 2, patch.shape[1] // 2], CLUTTER, generator)
     patch += ink[..., None] * (color - patch)
 
 
