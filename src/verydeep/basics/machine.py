@@ -7,6 +7,9 @@ from pathlib import Path
 
 from verydeep.basics.version import VERSION
 
+PACKAGES = ("torch", "numpy", "pillow", "opencv-python-headless", "simplejpeg")
+"""Packages whose versions decide results or speed."""
+
 
 def _processor() -> str:
     try:
@@ -52,5 +55,5 @@ def describe_machine() -> dict[str, str]:
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "verydeep": VERSION,
-        **{package: _installed(package) for package in ("torch", "numpy", "pillow", "opencv-python-headless", "simplejpeg")},
+        **{package: _installed(package) for package in PACKAGES},
     }
