@@ -114,6 +114,8 @@ def _chart(tables: Sequence[Table]) -> str:
             if row.measured and row.method == "dense":
                 name = row.network if number == "6" else f"{row.network}, S = {row.train}".replace("= [", "in [")
                 rows.setdefault(name, []).append((kind, row.measured.top1))
+    if not rows:
+        return ""
     key = (
         "<p class='key'><i class='hollow'></i>one Q<i class='full'></i>several Q<i class='dark'></i>networks together; "
         "lines: 95 % intervals over the test images</p>"
