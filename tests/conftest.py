@@ -6,9 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED = int(os.environ.setdefault("VERYDEEP_TEST_SEED", str(random.SystemRandom().randrange(2**32))))
+
+# No test is timed: a busy machine must not fail one.
+settings.register_profile("house", deadline=None)
+settings.load_profile("house")
 
 
 def pytest_report_header() -> str:

@@ -12,6 +12,7 @@ import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.cli import train as module
 from verydeep.datasets import scenes
+from verydeep.training.recipe import load_recipe
 
 app = typer.Typer()
 app.command()(module.train)
@@ -39,7 +40,7 @@ def test_the_example_runs_as_it_stands(here: Path) -> None:
     assert (program, command) == ("verydeep", "train")
     text = run(*words)
     assert "[optimizer]" in text  # the effective recipe
-    assert "20 epochs" in text
+    assert f"{load_recipe('scenes').schedule.epochs} epochs" in text
     assert vd.load("runs/A/best.safetensors").classes == scenes.CLASSES
 
 
