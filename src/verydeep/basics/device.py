@@ -6,6 +6,7 @@ from verydeep.basics.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 def pick_device(name: str = "auto") -> "torch.device":
@@ -31,3 +32,16 @@ def pick_device(name: str = "auto") -> "torch.device":
         usable = ", ".join(["auto", *(kind for kind, there in available.items() if there)])
         raise UserError(f"device {name!r} is not available here; usable: {usable}")
     return torch.device(name)
+
+
+def place(net: "nn.Module", device: "torch.device") -> None:
+    """Move a network to a device, its weights in the memory layout that is fastest there.
+
+    On CUDA that is channels last, as its images are. On a CPU oneDNN lays weights out anew at every step either way,
+    and torch's fused SGD copies the gradients of weights that are not in the default layout, fc6's 400 MB among them.
+    """
+    import torch
+
+    net.to(device)
+    if device.type == "cuda":
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -13,7 +13,7 @@ from typing import Any
 from verydeep.basics.machine import describe_machine
 
 VARIANTS = {
-    "verydeep": "this project's D: convolutions throughout, channels last",
+    "verydeep": "this project's D: convolutions throughout, images channels last",
     "plain": "nn.Sequential of Conv2d, ReLU(inplace), MaxPool2d, Flatten, Linear",
     "plain channels_last": "the same, channels last",
 }
@@ -135,6 +135,7 @@ def _inputs(batch_size: int) -> tuple[Any, Any]:
 def _ours(batch_size: int, width: float) -> Callable[[], float]:
     import torch
 
+    from verydeep.basics.device import place
     from verydeep.datasets.loader import Batch
     from verydeep.training.parallel import Processes
     from verydeep.training.recipe import load_recipe
@@ -142,7 +143,7 @@ def _ours(batch_size: int, width: float) -> Callable[[], float]:
 
     recipe = load_recipe("paper-s256", [f"optimizer.batch_size={batch_size}", "optimizer.learning_rate=1e-6"])
     net = _network(width)
-    net = net.to(memory_format=torch.channels_last)
+    place(net, torch.device("cpu"))
     stepper = Stepper(net, make_optimizer(net, recipe.optimizer), recipe, Processes())
     images, labels = _inputs(batch_size)
     batch = Batch(images, labels, torch.arange(batch_size), torch.zeros(batch_size, 3))

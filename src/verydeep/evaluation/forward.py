@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from verydeep.basics.device import place
 from verydeep.basics.errors import UserError
 from verydeep.evaluation.memory import bytes_per_view
 from verydeep.evaluation.options import Options, PoolRounding
@@ -35,9 +36,8 @@ class Forward:
     """
 
     def __init__(self, net: VGG, options: Options, memory: int, device: torch.device) -> None:
-        self.net = net.to(device)
-        if device.type == "cuda":
-            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = net
+        place(net, device)
         own: PoolRounding = "up" if net.preprocessing.pool_round_up else "down"
         self.options = replace(options, pool_rounding=options.pool_rounding or own)
         self.memory = memory

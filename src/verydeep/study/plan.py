@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 import torch
 
+from verydeep.basics.device import place
 from verydeep.basics.errors import UserError
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.protocol import Protocol
@@ -195,7 +196,8 @@ def measure_speed(run: Run, classes: int, device: torch.device, seconds: float =
     seconds : float
         How long to measure, after a first pass.
     """
-    net = empty_network(run, classes).to_empty(device=device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = empty_network(run, classes).to_empty(device=device)
+    place(net, device)
     for parameter in net.parameters():
         torch.nn.init.normal_(parameter, std=0.01)
     side = run.recipe.network.image_size

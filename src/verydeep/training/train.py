@@ -14,9 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-import torch
-
-from verydeep.basics.device import pick_device
+from verydeep.basics.device import pick_device, place
 from verydeep.basics.errors import UserError
 from verydeep.basics.progress import track
 from verydeep.datasets import open_dataset
@@ -152,7 +150,7 @@ def train(
     color = measure_color(training, recipe.seed)
     network = _prepare(net, training, recipe, color, init_from)
     network.provenance = _provenance(recipe, training, words)
-    network = network.to(torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    place(network, torch_device)
     run = _Run(recipe, folder, network, training, validation, color, processes, threads, compiled, quiet)
     run.checkpoint_seconds = checkpoint_minutes * 60
     if processes.first:  # only now, so that a wrong request leaves nothing behind
