@@ -1,5 +1,6 @@
 """`verydeep bench`: timed comparisons with the usual way of doing a thing."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,17 +29,10 @@ def loading(
 
     Example: verydeep bench loading --data imagenet-samples.tar
     """
-    import json
-
     from verydeep.benchmarks.loading import run
 
     result = run(data, crop=crop, scales=_pair(scales), rounds=rounds)
-    if json_:
-        typer.echo(json.dumps(result))
-    elif csv:
-        typer.echo(_csv(result), nl=False)
-    else:
-        typer.echo(_loading_text(result))
+    _show(result, _loading_text, json_, csv)
 
 
 def _pair(text: str) -> tuple[int, int]:
@@ -52,7 +46,6 @@ def _pair(text: str) -> tuple[int, int]:
 
 
 def _loading_text(result: dict[str, Any]) -> str:
-    machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     smin, smax = result["scales"]
     lines = [
         f"{result['images']} images of {result['data']}, crops of {result['crop']}, S in [{smin};{smax}]",
@@ -65,9 +58,21 @@ def _loading_text(result: dict[str, Any]) -> str:
         f"target {result['ratio_target']}",
         f"mean absolute difference of the crops: {result['mean_difference']:.2f} grey levels of 255 "
         f"(worst image {result['worst_difference']:.2f})",
-        f"machine: {machine}",
     ]
     return "\n".join(lines)
+
+
+def _show(result: dict[str, Any], text: Callable[[dict[str, Any]], str], json_: bool, csv: bool) -> None:
+    """Print a benchmark's result in the form asked for; the text ends with the machine it was measured on."""
+    import json
+
+    if json_:
+        typer.echo(json.dumps(result))
+    elif csv:
+        typer.echo(_csv(result), nl=False)
+    else:
+        typer.echo(text(result))
+        typer.echo("machine: " + ", ".join(f"{key} {value}" for key, value in result["machine"].items()))
 
 
 def _csv(result: dict[str, Any]) -> str:
@@ -98,21 +103,13 @@ def dense(
 
     Example: verydeep bench dense --repeats 5
     """
-    import json
-
     from verydeep.benchmarks.dense import run
 
     result = run(repeats, side, width, device)
-    if json_:
-        typer.echo(json.dumps(result))
-    elif csv:
-        typer.echo(_csv(result), nl=False)
-    else:
-        typer.echo(_dense_text(result))
+    _show(result, _dense_text, json_, csv)
 
 
 def _dense_text(result: dict[str, Any]) -> str:
-    machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     side, threads = result["side"], result["threads"]
     lines = [
         f"configuration D, width {result['width']}, {side} x {side} pixels, {result['windows']} windows, "
@@ -122,7 +119,6 @@ def _dense_text(result: dict[str, Any]) -> str:
         f"{result['multiply_add_ratio']:.1f})",
         f"scores that see no border differ by {result['interior_difference']:.1e} of their spread; with those of the "
         f"crops, padded with zeros, the map correlates {result['crop_correlation']:.3f}",
-        f"machine: {machine}",
     ]
     return "\n".join(lines)
 
@@ -140,21 +136,13 @@ def training(
 
     Example: verydeep bench training --width 0.125 --batch-size 2 --repeats 1
     """
-    import json
-
     from verydeep.benchmarks.training import run
 
     result = run(batch_size, repeats, width, threads)
-    if json_:
-        typer.echo(json.dumps(result))
-    elif csv:
-        typer.echo(_csv(result), nl=False)
-    else:
-        typer.echo(_training_text(result))
+    _show(result, _training_text, json_, csv)
 
 
 def _training_text(result: dict[str, Any]) -> str:
-    machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     lines = [
         f"a step of D, width {result['width']}, at 224 x 224, batch {result['batch_size']}, float32, "
         f"median of {result['repeats']}"
@@ -166,6 +154,5 @@ def _training_text(result: dict[str, Any]) -> str:
     lines += [
         f"time: {result['time_ratio']:.2f} of the faster plain one's; memory: {result['memory_ratio']:.2f} of the "
         f"smaller one's; losses differ by {result['loss_difference']:.1e}",
-        f"machine: {machine}",
     ]
     return "\n".join(lines)
