@@ -1,12 +1,16 @@
 """The benchmark of dense evaluation: both ways do what they say, and the figures hold together."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.benchmarks import dense
+from verydeep.cli import bench
 from verydeep.nets.geometry import macs
 
 
@@ -34,6 +38,13 @@ def test_cells_that_see_no_border_agree_and_others_do_not(net):
         whole = dense._dense(net, picture)
         border = np.abs(whole - dense._crops(net, picture, 36)).max()
     assert border > 1e-2 * whole.std()
+
+
+def test_the_example_of_the_help_runs():
+    (example,) = [line for line in bench.dense.__doc__.splitlines() if "Example:" in line]
+    result = CliRunner().invoke(bench.app, [*example.split()[3:], "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["windows"] == 36
 
 
 def test_the_figures_hold_together():

@@ -21,10 +21,10 @@ def test_every_command_has_help(name: str) -> None:
     assert "Usage:" in result.output
 
 
-@pytest.mark.parametrize("name", [name for name, _ in COMMANDS])
+@pytest.mark.parametrize("name", ["", *(name for name, _ in (*COMMANDS, *GROUPS))])
 def test_help_shows_an_example(name: str) -> None:
-    text = " ".join(CliRunner().invoke(app, [name, "--help"]).output.split())
-    assert f"Example: verydeep {name} " in text
+    text = " ".join(CliRunner().invoke(app, [*name.split(), "--help"]).output.split())
+    assert f"Example: verydeep {name} ".replace("  ", " ") in text
 
 
 def test_a_wrong_request_is_one_line_and_status_2() -> None:
@@ -33,8 +33,15 @@ def test_a_wrong_request_is_one_line_and_status_2() -> None:
     assert done.stdout == ""
     assert re.fullmatch(r"verydeep: error: no configuration 'VGG16'.*\n", done.stderr)
     assert run("describe", "D", "--image-size", "ten").returncode == 2
-    assert run("nonsense").returncode == 2
-    assert run("train", "--net", "A").returncode == 2
+    for words, said in (
+        (["nonsense"], "No such command"),
+        (["train", "--net", "A"], "Missing option"),
+        (["train", "--net", "A", "--data", "scenes", "--out", "r", "--workers", "-3"], "--workers"),
+    ):
+        done = run(*words)
+        assert done.returncode == 2
+        assert re.fullmatch(rf"verydeep: error: .*{said}.* \(see .*verydeep.*--help\)\n", done.stderr)
+    assert run().returncode == 2
 
 
 def test_debug_shows_the_traceback() -> None:

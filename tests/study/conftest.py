@@ -52,6 +52,7 @@ class Study:
             "split": "test",
             "limit": None,
             "options": {**Options().to_dict(), "pool_rounding": "up"},
+            "preprocessing": {"pool_round_up": True},
             **about,
         }
         path = self.path / "posteriors" / run / f"{protocol}.parquet"

@@ -155,3 +155,19 @@ def test_findings_of_a_whole_study_follow_the_paper(full_study) -> None:
     assert papers["E/384/384", "E/[256;512]/384"] == (26.9, 25.5)
     fusion = next(finding for finding in findings if finding.claim == "fusion")
     assert fusion.paper == (24.8, 24.0)
+
+
+def test_a_network_tested_twice_by_one_protocol_is_refused(study) -> None:
+    path = study.add("A", (72, 72), "dense@72", wrong=3)
+    other = study.path / "elsewhere" / "dense@72.parquet"
+    other.parent.mkdir()
+    other.write_bytes(path.read_bytes())
+    with pytest.raises(UserError, match="one network, tested twice by dense@72"):
+        read_tables(study.path)
+
+
+def test_other_pool_rounding_than_the_networks_belongs_in_no_table(study) -> None:
+    study.add("A", (72, 72), "dense@72", wrong=3)
+    study.add("A", (72, 72), "dense@80", options={"softmax": "image", "pool": "mean", "pool_rounding": "down"})
+    (table,) = read_tables(study.path)
+    assert [row.test for row in table.rows] == ["72"]

@@ -43,7 +43,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["optimizer.lr=0.1"], "unknown key optimizer.lr; the nearest known one is optimizer"),
+        (["optimizer.lr=0.1"], "unknown key optimizer.lr; the nearest known one is optimizer.learning_rate"),
         (["optimiser.learning_rate=0.1"], "unknown key optimiser"),
         (["optimizer.learning_rate=-1"], "optimizer.learning_rate: input should be greater than 0, found -1"),
         (["optimizer.learning_rate"], "expected section.key=value"),

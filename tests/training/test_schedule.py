@@ -42,6 +42,8 @@ def test_plateau_never_rises_and_never_drops_more_than_asked(errors: list[float]
 def test_cosine_with_warm_up() -> None:
     schedule = Schedule(recipe.Schedule(kind="cosine", epochs=11, warmup_epochs=1))
     found = [schedule.factor(x) for x in (0.0, 0.5, 1.0, 3.5, 6.0, 11.0)]
+    assert schedule.factor(0.0, 0.1) == pytest.approx(0.1)  # the first of ten steps is made, if small
+    assert schedule.factor(0.95, 0.1) == 1
     assert found == pytest.approx([0, 0.5, 1, (1 + np.cos(np.pi / 4)) / 2, 0.5, 0])
 
 

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,21 +168,56 @@ def test_starting_from_other_classes_is_refused(colors: Path, tmp_path: Path) ->
         train("A", colors, tiny_recipe(), tmp_path / "run", init_from=tmp_path / "nowhere", quiet=True)
 
 
-@pytest.mark.parametrize(("rate", "said"), [("1e30", "not a number"), ("3.0", "diverges|not a number")])
-def test_divergence_stops_with_step_and_hint_and_keeps_the_checkpoint(
-    colors: Path, tmp_path: Path, rate: str, said: str
+@pytest.mark.parametrize(
+    ("rate", "changes", "said"),
+    [
+        ("1e30", ["schedule.kind=cosine", "schedule.warmup_epochs=3"], "not a number"),
+        ("3.0", ["schedule.kind=cosine", "schedule.warmup_epochs=3"], "diverges|not a number"),
+        ("1e30", ["optimizer.batch_size=64", "schedule.kind=plateau", "schedule.warmup_epochs=0"], "validation loss"),
+    ],
+)  # fmt: skip
+def test_divergence_stops_with_step_and_hint_and_keeps_a_sound_checkpoint(
+    colors: Path, tmp_path: Path, rate: str, changes: list[str], said: str
 ) -> None:
-    recipe = tiny_recipe(
-        "schedule.epochs=40", "schedule.kind=cosine", "schedule.warmup_epochs=3", "network.width=0.125",
-        f"optimizer.learning_rate={rate}",
-    )  # fmt: skip
+    recipe = tiny_recipe("schedule.epochs=40", "network.width=0.125", f"optimizer.learning_rate={rate}", *changes)
     with pytest.raises(DivergedError, match=said) as error:
         train("A", colors, recipe, tmp_path / "run", quiet=True)
     assert "at step" in str(error.value)
-    assert "try a lower optimizer.learning_rate" in str(error.value)
-    if (tmp_path / "run" / "last.ckpt").exists():
-        state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
-        assert all(torch.isfinite(tensor).all() for tensor in state["net"].values())
+    assert "a lower optimizer.learning_rate" in str(error.value)
+    checkpoint = tmp_path / "run" / "last.ckpt"
+    assert checkpoint.exists() == ("of before is kept" in str(error.value))
+    assert not (tmp_path / "run" / "card.md").exists()
+    for line in lines(tmp_path / "run", "epoch"):  # what was saved came after epochs of sound losses
+        assert line["val_loss"] < 10 * math.log(3)
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        assert all(tensor.isfinite().all() for tensor in state["net"].values())
+
+
+def test_other_images_or_labels_in_the_same_place_are_another_run(colors: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe()
+    moved = tmp_path / "moved"
+    shutil.copytree(colors, moved)
+    finished = train("A", colors, recipe, tmp_path / "run", quiet=True)
+    assert train("A", moved, recipe, tmp_path / "run", quiet=True) == finished  # the same data in another place
+    first = sorted(path for path in moved.rglob("*") if path.is_file())[0]
+    first.rename(first.with_name(f"other-{first.name}"))
+    with pytest.raises(UserError, match="other images or labels"):
+        train("A", moved, recipe, tmp_path / "run", quiet=True)
+    with pytest.raises(UserError, match="no-such-place"):
+        train("A", tmp_path / "no-such-place", recipe, tmp_path / "run", quiet=True)
+
+
+@pytest.mark.parametrize(
+    "change", ["images.pool_round_up=true", "images.mean=[1.0, 2.0, 3.0]", "images.interpolation=bicubic"]
+)
+def test_weights_are_not_taken_over_for_another_input(colors: Path, tmp_path: Path, change: str) -> None:
+    first = tiny_recipe("images.pool_round_up=false")
+    train("A", colors, first, tmp_path / "a", quiet=True)
+    other = tiny_recipe("images.pool_round_up=false", change)
+    with pytest.raises(UserError, match=change.partition("=")[0]):
+        train("A", colors, other, tmp_path / "b", init_from=tmp_path / "a", quiet=True)
+    assert not (tmp_path / "b").exists()
 
 
 def test_literal_variance_of_the_paper_diverges(colors: Path, tmp_path: Path) -> None:

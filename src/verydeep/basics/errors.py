@@ -9,6 +9,13 @@ class UserError(ValueError):
     """
 
 
+class WorkError(RuntimeError):
+    """Work that was asked for rightly, and failed for a reason that the message says in one line.
+
+    The command line prints it and exits with status 1.
+    """
+
+
 class BadImageError(UserError):
     """A file that cannot be read as an image.
 

@@ -3,8 +3,10 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from verydeep.basics.errors import UserError
 
 
 @contextmanager
@@ -22,6 +24,11 @@ def write_aside(path: Path) -> Iterator[Path]:
     Path
         Path of the file to write, in the same folder, so that the rename is atomic.
 
+    Raises
+    ------
+    UserError
+        The file cannot be written there.
+
     Examples
     --------
     >>> import tempfile
@@ -31,14 +38,26 @@ def write_aside(path: Path) -> Iterator[Path]:
     >>> (folder / "a.txt").read_text(), len(list(folder.iterdir()))
     ('whole', 1)
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot(path, error) from error
     # The process id keeps two writers apart; the suffix stays last for libraries that look at it.
     aside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield aside
         aside.replace(path)
+    except OSError as error:
+        if error.filename is None or Path(error.filename) != aside:
+            raise  # of something else that was read or written meanwhile
+        raise _cannot(path, error) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def _cannot(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be written ({error.strerror or error}); choose another place")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -27,6 +27,11 @@ def _memory() -> str:
         return "unknown"
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _installed(package: str) -> str:
     try:
         return metadata.version(package)
@@ -49,7 +54,7 @@ def describe_machine() -> dict[str, str]:
         accelerator = "Apple MPS"
     return {
         "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "cores": str(cores()),
         "memory": _memory(),
         "accelerator": accelerator,
         "system": platform.platform(terse=True),

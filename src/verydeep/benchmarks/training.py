@@ -71,6 +71,7 @@ def run(batch_size: int = 16, repeats: int = 5, width: float = 1.0, threads: int
         here, there = context.Pipe()
         process = context.Process(target=_serve, args=(there, variant, batch_size, width, threads), daemon=True)
         process.start()
+        there.close()  # so that a process that dies is noticed: the pipe then has no other end
         workers[variant] = here
     losses = {variant: worker.recv() for variant, worker in workers.items()}
     seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}

@@ -11,7 +11,10 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def _bench() -> None:
-    """Compare with the usual way of doing a thing: times and ratios in one run."""
+    """Compare with the usual way of doing a thing: times and ratios in one run.
+
+    Example: verydeep bench loading --data imagenet-samples.tar
+    """
 
 
 @app.command()
@@ -21,7 +24,7 @@ def loading(
     ] = None,
     crop: Annotated[int, typer.Option(help="Side of the crops in pixels.")] = 224,
     scales: Annotated[str, typer.Option(help="SMIN,SMAX of the smallest image side.")] = "256,512",
-    rounds: Annotated[int, typer.Option(help="Passes over the images.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 7,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -92,7 +95,7 @@ def _csv(result: dict[str, Any]) -> str:
 
 @app.command()
 def dense(
-    repeats: Annotated[int, typer.Option(help="Timed runs of each way.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each way.")] = 5,
     side: Annotated[int, typer.Option(help="Side of the square picture in pixels, a multiple of 32.")] = 384,
     width: Annotated[float, typer.Option(help="Factor on the network's channels; 1 is the paper's D.")] = 1.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -101,7 +104,7 @@ def dense(
 ) -> None:
     """Evaluate a whole picture densely, and run its windows as crops: seconds of both, and how far scores agree.
 
-    Example: verydeep bench dense --repeats 5
+    Example: verydeep bench dense --width 0.125 --repeats 1
     """
     from verydeep.benchmarks.dense import run
 
@@ -125,10 +128,10 @@ def _dense_text(result: dict[str, Any]) -> str:
 
 @app.command()
 def training(
-    batch_size: Annotated[int, typer.Option(help="Images of 224 x 224 pixels in a step.")] = 16,
-    repeats: Annotated[int, typer.Option(help="Timed steps of each variant.")] = 5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of 224 x 224 pixels in a step.")] = 16,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed steps of each variant.")] = 5,
     width: Annotated[float, typer.Option(help="Factor on all channels; 1 is the paper's D.")] = 1.0,
-    threads: Annotated[int | None, typer.Option(help="Threads of torch; default: torch's own choice.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: torch's own choice.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -16,7 +16,10 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def _data() -> None:
-    """Look at data sets."""
+    """Look at data sets.
+
+    Example: verydeep data show scenes --split val --out sheet.png
+    """
 
 
 @app.command()
@@ -37,10 +40,13 @@ def show(
     """
     import json
 
+    from verydeep.basics.errors import UserError
     from verydeep.basics.files import write_aside
     from verydeep.datasets.contact_sheet import contact_sheet
     from verydeep.datasets.survey import survey
 
+    if out and out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: the contact sheet is a PNG; choose a name that ends in .png")
     datasets = _open(data, [split] if split else ["train", "val", "test"], reader)
     surveys = survey(datasets)
     if out:

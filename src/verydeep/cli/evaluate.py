@@ -17,7 +17,7 @@ def evaluate(
     ],
     out: Annotated[Path, typer.Option(help="Folder for <protocol>.parquet; what is there is not done again.")],
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which images.")] = "test",
-    limit: Annotated[int | None, typer.Option(help="Only so many images, evenly over the classes.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, evenly over the classes.")] = None,
     softmax: Annotated[
         Literal["image", "location"], typer.Option(help="Soft-max of the mean score, or at each location.")
     ] = "image",
@@ -66,6 +66,6 @@ def evaluate(
         typer.echo(json.dumps({"data": dataset.name, "split": split, "results": rows}, indent=2))
         return
     lines = [(name, *cells(result), str(evaluator.path(name))) for name, result in results.items()]
-    typer.echo(f"{dataset.name}, {split}: {dataset.provenance or 'as published'}")
+    typer.echo(f"{dataset.name}, {dataset.provenance or f'{split}: as published'}")
     typer.echo(table([("protocol", *HEAD, "file"), *lines]))
     typer.echo(NOTE)

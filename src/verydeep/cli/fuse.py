@@ -32,7 +32,7 @@ def fuse(
     if out:
         mean.write(out)
     comparable = len(parts) == 2 and (mean.labels >= 0).any()
-    tests = {k: mcnemar_of(parts[0], parts[1], k) for k in (1, 5)} if comparable else {}
+    tests = {k: mcnemar_of(parts[0], parts[1], k) for k in (1, 5) if k < len(mean.classes)} if comparable else {}
     systems = [*zip(map(str, files), parts, strict=True), ("mean of all", mean)]
     if json_:
         report = {

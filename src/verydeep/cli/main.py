@@ -2,10 +2,11 @@
 
 import sys
 from importlib import import_module
+from typing import Any, NoReturn
 
 import typer
 
-from verydeep.basics.errors import UserError
+from verydeep.basics.errors import UserError, WorkError
 from verydeep.basics.version import VERSION
 
 app = typer.Typer(
@@ -13,7 +14,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Very deep ConvNets, trained and tested as in the paper (Simonyan & Zisserman 2014).",
+    help="Very deep ConvNets, trained and tested as in the paper (Simonyan & Zisserman 2014).\n\n"
+    "Example: verydeep describe D --image-size 384",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -55,20 +57,34 @@ def run() -> None:
     """Run the command line: exit status 0 success, 1 the work failed, 2 the request was wrong, 130 Ctrl-C."""
     debug = "--debug" in sys.argv[1:]
     try:
-        app()
+        status = app(standalone_mode=False)
     except UserError as error:
         if debug:
             raise
         _stop(str(error), 2)
-    except KeyboardInterrupt:
+    except WorkError as error:
+        if debug:
+            raise
+        _stop(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
         _stop("interrupted", 130)
     except Exception as error:
         if debug:
             raise
+        if hasattr(error, "format_message"):  # a wrong word on the command line, by typer's private classes
+            _stop_usage(error)
         _stop(f"{type(error).__name__}: {error} (verydeep --debug COMMAND ... shows the traceback)", 1)
+    raise SystemExit(status if isinstance(status, int) else 0)
 
 
-def _stop(message: str, status: int) -> None:
+def _stop_usage(error: Any) -> NoReturn:
+    if type(error).__name__ == "NoArgsIsHelpError":  # the help is printed already
+        raise SystemExit(2)
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "verydeep"
+    _stop(f"{error.format_message()} (see {command} --help)", 2)
+
+
+def _stop(message: str, status: int) -> NoReturn:
     line = " ".join(message.split())
     print(f"verydeep: error: {line}", file=sys.stderr)
     raise SystemExit(status)

@@ -39,7 +39,7 @@ def reproduce(
 
     if not dry_run:
         study.check_request(data, out)
-    plan = study.plan_study(preset, data, out, only=only or (), device=device)
+    plan = study.plan_study(preset, data, out, only=only or (), device=device, on_bad_image=on_bad_image)
     if dry_run or not json_:
         typer.echo(json.dumps(_values(plan), indent=2) if json_ else _words(plan))
     if dry_run:

@@ -18,9 +18,9 @@ def train(
         list[str] | None, typer.Option("--set", help="Change a recipe's value: optimizer.learning_rate=0.005.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="Threads that decode images; default: one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode images; default: one a core.")] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
-    checkpoint_minutes: Annotated[float, typer.Option(help="Time between checkpoints inside an epoch.")] = 10.0,
+    checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Time between checkpoints inside an epoch.")] = 10.0,
     reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
     on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image does.")] = "error",
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -58,5 +58,5 @@ def train(
     else:
         typer.echo(
             f"{result.epochs} epochs in {result.seconds / 60:.1f} minutes; validation error on the central crop: "
-            f"top-1 {result.top1_error:.1%}, top-5 {result.top5_error:.1%}\n{result.weights}"
+            f"top-1 {result.top1_error:.1%}\n{result.weights}"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.files import write_text
+from verydeep.basics.machine import cores
 from verydeep.basics.progress import track
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
@@ -32,7 +33,7 @@ def decode_all(dataset: Dataset) -> Iterator[tuple[int, int] | BadImageError]:
             return error
         return height, width
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(dataset), BLOCK):
             yield from pool.map(check, range(start, min(start + BLOCK, len(dataset))))
 
@@ -87,5 +88,5 @@ def _recall(memory: Path) -> dict[int, str] | None:
 def _remember(memory: Path, reasons: dict[int, str]) -> None:
     try:
         write_text(memory, json.dumps(reasons))
-    except OSError:  # a home that cannot be written to: the next time the images are decoded again
+    except UserError:  # a home that cannot be written to: the next time the images are decoded again
         return

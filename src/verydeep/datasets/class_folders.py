@@ -43,7 +43,7 @@ def read(storage: Storage) -> Layout:
         that train lacks.
     """
     images, others = image_names(storage, storage.files)
-    notes = [f"{len(others)} files that are no images are left out ({few(others)})"] if others else []
+    notes = [f"left out, as they are no images: {few(others)}"] if others else []
     if not images:
         raise UserError(f"{storage.path}: holds no images; expected one folder of images a class")
     folders = split_folders(images)

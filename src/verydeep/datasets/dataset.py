@@ -1,5 +1,6 @@
 """A data set: labeled images in a fixed order, one split of them."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -87,6 +88,13 @@ class Dataset:
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.split}: {len(self)} images, {len(self.classes)} classes>"
+
+    def fingerprint(self) -> str:
+        """Return a hash of classes, image ids and labels: what a run on this split depends on, wherever it lies."""
+        digest = hashlib.sha256("\n".join(self.classes).encode())
+        for sample in self.samples:
+            digest.update(f"\n{sample.id}\t{sample.label}".encode())
+        return digest.hexdigest()
 
     def where(self, index: int) -> str:
         """Return the path of image `index`, as messages name it."""

@@ -1,6 +1,5 @@
 """Training batches: random views of a data set's images, loaded ahead by threads."""
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
+from verydeep.basics.machine import cores
 from verydeep.datasets.dataset import Dataset
 from verydeep.images.color import ColorForm, ColorStatistics, shift
 from verydeep.images.decode import read_header
@@ -113,7 +113,7 @@ class TrainingLoader:
         self.color_scale = color_scale
         self.flip = flip
         self.interpolation = interpolation
-        self.workers = workers or _cores()
+        self.workers = workers or cores()
         self.rank = rank
         self.world_size = world_size
         self.waited = 0.0
@@ -206,8 +206,3 @@ class TrainingLoader:
         if not self.crop <= self.scales[0] <= self.scales[1]:
             smin, smax = self.scales
             raise UserError(f"scales [{smin};{smax}] with crops of {self.crop}: expected crop <= Smin <= Smax")
-
-
-def _cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

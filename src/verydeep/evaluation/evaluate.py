@@ -108,6 +108,8 @@ class Evaluator:
         self.forward = Forward(net, options or Options(), memory - memory // 4, pick_device(device))
         self.loader = Loader(self.dataset, net, memory // 4)
         self.cache = Path(cache) if cache is not None else None
+        if self.cache and self.cache.exists() and not self.cache.is_dir():
+            raise UserError(f"{self.cache}: is no folder; posteriors are written into one")
         about = {
             "weights": weights,
             "weights_hash": digest,

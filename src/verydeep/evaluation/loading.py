@@ -1,9 +1,9 @@
 """Pictures decoded and rescaled in threads, ahead of the network, within a bound of memory."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from verydeep.basics.machine import cores
 from verydeep.basics.progress import track
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.memory import Budget
@@ -32,7 +32,7 @@ class Loader:
         self.dataset = dataset
         self.net = net
         self._budget = Budget(memory)
-        self._threads = min(_MOST_THREADS, os.cpu_count() or 1)
+        self._threads = min(_MOST_THREADS, cores())
         self._sizes: list[tuple[int, int]] = []
 
     @property

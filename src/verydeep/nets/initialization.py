@@ -94,6 +94,9 @@ def copy_layers(source: "VGG", target: "VGG", names: tuple[str, ...] | None = No
         A layer is missing in one of the two or its shape differs; nothing is copied then.
     """
     wanted = names or tuple(name for name, layer in target.named_children() if isinstance(layer, nn.Conv2d))
+    if source.batch_norm != target.batch_norm:
+        has, lacks = ("has", "has none") if source.batch_norm else ("has none", "has")
+        raise UserError(f"cannot copy layers: their network {has} batch norm, the one that takes them {lacks}")
     available, state = source.state_dict(), target.state_dict()
     layers = [*wanted, *(name.replace("conv", "bn") for name in wanted if target.batch_norm and name[:2] != "fc")]
     keys = [key for layer in layers for key in _keys(layer, state, target.configuration.name)]

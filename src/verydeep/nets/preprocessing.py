@@ -9,6 +9,8 @@ from torch import Tensor
 
 from verydeep.basics.errors import UserError
 
+INTERPOLATIONS = ("bilinear", "bicubic", "box", "lanczos")
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -42,11 +44,17 @@ class Preprocessing:
             raise UserError(f"preprocessing: channel_order is {self.channel_order!r}, expected RGB or BGR")
         if self.value_range not in (1.0, 255.0):
             raise UserError(f"preprocessing: value_range is {self.value_range}, expected 255 or 1")
+        if self.interpolation not in INTERPOLATIONS:
+            raise UserError(
+                f"preprocessing: interpolation is {self.interpolation!r}, expected one of {', '.join(INTERPOLATIONS)}"
+            )
         for name in ("mean", "std"):
             values = tuple(float(value) for value in getattr(self, name))
             if len(values) != 3:
                 raise UserError(f"preprocessing: {name} has {len(values)} values, expected 3 (R, G, B)")
             object.__setattr__(self, name, values)
+        if min(self.std) <= 0:
+            raise UserError(f"preprocessing: std is {self.std}, expected three values above 0")
 
     def __call__(self, images: Tensor, shifts: Tensor | None = None) -> Tensor:
         """Turn decoded images into the network's input, on the device they are on.

@@ -1,6 +1,7 @@
 """Weights files: safetensors whose metadata says everything needed to run the network."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,13 @@ def save(net: VGG, path: str | Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     with write_aside(Path(path)) as aside:
         save_file(tensors, aside, metadata={_KEY: json.dumps(describe(net))})
+        aside.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner can read
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def describe(net: VGG) -> dict[str, Any]:
@@ -79,7 +87,13 @@ def load(path: str | Path) -> VGG:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from error
     if metadata is None:
         raise UserError(f"{path}: a safetensors file without verydeep's metadata; what network it holds is unknown")
-    net = _empty(json.loads(metadata), path)
+    try:
+        net = _empty(json.loads(metadata), path)
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path}: its description of the network is damaged ({reason})") from error
     _fill(net, tensors, path)
     return net.eval()
 

@@ -123,6 +123,8 @@ def _files(study: Path) -> list[Path]:
 def _belongs(about: dict[str, Any]) -> bool:
     options = about.get("options") or {}
     plain = all(options.get(key) == PLAIN[key] for key in ("softmax", "pool"))
+    own = "up" if (about.get("preprocessing") or {}).get("pool_round_up") else "down"
+    plain = plain and options.get("pool_rounding") in (None, own)
     return plain and "fused" not in about and bool(about.get("train_scales")) and about["configuration"] in ORDER
 
 

@@ -57,6 +57,7 @@ def plan_study(
     *,
     only: Iterable[str] = (),
     device: str = "auto",
+    on_bad_image: Literal["error", "skip"] = "error",
 ) -> Plan:
     """Plan a study and estimate what is left to do of it; nothing is written.
 
@@ -72,6 +73,8 @@ def plan_study(
         Runs that are wanted; all of them where empty.
     device : str
         `auto`, `cpu`, `cuda` or `mps`; its speed is measured for a second.
+    on_bad_image : {"error", "skip"}
+        What a damaged image of the data set does.
 
     Raises
     ------
@@ -82,7 +85,8 @@ def plan_study(
     runs = tuple(make_plan(chosen, only))
     figures = chosen.data
     if data is not None:
-        figures = measure_data(open_dataset(data, "train"), open_dataset(data, chosen.split))
+        training, testing = (open_dataset(data, split, on_bad_image=on_bad_image) for split in ("train", chosen.split))
+        figures = measure_data(training, testing)
     folder = StudyFolder(Path(out)) if out is not None else None
     if folder:
         folder.check(chosen, figures.name)

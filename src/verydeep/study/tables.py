@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from verydeep.basics.errors import UserError
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Kind, Protocol
@@ -115,7 +116,12 @@ class Results:
         # What all networks of a study share sets none of them apart; the paper's figures are for those without.
         self.all_batch_norm = not self.is_papers and all(BATCH_NORM in tested.network.variant for tested in found)
         found = [replace(tested, network=self._kin(tested.network)) for tested in found]
-        self.tests = {(tested.network, tested.protocol): tested for tested in found}
+        self.tests: dict[tuple[Network, Protocol], Tested] = {}
+        for tested in found:
+            other = self.tests.setdefault((tested.network, tested.protocol), tested)
+            if other is not tested:
+                twice = f"one network, tested twice by {tested.protocol}"
+                raise UserError(f"{other.path} and {tested.path}: {twice}; remove one of them")
         self.networks = sorted({network for network, _ in self.tests}, key=lambda network: network.place)
         self.scales = self._own_scales()
 

@@ -17,7 +17,7 @@ A very deep ConvNet (configuration {net}, Simonyan & Zisserman 2014) for {classe
 | validation, one central crop at Q = {side} | error |
 |---|---|
 | top-1 | {top1:.2%} |
-| top-5 | {top5:.2%} |
+| top-5 | {top5} |
 
 Of epoch {best_epoch}, the one with the least top-1 error of {epochs} trained; choosing it on these images makes the
 figures slightly flattering. `verydeep evaluate {weights} --data DATA --protocol dense@{side}` tests it as the paper
@@ -62,6 +62,7 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG) -> None:
     best = min(epochs, key=lambda line: float(line["top1_error"]))
     words = net.provenance
     command = f"verydeep train --net {words['net']} --data DATA --recipe {folder.recipe.name} --out RUN"
+    command += "".join(f" --{key.replace('_', '-')} {words[key]}" for key in ("reader", "on_bad_image") if key in words)
     if "init_from" in words:
         command += " --init-from INITIAL  # SHA-256 of its weights: " + words["init_from_sha256"][:16]
     text = _CARD.format(
@@ -74,7 +75,7 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG) -> None:
         image_size=net.image_size,
         side=round(sum(recipe.images.scales) / 2),
         top1=best["top1_error"],
-        top5=best["top5_error"],
+        top5=f"{best['top5_error']:.2%}" if len(net.classes) > 5 else f"- ({len(net.classes)} classes)",
         best_epoch=best["epoch"],
         epochs=len(epochs),
         weights=folder.weights.name,

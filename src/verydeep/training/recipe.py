@@ -80,7 +80,8 @@ class Optimizer(_Section):
     nesterov: bool = False
     weight_decay: NotNegative = 5e-4
     batch_size: Count = 256
-    # The batch is worked through in this many parts, to save memory; the gradient is the same.
+    # The batch is worked through in this many parts, to save memory; the gradient is the same,
+    # but for batch norm, whose statistics are then of a part.
     accumulation: Count = 1
     # Factors for biases (and batch norm). The paper names none; common Caffe files have 2 and 0.
     bias_learning_rate: NotNegative = 1.0
@@ -213,12 +214,23 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(("tuple[", "literal[")))
     if problem["type"] == "extra_forbidden":
-        nearest = get_close_matches(place, list(_keys(Recipe, "")), n=1, cutoff=0.3)
-        return f"unknown key {place}" + (f"; the nearest known one is {nearest[0]}" if nearest else "")
+        return f"unknown key {place}; {_nearest(place)}"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return message
     return f"{place}: {message[0].lower()}{message[1:]}, found {problem['input']!r}"
+
+
+def _nearest(place: str) -> str:
+    """Say which key is meant, by its name alone or its initials, or which ones there are."""
+    section, _, name = place.rpartition(".")
+    keys = [key for key in _keys(Recipe, "") if key.count(".") or key in ("precision", "seed")]
+    within = [key for key in keys if key.startswith(f"{section}.")] if section else keys
+    initials = [key for key in within if "".join(word[0] for word in key.rpartition(".")[2].split("_")) == name]
+    close = get_close_matches(name, [key.rpartition(".")[2] for key in within], n=1, cutoff=0.5)
+    named = [key for key in within if key.rpartition(".")[2] in close]
+    meant = initials or named or get_close_matches(place, keys, n=1)
+    return f"the nearest known one is {meant[0]}" if meant else f"known are {', '.join(within or keys)}"
 
 
 def _keys(model: type[BaseModel], prefix: str) -> Iterable[str]:

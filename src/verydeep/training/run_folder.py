@@ -1,6 +1,7 @@
 """The folder of a run: whose it is, and what stands in it."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import tomli_w
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash, write_text
+from verydeep.datasets.dataset import Dataset
 from verydeep.training.recipe import Recipe, parse_toml
 
 
@@ -61,6 +63,8 @@ class RunFolder:
         if self.recipe.is_file():
             there = parse_toml(self.recipe.read_text(encoding="utf-8"), str(self.recipe))
             difference = _first_difference(there, _identity(recipe, words))
+            if difference.startswith("run.data_sha256"):
+                difference = f"of {there['run']['data']}: other images or labels than {words['data']} has now"
             if difference:
                 raise UserError(f"{self.path}: holds another run ({difference}); choose another --out or remove it")
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
@@ -92,9 +96,12 @@ def find_weights(source: str | Path) -> Path:
     return weights
 
 
-def source_words(net: str, data: str | Path, init_from: str | Path | None) -> dict[str, str]:
-    """Return what names a run beside its recipe; the source of its weights by content, not by place."""
-    words = {"net": net, "data": str(data)}
+def source_words(
+    net: str, data: str | Path, training: Dataset, validation: Dataset, init_from: str | Path | None
+) -> dict[str, str]:
+    """Return what names a run beside its recipe: data and first weights by content, not by the place they lie in."""
+    images = sha256((training.fingerprint() + validation.fingerprint()).encode()).hexdigest()
+    words = {"net": net, "data": str(data), "data_sha256": images}
     if init_from is not None:
         words["init_from"] = str(init_from)
         words["init_from_sha256"] = file_hash(find_weights(init_from))

@@ -23,8 +23,10 @@ class Schedule:
         self.stale_epochs = 0
         self.exhausted = False
 
-    def factor(self, progress: float) -> float:
+    def factor(self, progress: float, step: float = 0.0) -> float:
         """Return the factor on the initial learning rate after `progress` epochs (a fraction counts).
+
+        The step to be made, `step` of an epoch, counts in the warm-up, so that the first one is not made for nothing.
 
         Examples
         --------
@@ -34,7 +36,7 @@ class Schedule:
         """
         s = self.settings
         if progress < s.warmup_epochs:
-            return progress / s.warmup_epochs
+            return min(1.0, (progress + step) / s.warmup_epochs)
         if s.kind == "plateau":
             return float(s.factor**self.drops)
         fallen = (progress - s.warmup_epochs) / max(s.epochs - s.warmup_epochs, 1e-9)

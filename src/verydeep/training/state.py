@@ -76,10 +76,12 @@ class State:
         """
         device = next(self.net.parameters()).device
         try:
-            values = torch.load(path, map_location=device, weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0]
+            self._take(torch.load(path, map_location=device, weights_only=True))
+        except (RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(f"{path}: damaged checkpoint ({reason}); remove it to begin the run anew") from None
+
+    def _take(self, values: dict[str, Any]) -> None:
         self.net.load_state_dict(values["net"])
         self.optimizer.load_state_dict(values["optimizer"])
         self.schedule.load_state_dict(values["schedule"])

@@ -2,12 +2,11 @@
 
 import copy
 import math
-import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from types import FrameType
 from typing import Any, Literal
 
 from verydeep.basics.device import pick_device, place
-from verydeep.basics.errors import UserError
+from verydeep.basics.errors import UserError, WorkError
+from verydeep.basics.machine import cores
 from verydeep.basics.progress import track
 from verydeep.datasets import open_dataset
 from verydeep.datasets.color import measure_color
@@ -30,7 +30,7 @@ from verydeep.training.card import write_card
 from verydeep.training.curves import draw_curves
 from verydeep.training.log import RunLog, read_log
 from verydeep.training.parallel import Processes
-from verydeep.training.recipe import Recipe, load_recipe
+from verydeep.training.recipe import Images, Recipe, load_recipe
 from verydeep.training.run_folder import RunFolder, find_weights, source_words
 from verydeep.training.schedule import Schedule
 from verydeep.training.state import State
@@ -43,7 +43,7 @@ SPEAK_SECONDS = 60.0
 """Time between two lines on the console within an epoch."""
 
 
-class DivergedError(RuntimeError):
+class DivergedError(WorkError):
     """The loss is not a number or far above that of guessing."""
 
 
@@ -139,17 +139,18 @@ def train(
     torch_device = pick_device(device)
     processes = Processes.join(torch_device)
     folder = RunFolder(Path(out))
-    words = source_words(net, data, init_from)
-    folder.check(recipe, words)
-    if folder.card.is_file():
-        return _result(folder)
-    threads = workers or os.cpu_count() or 1
     training, validation = (
         open_dataset(data, split, reader=reader, on_bad_image=on_bad_image) for split in ("train", "val")
     )
-    color = measure_color(training, recipe.seed)
+    words = source_words(net, data, training, validation, init_from)
+    folder.check(recipe, words)
+    if folder.card.is_file():
+        return _result(folder)
+    threads = workers or cores()
+    color = measure_color(training, recipe.seed, threads)
     network = _prepare(net, training, recipe, color, init_from)
-    network.provenance = _provenance(recipe, training, words)
+    told = {"reader": reader, "on_bad_image": None if on_bad_image == "error" else on_bad_image}
+    network.provenance = _provenance(recipe, training, {**words, **{key: v for key, v in told.items() if v}})
     place(network, torch_device)
     run = _Run(recipe, folder, network, training, validation, color, processes, threads, compiled, quiet)
     run.checkpoint_seconds = checkpoint_minutes * 60
@@ -168,6 +169,9 @@ def _prepare(net: str, training: Dataset, recipe: Recipe, color: ColorStatistics
         mean=mean, std=std, interpolation=images.interpolation, pool_round_up=images.pool_round_up
     )
     source = load(find_weights(init_from)) if init_from is not None else None
+    if source:
+        _check_classes(source.classes, training.classes)
+        _check_input(source.preprocessing, preprocessing, images)
     network = create(
         net,
         training.classes,
@@ -182,12 +186,32 @@ def _prepare(net: str, training: Dataset, recipe: Recipe, color: ColorStatistics
     return network
 
 
-def _take_over(source: VGG, network: VGG, recipe: Recipe) -> None:
-    if source.classes != network.classes:
+def _check_classes(known: Sequence[str], wanted: Sequence[str]) -> None:
+    if tuple(known) != tuple(wanted):
         raise UserError(
-            f"--init-from: its network knows {len(source.classes)} classes ({source.classes[0]}, ...), the data set "
-            f"has {len(network.classes)} ({network.classes[0]}, ...); they must be the same"
+            f"--init-from: its network knows {len(known)} classes ({known[0]}, ...), the data set "
+            f"has {len(wanted)} ({wanted[0]}, ...); they must be the same"
         )
+
+
+def _check_input(source: Preprocessing, wanted: Preprocessing, images: Images) -> None:
+    """Refuse a recipe that wants another input than the one that the weights taken over were made for."""
+    pairs: dict[str, tuple[Any, Any]] = {
+        "interpolation": (source.interpolation, wanted.interpolation),
+        "pool_round_up": (source.pool_round_up, wanted.pool_round_up),
+        "divide_by_std": (source.std != (1.0, 1.0, 1.0), images.divide_by_std),
+        "mean": (source.mean, source.mean if images.mean == "measured" else wanted.mean),
+    }
+    for key, (theirs, ours) in pairs.items():
+        if theirs != ours:
+            word = str(theirs).lower() if isinstance(theirs, bool) else theirs
+            raise UserError(
+                f"--init-from: its weights were made for images.{key}={word}, the recipe has {ours}; add "
+                f"--set images.{key}={word}, or start from other weights"
+            )
+
+
+def _take_over(source: VGG, network: VGG, recipe: Recipe) -> None:
     layers = recipe.initialization.copy_layers
     if layers == "auto":
         same = source.configuration == network.configuration
@@ -316,14 +340,17 @@ class _Run:
     def _step(self, batch: Batch, number: int, count: int) -> None:
         """Do one step of epoch `number` and take it into account."""
         progress = self.state.progress
-        factor = self.state.schedule.factor(number + progress.step / count)
+        factor = self.state.schedule.factor(number + progress.step / count, 1 / count)
         result = self.stepper(batch, number, progress.step, factor)
         if self.state.average:
             self.state.average.update(self.net)
         loss = float(result.loss)
         progress.step += 1
         progress.steps += 1
-        self._check(loss, factor)
+        self.recent = [*self.recent[-19:], loss]
+        self._check(loss, factor, "loss")
+        if len(self.recent) == 20:
+            self._check(sum(self.recent) / 20, factor, "mean loss of 20 steps")
         progress.loss_sum += loss
         progress.wrong_sum += float(result.wrong)
         if progress.steps % LOG_EVERY == 0:
@@ -345,6 +372,7 @@ class _Run:
         rate = self._rate(schedule.factor(progress.epoch + 1 - 1 / count))
         self.processes.average(tensor for tensor in self.net.buffers())
         result = self._validate()
+        self._check(result.loss, schedule.factor(progress.epoch), "validation loss")
         progress.seconds += time.monotonic() - begun
         progress.epoch, progress.step = progress.epoch + 1, 0
         values = {
@@ -360,7 +388,7 @@ class _Run:
             "seconds": progress.seconds,
         }
         self.log.write("epoch", progress.steps, values)
-        self.log.say(_line(values, self.recipe.schedule.epochs))
+        self.log.say(_line(values, self.recipe.schedule.epochs, len(self.net.classes)))
         progress.loss_sum = progress.wrong_sum = 0.0
         if schedule.record(result.top1_error) and self.processes.first:
             self.net.provenance["epochs"] = progress.epoch
@@ -383,36 +411,34 @@ class _Run:
     def _rate(self, factor: float) -> float:
         return self.recipe.optimizer.learning_rate * factor
 
-    def _check(self, loss: float, factor: float) -> None:
-        """Stop a run whose loss is not a number or, over 20 steps, ten times that of guessing."""
-        self.recent = [*self.recent[-19:], loss]
-        guessing = math.log(len(self.net.classes))
+    def _check(self, loss: float, factor: float, what: str) -> None:
+        """Stop a run whose loss is not a number or, but for a single batch's, ten times that of guessing."""
         lost = not math.isfinite(loss)
-        if lost or (len(self.recent) == 20 and sum(self.recent) / 20 > 10 * guessing):
-            kept = (
-                f"{self.folder.checkpoint} is kept"
-                if self.folder.checkpoint.is_file()
-                else "there is no checkpoint yet"
-            )
-            raise DivergedError(
-                f"loss {'is not a number' if lost else 'diverges'} at step {self.state.progress.steps} (epoch "
-                f"{self.state.progress.epoch + 1}, learning rate {self._rate(factor):g}); {kept}; try a lower "
-                "optimizer.learning_rate, schedule.warmup_epochs, or initialization.scheme=glorot with "
-                "images.divide_by_std=true"
-            )
+        if not lost and (what == "loss" or loss <= 10 * math.log(len(self.net.classes))):
+            return
+        there = self.folder.checkpoint.is_file()
+        kept = f"{self.folder.checkpoint} of before is kept" if there else "there is no checkpoint yet"
+        raise DivergedError(
+            f"{what} {'is not a number' if lost else 'diverges'} at step {self.state.progress.steps} (epoch "
+            f"{self.state.progress.epoch + 1}, learning rate {self._rate(factor):g}); {kept}; try, with another --out, "
+            "a lower optimizer.learning_rate, schedule.warmup_epochs, or initialization.scheme=glorot with "
+            "images.divide_by_std=true"
+        )
 
     def _save(self) -> None:
-        if self.processes.first:
+        """Write the checkpoint, unless the last step has spoiled the weights: the next one will say so."""
+        if self.processes.first and all(bool(weight.isfinite().all()) for weight in self.net.parameters()):
             self.state.progress.log_position = self.log.position
             self.state.save(self.folder.checkpoint)
 
 
-def _line(values: dict[str, Any], epochs: int) -> str:
+def _line(values: dict[str, Any], epochs: int, classes: int) -> str:
     """Return what the person who watches reads after an epoch."""
     left = values["seconds"] / values["epoch"] * (epochs - values["epoch"])
+    top5 = f"top-5 {values['top5_error']:6.1%}  " if classes > 5 else ""
     return (
         f"epoch {values['epoch']:3d}/{epochs}  loss {values['train_loss']:.3f}  error {values['train_error']:6.1%}  "
-        f"val top-1 {values['top1_error']:6.1%}  top-5 {values['top5_error']:6.1%}  lr {values['learning_rate']:.2g}  "
+        f"val top-1 {values['top1_error']:6.1%}  {top5}lr {values['learning_rate']:.2g}  "
         f"{values['images_per_second']:.0f} images/s  waiting {values['waiting']:.0%}  "
         f"at most {left / 60:.0f} min left"
     )
