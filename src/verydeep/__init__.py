@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from verydeep.evaluation.posteriors import Posteriors as Posteriors
     from verydeep.evaluation.predict import predict as predict
     from verydeep.evaluation.protocol import Protocol as Protocol
+    from verydeep.interchange.export import export as export
     from verydeep.nets.network import VGG as VGG
     from verydeep.nets.network import create as create
     from verydeep.nets.preprocessing import Preprocessing as Preprocessing
@@ -28,6 +29,7 @@ _PUBLIC = {
     "Posteriors": "verydeep.evaluation.posteriors",
     "predict": "verydeep.evaluation.predict",
     "Protocol": "verydeep.evaluation.protocol",
+    "export": "verydeep.interchange.export",
     "create": "verydeep.nets.network",
     "VGG": "verydeep.nets.network",
     "Preprocessing": "verydeep.nets.preprocessing",

@@ -7,7 +7,8 @@ from PIL import Image
 import verydeep as vd
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.evaluation.evaluate import evaluate
-from verydeep.evaluation.predict import default_protocol, find_pictures, predict
+from verydeep.evaluation.predict import default_protocol, predict
+from verydeep.images.files import find_pictures
 from verydeep.evaluation.protocol import Protocol
 
 

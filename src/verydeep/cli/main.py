@@ -28,6 +28,7 @@ COMMANDS = (
     ("tables", "tables"),
     ("reproduce", "reproduce"),
     ("predict", "predict"),
+    ("export", "export"),
 )
 GROUPS = (("data", "data"), ("bench", "bench"))
 

@@ -37,7 +37,8 @@ def predict(
     from verydeep.basics.errors import BadImageError, UserError
     from verydeep.evaluation.heatmap import check_suffix
     from verydeep.evaluation.memory import parse_memory
-    from verydeep.evaluation.predict import Predictor, find_pictures
+    from verydeep.evaluation.predict import Predictor
+    from verydeep.images.files import find_pictures
     from verydeep.training.run_folder import find_weights
 
     files = find_pictures(images)
@@ -80,7 +81,7 @@ def _words(prediction: "Prediction") -> str:
 
 def _draw(path: Path, predictor: "Predictor", prediction: "Prediction", quiet: bool) -> None:
     from verydeep.evaluation.heatmap import class_map, draw_heatmap
-    from verydeep.evaluation.predict import read_picture
+    from verydeep.images.files import read_picture
 
     net, name = predictor.forward.net, prediction.top[0][0]
     original = read_picture(Path(prediction.name))

@@ -7,10 +7,8 @@ from typing import Protocol
 
 from verydeep.datasets.dataset import Sample
 from verydeep.datasets.storage import Storage
+from verydeep.images.files import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset(
-    {"jpg", "jpeg", "jpe", "jfif", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm", "pgm", "jp2", "avif"}
-)
 # First bytes of the formats that are decoded: what a file without an image's name must begin with to count as one.
 SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|RIFF....WEBP|II\*\0|MM\0\*|BM....\0\0\0\0", re.DOTALL)
 WNID = re.compile(r"n\d{8}")  # WordNet's number of a noun

@@ -1,6 +1,5 @@
 """The classes of single pictures."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.basics.device import pick_device
-from verydeep.basics.errors import BadImageError, UserError
-from verydeep.datasets.layout import IMAGE_SUFFIXES
+from verydeep.basics.errors import UserError
 from verydeep.evaluation.evaluate import DEFAULT_MEMORY
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.options import Options
 from verydeep.evaluation.protocol import Protocol
 from verydeep.evaluation.views import Picture, prepare
-from verydeep.images.decode import decode
+from verydeep.images.files import read_picture
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import load
 
@@ -116,30 +114,3 @@ class Predictor:
         best = np.argsort(-posterior, kind="stable")[: self.top]
         top = tuple((net.classes[k], float(posterior[k])) for k in best)
         return Prediction("" if isinstance(image, np.ndarray) else str(image), self.protocol, top, posterior)
-
-
-def read_picture(path: Path) -> Picture:
-    """Return the upright RGB pixels of an image file; BadImageError where it is none or not there."""
-    try:
-        return decode(path.read_bytes(), str(path))
-    except OSError as error:
-        raise BadImageError(str(path), (error.strerror or "cannot be read").lower()) from None
-
-
-def find_pictures(paths: Iterable[Path]) -> list[Path]:
-    """Return the paths with every folder replaced by the pictures in it and below, sorted by name.
-
-    Raises
-    ------
-    UserError
-        For a folder without pictures.
-    """
-    files = []
-    for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix[1:].lower() in IMAGE_SUFFIXES)
-        if not inside:
-            raise UserError(f"{path}: a folder without pictures; give pictures or folders of them")
-        files += inside
-    return files

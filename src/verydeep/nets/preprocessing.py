@@ -74,7 +74,7 @@ class Preprocessing:
         """
         scale = images.new_tensor([self.value_range / 255.0 / s for s in self.std], dtype=torch.float32)
         offset = images.new_tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], dtype=torch.float32)
-        bias = offset.expand(len(images), 3) if shifts is None else offset + shifts * scale
+        bias = offset.expand(images.shape[0], 3) if shifts is None else offset + shifts * scale
         pixels = torch.addcmul(bias[:, None, None, :], images.float(), scale)
         if self.channel_order == "BGR":
             pixels = pixels.flip(3)
