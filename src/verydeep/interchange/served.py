@@ -55,17 +55,19 @@ class Served(nn.Module):
     def __init__(self, net: VGG, contract: Contract, half: bool = False) -> None:
         super().__init__()
         self.layers = plain_layers(net)
+        self.names = contract.outputs
         self.preprocessing = net.preprocessing if contract.raw_input else None
         self.dtype = torch.float16 if half else torch.float32
         self.layers.to(self.dtype)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scores or posteriors, N x K, and the score map, N x K x h x w."""
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Return scores or posteriors, N x K, and the score map, N x K x h x w, under the contract's names."""
         if self.preprocessing:
             x = self.preprocessing(x).contiguous()
         score_map = self.layers(x.to(self.dtype)).float()
         scores = score_map.mean(dim=(2, 3))
-        return (scores.softmax(dim=1) if self.preprocessing else scores), score_map
+        answer = scores.softmax(dim=1) if self.preprocessing else scores
+        return dict(zip(self.names, (answer, score_map), strict=True))
 
 
 def plain_layers(net: VGG) -> nn.Sequential:

@@ -43,7 +43,7 @@ def runner(path: Path) -> Runner:
 
     def run(x: Array) -> Any:
         with torch.inference_mode():
-            return tuple(output.numpy() for output in program(torch.tensor(x)))
+            return tuple(output.numpy() for output in program(torch.tensor(x)).values())
 
     return run
 

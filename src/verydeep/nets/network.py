@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.configurations import Configuration, configuration
+from verydeep.nets.hub import HubMixin
 from verydeep.nets.initialization import initialize
 from verydeep.nets.layers import LocalResponseNorm, Window, relu_pool
 from verydeep.nets.preprocessing import Preprocessing
@@ -17,7 +18,7 @@ STRIDE = 32
 """Pixels between neighboring cells of the score map: five pools of stride 2."""
 
 
-class VGG(nn.Sequential):
+class VGG(nn.Sequential, HubMixin):
     """A very deep ConvNet, convolutional from the first layer to the scores.
 
     The layers stand in order under the paper's names: `conv1_1`, `relu1_1`, ..., `pool5`, `fc6`, `relu6`, `drop6`,
