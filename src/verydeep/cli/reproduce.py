@@ -6,19 +6,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from verydeep.study.reproduce import Plan
+    from verydeep.study.verify import Verdict
 
 EXAMPLE = "verydeep reproduce --preset demo --data scenes --out demo --dry-run"
+EXAMPLE_PUBLISHED = "verydeep reproduce --preset published --data IMAGENET_VAL --weights-d D --weights-e E"
 
 
 def reproduce(
-    preset: Annotated[str, typer.Option(help="demo, small or paper, or a .toml file.")],
+    preset: Annotated[str, typer.Option(help="demo, small, paper or published, or a .toml file.")],
     data: Annotated[str | None, typer.Option(help="Data set: a folder, a .tar, or 'scenes' (embedded).")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; a stopped one is continued.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost, do nothing.")] = False,
     only: Annotated[
         list[str] | None, typer.Option(help="A run to do, with those it starts from; may be given several times.")
     ] = None,
+    weights_d: Annotated[str | None, typer.Option(help="D of [256;512], for --preset published.")] = None,
+    weights_e: Annotated[str | None, typer.Option(help="E of [256;512], for --preset published.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     on_bad_image: Annotated[
         Literal["error", "skip"], typer.Option(help="What a damaged image does: error or skip.")
@@ -28,15 +34,30 @@ def reproduce(
     """Train and test the networks of a preset, fill the paper's Tables 3 to 6, write a report.
 
     What the folder already has is not done again. Without --data, --dry-run counts with the preset's own figures.
+    The preset published trains nothing: it tests given weights of D and E as Tables 3 to 6 do and compares with the
+    paper's figures; exit status 1 where one is missed by more than 0.3 points.
 
     Example: verydeep reproduce --preset demo --data scenes --out demo --dry-run
+
+    Example: verydeep reproduce --preset published --data IMAGENET_VAL --weights-d D --weights-e E
     """
     import json
 
+    from verydeep.basics.errors import UserError
     from verydeep.study import reproduce as study
+    from verydeep.study import verify
+    from verydeep.study.preset import PUBLISHED
     from verydeep.study.render import as_text, table_values
     from verydeep.study.tables import read_tables
 
+    if preset == PUBLISHED:
+        weights = verify.check_request(data, weights_d, weights_e, only)
+        _verify(data or "", weights, out or Path(PUBLISHED), device, on_bad_image, dry_run, json_)
+        return
+    if weights_d or weights_e:
+        raise UserError(
+            f"--weights-d and --weights-e are for --preset {PUBLISHED}; preset {preset} trains its networks"
+        )
     if not dry_run:
         study.check_request(data, out)
     plan = study.plan_study(preset, data, out, only=only or (), device=device, on_bad_image=on_bad_image)
@@ -53,6 +74,77 @@ def reproduce(
         typer.echo(json.dumps(values, indent=2))
     else:
         typer.echo(f"\n{as_text(tables)}\n\nreport: {report.resolve()}")
+
+
+def _verify(
+    data: str,
+    weights: dict[str, str],
+    out: Path,
+    device: str,
+    on_bad_image: Literal["error", "skip"],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Do the preset published: print what is tested, then the paper's figures beside the measured ones."""
+    import json
+
+    from verydeep.study.preset import PUBLISHED
+    from verydeep.study.verify import Verification
+
+    work = Verification(data, weights, out, device=device, on_bad_image=on_bad_image)
+    name, images, protocols = work.dataset.name, len(work.dataset), [str(protocol) for protocol in work.protocols]
+    macs = work.multiply_adds()
+    if not as_json:
+        typer.echo(f"D and E on {images:,} images of {name}, by {' '.join(protocols)}: {_count(macs)} multiply-adds")
+    verdicts = [] if dry_run else work.run()
+    if as_json:
+        about = {"preset": PUBLISHED, "data": name, "images": images, "protocols": protocols, "multiply_adds": macs}
+        results = [_verdict_values(verdict) for verdict in verdicts]
+        typer.echo(json.dumps({**about, "results": results, "note": work.note}, indent=2))
+    else:
+        typer.echo("\n".join(filter(None, [_verdicts(verdicts) if verdicts else "", work.note])))
+    if not all(verdict.passed for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def _verdict_values(verdict: "Verdict") -> dict[str, Any]:
+    """Return a verdict as JSON-able values; errors in %, differences in points."""
+    claim, measured = verdict.claim, verdict.measured
+    return {
+        "table": claim.table,
+        "networks": list(claim.networks),
+        "protocol": str(claim.protocol),
+        "published": {"top1_error": claim.top1, "top5_error": claim.top5},
+        "measured": {
+            "top1_error": 100 * measured.top1.rate,
+            "top5_error": 100 * measured.top5.rate if measured.top5 else None,
+        },
+        "passed": verdict.passed,
+    }
+
+
+def _verdicts(verdicts: "Sequence[Verdict]") -> str:
+    """Return verdicts as a table for people."""
+    from verydeep.cli.errors_table import NOTE, table
+    from verydeep.study.verify import WITHIN
+
+    head = ("table", "network", "protocol", "top-1", "published", "difference", "top-5", "published", "difference", "")
+    rows: list[tuple[str, ...]] = [head]
+    for verdict in verdicts:
+        claim, measured = verdict.claim, verdict.measured
+        top1, top5 = (f"{difference:+.2f}" for difference in verdict.differences)
+        rows.append(
+            (
+                claim.table,
+                " + ".join(claim.networks),
+                str(claim.protocol),
+                *(str(measured.top1), f"{claim.top1:.1f}", top1),
+                *(str(measured.top5 or "-"), f"{claim.top5:.1f}", top5),
+                "pass" if verdict.passed else "MISSED",
+            )
+        )
+    passed = sum(verdict.passed for verdict in verdicts)
+    return f"{table(rows)}\n{passed} of {len(verdicts)} within {WITHIN} points; {NOTE}"
 
 
 def _values(plan: "Plan") -> dict[str, Any]:

@@ -13,8 +13,9 @@ NAME = "ilsvrc-2012"
 CLASSES = 1000
 TARS = re.compile(r"(?:.*/)?(?:ILSVRC2012_img_(?:train|val)|n\d{8})\.tar")
 TRAIN = re.compile(r"(?:.*/)?(?:ILSVRC2012_img_)?train/(n\d{8})/[^/]+\.jpe?g", re.IGNORECASE)
-TRAIN_ALONE = re.compile(r"(n\d{8})/[^/]+\.jpe?g", re.IGNORECASE)  # what ILSVRC2012_img_train.tar holds
+TRAIN_ALONE = re.compile(r"(n\d{8})/(?!ILSVRC2012_val_)[^/]+\.jpe?g", re.IGNORECASE)  # in ILSVRC2012_img_train.tar
 VAL = re.compile(r"(?:.*/)?(?:ILSVRC2012_img_)?val/(?:(n\d{8})/)?([^/]+)\.jpe?g", re.IGNORECASE)
+VAL_ALONE = re.compile(r"(?:(n\d{8})/)?(ILSVRC2012_val_\d{8})\.jpe?g", re.IGNORECASE)  # what the folder val holds
 
 
 def matches(storage: Storage) -> bool:
@@ -44,7 +45,8 @@ def read(storage: Storage) -> Layout:
     storage : Storage
         A folder with `ILSVRC2012_img_train.tar` (a tar of one tar a class), `ILSVRC2012_img_val.tar` and
         `ILSVRC2012_devkit_t12.tar.gz`, the devkit perhaps unpacked; or `train/<wnid>/*.JPEG` and
-        `val/<wnid>/*.JPEG` or `val/*.JPEG` with ground truth, as `read_truth` finds it.
+        `val/<wnid>/*.JPEG` or `val/*.JPEG` with ground truth, as `read_truth` finds it; or what the folder `val`
+        holds, alone.
 
     Returns
     -------
@@ -59,7 +61,7 @@ def read(storage: Storage) -> Layout:
     """
     storage = _unpacked(storage)
     train = list(_train(storage))
-    val = [(name, found[1], found[2]) for name in sorted(storage.files) if (found := VAL.fullmatch(name))]
+    val = list(_val(storage))
     wnids = {wnid for _, wnid in train} or {wnid for _, wnid, _ in val if wnid}
     truth: dict[str, str] = {}
     notes = []
@@ -100,6 +102,13 @@ def _train(storage: Storage) -> Iterator[tuple[str, str]]:
         if found:
             yield from sorted(found, key=lambda image: (image[1], image[0]))
             return
+
+
+def _val(storage: Storage) -> Iterator[tuple[str, str | None, str]]:
+    """Yield (name, WordNet id where a folder says it, name without folder and ending) of the validation images."""
+    for name in sorted(storage.files):
+        if found := VAL.fullmatch(name) or VAL_ALONE.fullmatch(name):
+            yield name, found[1], found[2]
 
 
 def _check(storage: Storage, wnids: set[str], val: list[tuple[str, str | None]]) -> None:

@@ -17,6 +17,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.progress import track
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
+from verydeep.datasets.layout import WNID
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.loading import Loader
@@ -233,7 +234,9 @@ def _protocol(protocol: Protocol | str) -> Protocol:
 
 def _labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
     """Return the labels as indices of the network's classes: matched by name, never by position."""
-    place = {name: i for i, name in enumerate(net.classes)}
+    # ILSVRC's networks call a class "n01440764 tench", its data sets "n01440764".
+    wnids = {name.split(" ")[0]: i for i, name in enumerate(net.classes) if WNID.fullmatch(name.split(" ")[0])}
+    place = wnids | {name: i for i, name in enumerate(net.classes)}
     unknown = [name for name in dataset.classes if name not in place]
     if unknown:
         raise UserError(

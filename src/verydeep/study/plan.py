@@ -151,8 +151,12 @@ def cost(run: Run, data: Data, trained: bool = False, tested: Iterable[Protocol]
     training = (sum(layer.macs for layer in layers) + gradients) * data.training_images * run.recipe.schedule.epochs
     done = {leaf for protocol in tested for leaf in protocol.leaves}
     left = {leaf for protocol in run.protocols for leaf in protocol.leaves} - done
-    testing = sum(_view_macs(net, leaf, data) * VIEWS[leaf.kind] for leaf in left) * data.test_images
-    return Cost(0 if trained else training, testing)
+    return Cost(0 if trained else training, testing_macs(net, left, data))
+
+
+def testing_macs(net: VGG, leaves: Iterable[Protocol], data: Data) -> int:
+    """Return the multiply-adds of testing a network by protocols of one kind at one scale, on all test images."""
+    return sum(_view_macs(net, leaf, data) * VIEWS[leaf.kind] for leaf in leaves) * data.test_images
 
 
 def empty_network(run: Run, classes: int) -> VGG:

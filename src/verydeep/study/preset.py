@@ -13,6 +13,9 @@ from verydeep.training.recipe import parse_toml
 
 PRESETS = Path(__file__).parent / "presets"
 
+PUBLISHED = "published"
+"""Known to the command line beside the presets: it trains nothing, but tests weights that are given; see `verify`."""
+
 # "small", "large" and "jitter" stand for the paper's S = 256, S = 384 and S in [256; 512] (section 3.1); "jitter-fc"
 # is the submission's jitter training of the fully connected layers alone, "modern" what the paper does not have.
 StageName = Literal["small", "large", "jitter", "jitter-fc", "modern"]
@@ -120,8 +123,8 @@ def load_preset(source: str) -> Preset:
     if not path.is_file():
         nearest = next(iter(get_close_matches(source, known_presets(), n=1)), "demo")
         raise UserError(
-            f"no preset {source!r}: known are {', '.join(known_presets())} (did you mean {nearest}?), "
-            "or give the path of a .toml file"
+            f"no preset {source!r}: known are {', '.join(known_presets())} (did you mean {nearest}?), and {PUBLISHED} "
+            "with --weights-d and --weights-e; or give the path of a .toml file"
         )
     values = parse_toml(path.read_text(encoding="utf-8"), str(path))
     try:

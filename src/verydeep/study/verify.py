@@ -1,0 +1,208 @@
+"""The paper's figures, checked with weights that are there: D and E, trained with scale jitter, tested as it says."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+from verydeep.basics.errors import UserError
+from verydeep.datasets import open_dataset
+from verydeep.datasets.dataset import Dataset
+from verydeep.evaluation.evaluate import Evaluator
+from verydeep.evaluation.fuse import fuse
+from verydeep.evaluation.posteriors import Posteriors
+from verydeep.evaluation.protocol import Kind, Protocol
+from verydeep.nets.network import VGG
+from verydeep.nets.weights import load
+from verydeep.study import published
+from verydeep.study.found import Measured, measure
+from verydeep.study.plan import measure_data, testing_macs
+from verydeep.study.preset import PUBLISHED
+from verydeep.study.tables import in_words
+
+WITHIN = 0.3
+"""Percentage points of error that a measured figure may differ from the published one."""
+
+IMAGES = 50_000
+"""Validation images of ILSVRC-2012, which the published figures are for."""
+
+NETWORKS = ("D", "E")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A figure of the paper that needs no other networks than D and E.
+
+    Attributes
+    ----------
+    table : str
+        Its number in the paper.
+    networks : tuple of str
+        `D`, `E`, or both: the mean of their posteriors.
+    protocol : Protocol
+        How they are tested.
+    top1, top5 : float
+        Published errors, %.
+    """
+
+    table: str
+    networks: tuple[str, ...]
+    protocol: Protocol
+    top1: float
+    top5: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A figure of the paper and what was measured.
+
+    Attributes
+    ----------
+    claim : Claim
+        What the paper says.
+    measured : Measured
+        What came out.
+    """
+
+    claim: Claim
+    measured: Measured
+
+    @property
+    def differences(self) -> tuple[float, float]:
+        """Measured less published error, top-1 and top-5, in percentage points; NaN with five classes or fewer."""
+        top5 = self.measured.top5.rate if self.measured.top5 else float("nan")
+        return 100 * self.measured.top1.rate - self.claim.top1, 100 * top5 - self.claim.top5
+
+    @property
+    def passed(self) -> bool:
+        """Whether both errors are within `WITHIN` of the published ones."""
+        return all(abs(difference) <= WITHIN + 1e-9 for difference in self.differences)
+
+
+def claims() -> Iterator[Claim]:
+    """Yield the rows of Tables 3 to 6 that need D and E trained with S in [256;512] alone.
+
+    Examples
+    --------
+    >>> [(claim.table, str(claim.protocol)) for claim in claims() if claim.networks == ("E",)][:2]
+    [('3', 'dense@384'), ('4', 'dense@256,384,512')]
+    """
+    tables = (("3", published.TABLE_3), ("4", published.TABLE_4), ("5", published.TABLE_5))
+    for number, results in tables:
+        for row in results:
+            if row.configuration in NETWORKS and row.train == published.JITTER:
+                protocol = Protocol(cast(Kind, row.method), row.test)
+                yield Claim(number, (row.configuration,), protocol, row.top1, row.top5)
+    for fusion in published.TABLE_6:
+        if fusion.members == published.POST_SUBMISSION:
+            protocol = Protocol(cast(Kind, fusion.method), published.MULTI_JITTER)
+            yield Claim("6", NETWORKS, protocol, fusion.top1, fusion.top5)
+
+
+class Verification:
+    """The tests of one D and one E on ILSVRC's validation images.
+
+    Parameters
+    ----------
+    data : str or Path
+        ILSVRC-2012's validation images, in any of its layouts.
+    weights : mapping of str to (str or Path)
+        Weights of `D` and of `E`.
+    out : str or Path
+        Folder for the posteriors; what is there is not computed again.
+    device : str
+        `auto`, `cpu`, `cuda` or `mps`.
+    on_bad_image : {"error", "skip"}
+        What a damaged image does.
+
+    Raises
+    ------
+    UserError
+        Weights of another network, or trained at other scales; images that cannot be read.
+    """
+
+    def __init__(
+        self,
+        data: str | Path,
+        weights: Mapping[str, str | Path],
+        out: str | Path,
+        *,
+        device: str = "auto",
+        on_bad_image: Literal["error", "skip"] = "error",
+    ) -> None:
+        self.nets = {name: _network(name, weights[name]) for name in NETWORKS}
+        self.dataset = open_dataset(data, "val", reader="ilsvrc", on_bad_image=on_bad_image)
+        self.evaluators = {
+            name: Evaluator(net, self.dataset, device=device, cache=Path(out) / "posteriors" / name)
+            for name, net in self.nets.items()
+        }
+        for name in NETWORKS:
+            for protocol in self.protocols:
+                self.evaluators[name].check(protocol)
+
+    @property
+    def protocols(self) -> list[Protocol]:
+        """How each network is tested, each protocol once."""
+        return list(dict.fromkeys(claim.protocol for claim in claims()))
+
+    @property
+    def note(self) -> str:
+        """Say that the published figures are not for these images, where they are not; else nothing."""
+        return _note(self.dataset)
+
+    def multiply_adds(self) -> int:
+        """Return the multiply-adds of all tests; the network's share of the time is nearly all of it."""
+        data = measure_data(self.dataset, self.dataset)
+        return sum(testing_macs(net, _leaves(self.protocols), data) for net in self.nets.values())
+
+    def run(self) -> list[Verdict]:
+        """Test what is missing and return the paper's figures with the measured ones, table by table."""
+        for evaluator in self.evaluators.values():
+            for protocol in self.protocols:
+                evaluator.posteriors(protocol)
+        return [Verdict(claim, measure(self._posteriors(claim))) for claim in claims()]
+
+    def _posteriors(self, claim: Claim) -> Posteriors:
+        parts = [self.evaluators[name].posteriors(claim.protocol) for name in claim.networks]
+        return fuse(parts) if len(parts) > 1 else parts[0]
+
+
+def check_request(
+    data: str | None, weights_d: str | None, weights_e: str | None, only: Sequence[str] | None
+) -> dict[str, str]:
+    """Return the weights by network; UserError where something is missing, or asked for that there is not."""
+    if not (data and weights_d and weights_e):
+        raise UserError(
+            f"--preset {PUBLISHED} needs --data (ILSVRC-2012's validation images), --weights-d and --weights-e "
+            "(configurations D and E as the authors released them)"
+        )
+    if only:
+        raise UserError(f"--only names runs to train, and --preset {PUBLISHED} trains none")
+    return {"D": weights_d, "E": weights_e}
+
+
+def _network(name: str, source: str | Path) -> VGG:
+    net = load(source)
+    if net.configuration.name != name:
+        raise UserError(f"{source}: holds configuration {net.configuration.name}, expected {name}")
+    scales = tuple(net.provenance.get("train_scales") or published.JITTER)
+    if scales != published.JITTER:
+        raise UserError(
+            f"{source}: trained at S in {in_words(scales)}, but the figures to compare with are for "
+            f"{in_words(published.JITTER)}"
+        )
+    net.provenance["train_scales"] = list(scales)  # so that `verydeep tables` knows the network's place
+    return net
+
+
+def _note(dataset: Dataset) -> str:
+    if dataset.name == "ilsvrc-2012" and len(dataset) == IMAGES:
+        return ""
+    return (
+        f"The published figures are for the {IMAGES:,} validation images of ILSVRC-2012; these are {len(dataset):,} of "
+        f"{len(dataset.classes):,} classes ({dataset.name}), and the comparison says nothing."
+    )
+
+
+def _leaves(protocols: Iterable[Protocol]) -> Sequence[Protocol]:
+    return list(dict.fromkeys(leaf for protocol in protocols for leaf in protocol.leaves))
