@@ -8,7 +8,6 @@ import verydeep as vd
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.evaluation.evaluate import evaluate
 from verydeep.evaluation.predict import default_protocol, predict
-from verydeep.images.files import find_pictures
 from verydeep.evaluation.protocol import Protocol
 
 
@@ -59,15 +58,3 @@ def test_files_that_are_no_pictures_are_named(make_net, tmp_path):
         with pytest.raises(BadImageError, match=name) as caught:
             predict(make_net(), tmp_path / name)
         assert "\n" not in str(caught.value)
-
-
-def test_a_folder_stands_for_the_pictures_below(tmp_path):
-    for name in ("b.JPG", "a/c.png", "notes.txt", "a.jpeg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    expected = [tmp_path / "a" / "c.png", tmp_path / "a.jpeg", tmp_path / "b.JPG"]
-    assert find_pictures([tmp_path]) == expected
-    assert find_pictures([tmp_path / "notes.txt", tmp_path / "a"]) == [tmp_path / "notes.txt", expected[0]]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="without pictures"):
-        find_pictures([tmp_path / "empty"])

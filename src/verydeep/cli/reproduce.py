@@ -51,8 +51,8 @@ def reproduce(
     from verydeep.study.tables import read_tables
 
     if preset == PUBLISHED:
-        weights = verify.check_request(data, weights_d, weights_e, only)
-        _verify(data or "", weights, out or Path(PUBLISHED), device, on_bad_image, dry_run, json_)
+        source, weights = verify.check_request(data, weights_d, weights_e, only)
+        _verify(source, weights, out or Path(PUBLISHED), device, on_bad_image, dry_run, json_)
         return
     if weights_d or weights_e:
         raise UserError(

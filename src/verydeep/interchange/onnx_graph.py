@@ -80,7 +80,8 @@ class _Graph:
         return name
 
     def weight(self, name: str, values: NDArray[Any]) -> str:
-        return self.constant(name, values.astype(np.float16) if self.is_half else values)
+        with np.errstate(over="ignore"):  # infinities show when the file is run
+            return self.constant(name, values.astype(np.float16) if self.is_half else values)
 
     def node(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         """Add a node whose only output has the node's name; return that."""

@@ -2,7 +2,9 @@
 
 import json
 import logging
-import os
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,15 @@ PRECISIONS = ("fp32", "fp16", "int8")
 EXTRA = "openvino"
 
 
+def import_openvino() -> Any:
+    """Import OpenVINO; without its `openvino_telemetry`, it and NNCF cannot tell their maker of every use."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return need("openvino", EXTRA)
+
+
 def write(net: VGG, contract: Contract, precision: str, calibration: Calibration | None, path: Path) -> None:
     """Write `path` and the weights beside it; with precision int8 through NNCF, OpenVINO's own quantizer."""
-    openvino = need("openvino", EXTRA)
+    openvino = import_openvino()
     graph = make_model(net, contract).SerializeToString()
     model = openvino.Core().read_model(graph)
     if calibration:
@@ -32,7 +40,6 @@ def write(net: VGG, contract: Contract, precision: str, calibration: Calibration
 
 def _quantize(model: Any, net: VGG, contract: Contract, calibration: Calibration) -> Any:
     """Quantize all but the last convolution, whose outputs are the scores."""
-    os.environ.setdefault("NNCF_CI", "1")  # without it NNCF reports its use over the network
     nncf = need("nncf", EXTRA)
     nncf.set_log_level(logging.ERROR)
     parameters = nncf.AdvancedQuantizationParameters(
@@ -42,18 +49,19 @@ def _quantize(model: Any, net: VGG, contract: Contract, calibration: Calibration
         overflow_fix=nncf.OverflowFix.ENABLE,
     )
     last = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"][-1]
-    return nncf.quantize(
-        model,
-        nncf.Dataset(calibration, lambda picture: as_input(net, contract, picture)),
-        subset_size=len(calibration),
-        ignored_scope=nncf.IgnoredScope(names=[last]),
-        advanced_parameters=parameters,
-    )
+    with redirect_stdout(StringIO()):  # its progress bars; `calibration` draws one
+        return nncf.quantize(
+            model,
+            nncf.Dataset(calibration, lambda picture: as_input(net, contract, picture)),
+            subset_size=len(calibration),
+            ignored_scope=nncf.IgnoredScope(names=[last]),
+            advanced_parameters=parameters,
+        )
 
 
 def runner(path: Path) -> Runner:
     """Return what runs the files on OpenVINO's CPU plugin, in float32 where the files are not in 8 bits."""
-    openvino = need("openvino", EXTRA)
+    openvino = import_openvino()
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(x: Array) -> Any:
@@ -64,5 +72,5 @@ def runner(path: Path) -> Runner:
 
 def engine() -> str:
     """Return name and version of what runs the files here."""
-    version = need("openvino", EXTRA).__version__.partition("-")[0]
+    version = import_openvino().__version__.partition("-")[0]
     return f"OpenVINO {version} on the CPU, asked for float32 (by default it may compute in bfloat16)"

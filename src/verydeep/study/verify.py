@@ -169,8 +169,8 @@ class Verification:
 
 def check_request(
     data: str | None, weights_d: str | None, weights_e: str | None, only: Sequence[str] | None
-) -> dict[str, str]:
-    """Return the weights by network; UserError where something is missing, or asked for that there is not."""
+) -> tuple[str, dict[str, str]]:
+    """Return data and weights by network; UserError where something is missing, or asked for that there is not."""
     if not (data and weights_d and weights_e):
         raise UserError(
             f"--preset {PUBLISHED} needs --data (ILSVRC-2012's validation images), --weights-d and --weights-e "
@@ -178,7 +178,7 @@ def check_request(
         )
     if only:
         raise UserError(f"--only names runs to train, and --preset {PUBLISHED} trains none")
-    return {"D": weights_d, "E": weights_e}
+    return data, {"D": weights_d, "E": weights_e}
 
 
 def _network(name: str, source: str | Path) -> VGG:
