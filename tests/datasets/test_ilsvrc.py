@@ -134,6 +134,18 @@ def test_the_training_archive_alone(tree, pictures, tmp_path):
     assert "held out of the training images" in splits[2].provenance
 
 
+@pytest.mark.parametrize("in_folders", [False, True])
+def test_the_val_folder_alone(tree, pictures, in_folders):
+    """Its files are validation images by their names, not training images."""
+    files = {"LOC_val_solution.csv": KAGGLE}
+    for name, wnid in zip(VAL, TRUTH, strict=True):
+        files[f"{wnid}/{name}.JPEG" if in_folders else f"{name}.JPEG"] = pictures[f"{name}.JPEG"]
+    dataset = open_dataset(tree("alone", others=files), "val", reader="ilsvrc")
+    found = {sample.id.rpartition("/")[2]: dataset.classes[sample.label] for sample in dataset.samples}
+    assert found == {f"{name}.JPEG": wnid for name, wnid in zip(VAL, TRUTH, strict=True)}
+    assert len(dataset) == len(VAL)
+
+
 def test_other_sets_of_imagenet_classes_are_class_folders(tree, pictures):
     dataset = open_dataset(tree("imagenette", [], _forms(pictures)["folders"]), "val")
     assert dataset.name == "imagenette"

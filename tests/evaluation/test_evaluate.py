@@ -206,6 +206,13 @@ def test_a_folder_of_another_evaluation_is_refused_and_kept(
     assert {file: file.read_bytes() for file in tmp_path.rglob("*.parquet")} == before
 
 
+def test_a_wordnet_id_is_the_class_whose_name_begins_with_it(make_net, array_dataset, pictures):
+    net = make_net(classes=["n00000003 crane", "n00000001 tench", "n00000002 crane", "n00000009"])
+    data = array_dataset(pictures[:3], [0, 1, 2], ["n00000001", "n00000002", "n00000009"])
+    found = evaluate(net, data, "dense@66")
+    assert [found.classes[label] for label in found.labels] == ["n00000001 tench", "n00000002 crane", "n00000009"]
+
+
 def test_labels_are_matched_by_name_and_a_subset_of_classes_will_do(make_net, array_dataset, pictures):
     net = make_net(classes=["ant", "bee", "cat", "dog", "eel", "fox"])
     dataset = array_dataset(pictures[:4], [0, 1, 2, 0], ["fox", "bee", "dog"])
