@@ -124,6 +124,18 @@ def test_eight_bits_in_openvino(tmp_path, rng):
     _check_eight_bits(net, done, folder)
 
 
+def test_eight_bits_in_torch(tmp_path, rng):
+    net, folder = make_net("D with batch norm"), make_pictures(tmp_path / "pictures", rng)
+    done = vd.export(
+        net, "torch", tmp_path / "net.pt2", raw_input=True, precision="int8", calibration=folder, tolerance=1.0
+    )
+    tensors = torch.export.load(done.files[0]).state_dict.values()
+    assert [tensor.dtype for tensor in tensors].count(torch.int8) == 15
+    (last,) = [tensor for tensor in tensors if tensor.dtype == torch.float32 and tensor.ndim == 4]
+    assert torch.equal(last, net.get_submodule("fc8").weight)
+    _check_eight_bits(net, done, folder)
+
+
 def _check_eight_bits(net, done, folder):
     """The reported change of posteriors is the one that these pictures show, and the network is still the same one."""
     assert done.pictures == f"7 pictures of {folder}"
@@ -221,7 +233,6 @@ def test_a_map_of_another_shape_fails_the_export(tmp_path, monkeypatch):
     [
         ({"format": "onx"}, "expected one of onnx, openvino, torch"),
         ({"format": "onnx", "precision": "fp8"}, "expected one of fp32, fp16, int8"),
-        ({"format": "torch", "precision": "int8", "calibration": "pictures"}, "format torch has no int8"),
         ({"format": "onnx", "precision": "int8"}, "needs --calibration FOLDER"),
         ({"format": "onnx", "calibration": "pictures"}, "--calibration is for --precision int8"),
         ({"format": "onnx", "check": "nowhere"}, "nowhere: no such folder"),

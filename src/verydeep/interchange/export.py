@@ -30,7 +30,6 @@ class Format(Protocol):
     """What a module of `FORMATS` offers."""
 
     SUFFIX: str
-    PRECISIONS: Sequence[str]
 
     def write(self, net: VGG, contract: Contract, precision: str, calibration: Calibration | None, path: Path) -> None:
         """Write the file, perhaps with others beside it."""
@@ -140,18 +139,15 @@ def export(
 def _format(name: str, precision: str, calibration: str | Path | None) -> Format:
     if name not in FORMATS:
         raise UserError(f"format {name!r}: expected one of {', '.join(FORMATS)}")
-    chosen = cast(Format, import_module(f"verydeep.interchange.{FORMATS[name]}"))
     if precision not in get_args(Precision):
         raise UserError(f"precision {precision!r}: expected one of {', '.join(get_args(Precision))}")
-    if precision not in chosen.PRECISIONS:
-        raise UserError(f"format {name} has no {precision}: expected {' or '.join(chosen.PRECISIONS)}")
     if (precision == "int8") != (calibration is not None):
         raise UserError(
             "precision int8 needs --calibration FOLDER, a folder of pictures like those the network will see"
             if calibration is None
             else f"--calibration is for --precision int8, not {precision}; --check names pictures to compare on"
         )
-    return chosen
+    return cast(Format, import_module(f"verydeep.interchange.{FORMATS[name]}"))
 
 
 def _out(net: VGG | str | Path, out: str | Path | None, suffix: str, precision: str) -> Path:

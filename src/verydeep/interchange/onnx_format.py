@@ -11,7 +11,6 @@ from verydeep.interchange.served import Contract
 from verydeep.nets.network import VGG
 
 SUFFIX = ".onnx"
-PRECISIONS = ("fp32", "fp16", "int8")
 EXTRA = "onnx"
 
 

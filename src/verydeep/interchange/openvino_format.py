@@ -17,7 +17,6 @@ from verydeep.nets.network import VGG
 from verydeep.nets.weights import describe
 
 SUFFIX = ".xml"
-PRECISIONS = ("fp32", "fp16", "int8")
 EXTRA = "openvino"
 
 
