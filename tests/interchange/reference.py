@@ -15,11 +15,16 @@ from verydeep.nets.network import VGG
 # Configuration, batch norm, preprocessing: every layer, both roundings of the pools, both channel orders, division.
 KINDS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "A-LRN": ("A-LRN", False, {}),
-    "C": ("C", False, {"pool_round_up": False, "std": (50.0, 60.0, 70.0)}),
-    "D with batch norm": (
-        "D",
+    "C with batch norm": (
+        "C",
         True,
-        {"channel_order": "BGR", "value_range": 1.0, "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)},
+        {
+            "channel_order": "BGR",
+            "value_range": 1.0,
+            "mean": (0.5, 0.4, 0.3),
+            "std": (0.2, 0.3, 0.4),
+            "pool_round_up": False,
+        },
     ),
 }
 
