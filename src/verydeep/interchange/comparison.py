@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from verydeep.basics.progress import track
 from verydeep.interchange.pictures import Picture, fit, sizes
 from verydeep.interchange.served import Contract
 from verydeep.nets.network import VGG
@@ -19,7 +20,7 @@ Runner = Callable[[Array], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What an exported file gave for pictures of one size, beside what the network gave.
+    """What an exported file gave for a batch of pictures, beside what the network gave.
 
     Attributes
     ----------
@@ -51,7 +52,7 @@ def as_input(net: VGG, contract: Contract, pictures: Picture) -> Array:
 
 
 def compare(net: VGG, contract: Contract, run: Runner, pictures: Sequence[Picture]) -> list[Comparison]:
-    """Run the network and its exported form on pictures at each of `sizes`.
+    """Run the network and its exported form on one picture at the first of `sizes`, and on all at each of them.
 
     Parameters
     ----------
@@ -67,37 +68,35 @@ def compare(net: VGG, contract: Contract, run: Runner, pictures: Sequence[Pictur
     Returns
     -------
     list of Comparison
-        One for each size. A difference is NaN where an output is not finite.
+        One for each batch. A difference is NaN where an output is not finite.
 
     Raises
     ------
     RuntimeError
         An output has another shape than the network's.
     """
-    return [_compare(net, contract, run, fit(pictures, *size, net.preprocessing.interpolation)) for size in sizes(net)]
+    every = [fit(pictures, *size, net.preprocessing.interpolation) for size in sizes(net)]
+    batches = [every[0][:1], *every]
+    return [_compare(net, contract, run, batch) for batch in track(batches, len(batches), "comparing", "batches")]
 
 
 def _compare(net: VGG, contract: Contract, run: Runner, pictures: Picture) -> Comparison:
     own_map, own = ours(net, pictures)
-    # All together, and the first alone: the batch is free, too.
-    parts = [_theirs(contract, run(as_input(net, contract, batch))) for batch in (pictures, pictures[:1])]
-    score_differences, differences = [], []
-    for score_map, posteriors in parts:
-        count = len(posteriors)
-        if score_map.shape != own_map[:count].shape or posteriors.shape != own[:count].shape:
-            raise RuntimeError(
-                f"pictures of {pictures.shape[1]} x {pictures.shape[2]}: the exported network gives a score map of "
-                f"shape {tuple(score_map.shape)}, expected {tuple(own_map[:count].shape)}"
-            )
-        score_differences.append((score_map - own_map[:count]).abs().max() / own_map.abs().max())
-        differences.append((posteriors - own[:count]).abs().max())
+    answer, score_map = (torch.tensor(output) for output in run(as_input(net, contract, pictures)))
+    posteriors = answer if contract.raw_input else answer.softmax(dim=1)
+    if score_map.shape != own_map.shape or posteriors.shape != own.shape:
+        raise RuntimeError(
+            f"pictures of {pictures.shape[1]} x {pictures.shape[2]}: the exported network gives outputs of shapes "
+            f"{tuple(answer.shape)} and {tuple(score_map.shape)}, expected {tuple(own.shape)} and "
+            f"{tuple(own_map.shape)}"
+        )
     return Comparison(
         height=pictures.shape[1],
         width=pictures.shape[2],
         pictures=len(pictures),
-        scores=float(torch.stack(score_differences).max()),
-        posteriors=float(torch.stack(differences).max()),
-        same_class=int((parts[0][1].argmax(dim=1) == own.argmax(dim=1)).sum()),
+        scores=float((score_map - own_map).abs().max() / own_map.abs().max()),
+        posteriors=float((posteriors - own).abs().max()),
+        same_class=int((posteriors.argmax(dim=1) == own.argmax(dim=1)).sum()),
     )
 
 
@@ -106,8 +105,3 @@ def ours(net: VGG, pictures: Picture) -> tuple[Tensor, Tensor]:
     """Return score map, N x K x h x w, and posteriors, N x K, of pictures, uint8 N x H x W x 3."""
     score_map = net.score_map(net.preprocessing(torch.tensor(pictures)))
     return score_map, score_map.mean(dim=(2, 3)).softmax(dim=1)
-
-
-def _theirs(contract: Contract, outputs: tuple[NDArray[np.float32], NDArray[np.float32]]) -> tuple[Tensor, Tensor]:
-    answer, score_map = (torch.tensor(output) for output in outputs)
-    return score_map, answer if contract.raw_input else answer.softmax(dim=1)

@@ -62,7 +62,7 @@ class Export:
     pictures : str
         In words: what it was run on.
     comparisons : tuple of Comparison
-        One for each size of picture.
+        One for each batch: one picture, then several at each size.
     """
 
     files: tuple[Path, ...]

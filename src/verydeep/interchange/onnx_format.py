@@ -1,5 +1,6 @@
 """`--format onnx`: a file for ONNX Runtime and whatever else reads ONNX."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,21 @@ def _quantize(model: Any, net: VGG, contract: Contract, calibration: Calibration
         def get_next(self) -> dict[str, Array] | None:
             return next(self.inputs, None)
 
-    quantization.quantize_static(
-        model,
-        str(path),
-        Reader(),
-        quant_format=quantization.QuantFormat.QDQ,
-        op_types_to_quantize=["Conv", "Relu", "MaxPool"],
-        nodes_to_exclude=["fc8"],
-        per_channel=True,
-        # Weights of 7 bits: on processors without VNNI sums of products of 8-bit numbers overflow, silently.
-        reduce_range=True,
-    )
+    logging.disable(logging.WARNING)  # it advises to fold batch norm first, whether there is any or not
+    try:
+        quantization.quantize_static(
+            model,
+            str(path),
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Relu", "MaxPool"],
+            nodes_to_exclude=["fc8"],
+            per_channel=True,
+            # Weights of 7 bits: on processors without VNNI sums of products of 8-bit numbers overflow, silently.
+            reduce_range=True,
+        )
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def runner(path: Path) -> Runner:

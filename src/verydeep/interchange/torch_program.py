@@ -72,6 +72,8 @@ def runner(path: Path) -> Runner:
     import torch.ao.quantization.fx._decomposed  # brings the operators of 8-bit programs
 
     program = torch.export.load(path).module()
+    if any(tensor.dtype == torch.float16 for tensor in program.parameters()):
+        program.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # 10 times faster on a CPU
 
     def run(x: Array) -> Any:
         with torch.inference_mode():
