@@ -24,7 +24,7 @@ app.command()(module.export)
 def run_folder(tmp_path, monkeypatch):
     """A run's folder runs/A, as `verydeep train` leaves it, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
-    net = vd.create("A", list("abcdefg"), width=1 / 16, image_size=64, fc_width=16, initialization="he")
+    net = vd.create("A", list("abcdefg"), width=1 / 16, image_size=64, fc_width=16)
     vd.save(net, tmp_path / "runs" / "A" / "best.safetensors")
 
 

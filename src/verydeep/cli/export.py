@@ -32,7 +32,7 @@ def export(
         Path | None, typer.Option(help="Folder of pictures to compare on; default: two photographs at hand.")
     ] = None,
     tolerance: Annotated[
-        float | None, typer.Option(help="Largest difference of a posterior; default: 1e-4, fp16 0.02, int8 0.2.")
+        float | None, typer.Option(help="Largest difference that is accepted; default: 1e-4, fp16 0.02, int8 0.2.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

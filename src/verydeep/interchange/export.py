@@ -20,7 +20,7 @@ FORMATS = {"onnx": "onnx_format", "openvino": "openvino_format", "torch": "torch
 """Modules of this folder; each is a `Format`."""
 
 TOLERANCE: dict[str, float] = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.2}
-"""Largest difference of a posterior that an export may show; of a score, as a share of the largest, but for int8."""
+"""Largest difference that an export may show: of a posterior; and, but for int8, of a score to the largest score."""
 
 MOST_CHECKED = 8
 """Pictures of a user's folder that an export is checked on, at each size."""
@@ -109,7 +109,8 @@ def export(
         Folder of pictures to compare on; by default those of `calibration`, else two photographs that come with
         scikit-learn.
     tolerance : float, optional
-        Largest difference of a posterior that is accepted; by default `TOLERANCE`'s.
+        Largest difference that is accepted of a posterior and, but for int8, of a score as a share of the largest
+        score; by default `TOLERANCE`'s.
 
     Raises
     ------
@@ -174,7 +175,7 @@ def _judge(comparisons: Sequence[Comparison], precision: str, tolerance: float |
     most = TOLERANCE[precision] if tolerance is None else tolerance
     for found in comparisons:
         differences = [("a posterior", found.posteriors)]
-        if precision != "int8" and tolerance is None:
+        if precision != "int8":
             differences.append(("a score, as a share of the largest,", found.scores))
         for what, difference in differences:
             if not difference <= most:
