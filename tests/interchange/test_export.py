@@ -94,7 +94,7 @@ def test_half_precision_is_half_the_size_and_close(format_, tmp_path, rng):
 def test_eight_bits_in_onnx(tmp_path, rng):
     net, folder = make_net("C with batch norm"), make_pictures(tmp_path / "pictures", rng)
     out = tmp_path / "net.onnx"
-    done = vd.export(net, "onnx", out, raw_input=True, precision="int8", calibration=folder, tolerance=1.0)
+    done = vd.export(net, "onnx", out, raw_input=True, precision="int8", calibration=folder)
     kinds = [
         tensor.data_type for tensor in onnx.load(out).graph.initializer if tensor.name.endswith("weight_quantized")
     ]
@@ -104,9 +104,7 @@ def test_eight_bits_in_onnx(tmp_path, rng):
 
 def test_eight_bits_in_openvino(tmp_path, rng):
     net, folder = make_net("C with batch norm"), make_pictures(tmp_path / "pictures", rng)
-    done = vd.export(
-        net, "openvino", tmp_path / "net.xml", raw_input=True, precision="int8", calibration=folder, tolerance=1.0
-    )
+    done = vd.export(net, "openvino", tmp_path / "net.xml", raw_input=True, precision="int8", calibration=folder)
     operations = openvino.Core().read_model(str(done.files[0])).get_ops()
     kinds = [
         str(op.get_element_type()) for op in operations if op.get_type_name() == "Constant" and op.get_output_size()
@@ -117,9 +115,7 @@ def test_eight_bits_in_openvino(tmp_path, rng):
 
 def test_eight_bits_in_torch(tmp_path, rng):
     net, folder = make_net("C with batch norm"), make_pictures(tmp_path / "pictures", rng)
-    done = vd.export(
-        net, "torch", tmp_path / "net.pt2", raw_input=True, precision="int8", calibration=folder, tolerance=1.0
-    )
+    done = vd.export(net, "torch", tmp_path / "net.pt2", raw_input=True, precision="int8", calibration=folder)
     tensors = torch.export.load(done.files[0]).state_dict.values()
     assert [tensor.dtype for tensor in tensors].count(torch.int8) == 15
     (last,) = [tensor for tensor in tensors if tensor.dtype == torch.float32 and tensor.ndim == 4]
@@ -142,7 +138,8 @@ def _check_eight_bits(net, done, folder):
     posteriors = softmax64(own.mean(axis=(2, 3)))
     assert np.abs(outputs["posteriors"] - posteriors).max() == pytest.approx(found.posteriors, abs=1e-4)
     assert np.abs(outputs["score_map"] - own).max() / np.abs(own).max() == pytest.approx(found.scores, abs=1e-4)
-    assert 1e-4 < found.scores < 0.3
+    assert found.scores > 1e-4
+    assert 0 < found.posteriors < 0.2
 
 
 def test_the_graph_is_clean_and_bears_the_papers_names(tmp_path):
