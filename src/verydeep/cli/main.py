@@ -28,6 +28,7 @@ COMMANDS = (
     ("tables", "tables"),
     ("reproduce", "reproduce"),
     ("predict", "predict"),
+    ("convert", "convert"),
 )
 GROUPS = (("data", "data"), ("bench", "bench"))
 

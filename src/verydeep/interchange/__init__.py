@@ -1,0 +1,1 @@
+"""Other people's weight formats and engines, in and out."""
