@@ -365,5 +365,5 @@ def _blobs(state: dict[str, Tensor], name: str) -> list[dict[str, Any]]:
         if f"{name}.{part}" in state:
             tensor = state[f"{name}.{part}"].detach().cpu().contiguous()
             tensor = tensor.flatten(1) if part == "weight" and name.startswith("fc") else tensor
-            blobs.append({"shape": {"dim": list(tensor.shape)}, "data": memoryview(tensor.numpy()).cast("B")})
+            blobs.append({"shape": {"dim": list(tensor.shape)}, "data": tensor.numpy().data.cast("B")})
     return blobs

@@ -55,12 +55,6 @@ def load(
     ------
     UserError
         No such file or name, an unknown format, or a layer that is missing, too much, misshapen or not finite.
-
-    Examples
-    --------
-    >>> load("torchvision:vgg61")
-    Traceback (most recent call last):
-    verydeep.basics.errors.UserError: torchvision:vgg61: no such public weights (did you mean torchvision:vgg16?)...
     """
     name = str(source)
     path, about = fetch(name, offline=offline) if is_name(name) else (Path(source), {})
