@@ -103,7 +103,7 @@ def detect(path: Path) -> str:
         return "keras"
     if start.startswith(b"PK\x03\x04"):
         return _detect_archive(path)
-    if start.startswith(b"\x80") and start[1] in range(2, 6):
+    if start[:1] == b"\x80" and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "torch"
     endings = {".caffemodel": "caffe", ".onnx": "onnx", ".pth": "torch", ".pt": "torch", ".safetensors": "safetensors"}
     endings |= {".h5": "keras", ".keras": "keras", ".mat": "matconvnet"}
