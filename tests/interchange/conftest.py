@@ -98,9 +98,7 @@ def photographs():
 def _photographs():
     archive = SHARED / "imagenet-samples.tar"
     if not archive.is_file():  # twenty parts of the two photographs that come with scikit-learn
-        return [
-            part[:, 32 * i : 32 * i + 300] for part in load_sample_images().images for i in range(10)
-        ]
+        return [part[:, 32 * i : 32 * i + 300] for part in load_sample_images().images for i in range(10)]
     pictures = []
     with tarfile.open(archive) as tar:
         for member in [member for member in tar if member.name.endswith(".JPEG")][:200:10]:
@@ -166,8 +164,6 @@ def peers():
             _LIBRARIES.append(torch.library.Library("torchvision", "FRAGMENT"))
             _LIBRARIES[-1].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     timm = pytest.importorskip("timm", reason="timm is not installed (make test installs it)")
-    import timm.data
-    import timm.models.vgg
     import torchvision
 
     return SimpleNamespace(timm=timm, torchvision=torchvision)

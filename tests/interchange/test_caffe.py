@@ -351,8 +351,8 @@ def test_the_oldest_format_is_named(tmp_path):
 
 
 def test_a_large_file_is_copied_once(tmp_path):
-    """A file of 210 MB; beyond what torch itself takes, memory grows by the file's pages and by one copy."""
-    net = vd.create("A", 10, width=1 / 8, image_size=224, fc_width=13_000)
+    """A file of 140 MB; beyond what torch itself takes, memory grows by the file's pages and by one copy."""
+    net = vd.create("A", 10, width=1 / 8, image_size=224, fc_width=9_000)
     write(net, tmp_path / "w.caffemodel", "caffe")
     size = (tmp_path / "w.caffemodel").stat().st_size
     del net
@@ -367,7 +367,7 @@ def test_a_large_file_is_copied_once(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "w.caffemodel"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert size > 200_000_000
+    assert size > 130_000_000
     assert int(done.stdout) < 2.3 * size
 
 
@@ -432,7 +432,7 @@ def test_random_bytes_are_refused(data, tmp_path):
         vd.load(path)
 
 
-def test_millions_of_tiny_fields_are_refused_soon(tmp_path):
-    (tmp_path / "w.caffemodel").write_bytes(b"\xa2\x06\x00" * 1_500_000)
-    with pytest.raises(UserError, match="has over 1,000,000 fields"):
+def test_countless_tiny_fields_are_refused_soon(tmp_path):
+    (tmp_path / "w.caffemodel").write_bytes(b"\xa2\x06\x00" * 300_000)
+    with pytest.raises(UserError, match="has over 200,000 fields"):
         vd.load(tmp_path / "w.caffemodel")

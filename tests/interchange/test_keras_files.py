@@ -1,4 +1,4 @@
-"""Keras's files, written and read by Keras itself (its torch backend), and by hand where Keras no longer writes them."""
+"""Keras's files, written and read by Keras itself (torch backend), by hand where Keras no longer writes them."""
 
 import io
 import re
@@ -39,7 +39,9 @@ def build(keras, letter, width=1 / 16, top=True, prefix=True):
         x = layers.Dense(10, name="predictions" if prefix else None)(x)
     model = keras.Model(start, x)
     rng = np.random.default_rng()
-    model.set_weights([w if w.ndim > 1 else rng.normal(0, 0.1, w.shape).astype(np.float32) for w in model.get_weights()])
+    model.set_weights(
+        [w if w.ndim > 1 else rng.normal(0, 0.1, w.shape).astype(np.float32) for w in model.get_weights()]
+    )
     return model
 
 
@@ -161,7 +163,7 @@ def spoil(change, layers):
     if change == "missing layer":
         return [layer for layer in layers if layer[0] != "block3_conv2"], "conv3_2.weight: expected 16 x 16 x 3 x 3"
     if change == "extra layer":
-        name, kernel, bias = layers[4]
+        _, kernel, bias = layers[4]
         return [*layers, ("block3_conv7", kernel, bias)], "block3_conv7/kernel: configuration D has no such layer"
     if change == "other layer":
         return [*layers, ("attention", np.zeros((3, 3), np.float32), np.zeros(3))], "attention/kernel: configuration D"

@@ -161,7 +161,9 @@ def test_timms_own_network(tools, photographs, peers, tmp_path):
     write(net, tmp_path / "back.safetensors", "timm")
     again = timm_vgg.VGG(cfg, num_classes=10, norm_layer=torch.nn.BatchNorm2d)
     peers.timm.models.load_checkpoint(again, str(tmp_path / "back.safetensors"))
-    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), theirs.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.state_dict().values(), theirs.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.large

@@ -17,6 +17,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.progress import track
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
+from verydeep.datasets.layout import WNID
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.loading import Loader
@@ -233,8 +234,9 @@ def _protocol(protocol: Protocol | str) -> Protocol:
 
 def _labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
     """Return the labels as indices of the network's classes: matched by name, never by position."""
-    place = {name: i for i, name in enumerate(net.classes)}
-    unknown = [name for name in dataset.classes if name not in place]
+    place = {_class_key(name): i for i, name in enumerate(net.classes)}
+    wanted = [_class_key(name) for name in dataset.classes]
+    unknown = [name for name, key in zip(dataset.classes, wanted, strict=True) if key not in place]
     if unknown:
         raise UserError(
             f"data set {dataset.name} and network differ in classes: the network does not know {len(unknown)} of the "
@@ -242,9 +244,15 @@ def _labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
             "test on data with the classes it was trained on"
         )
     return np.array(
-        [place[dataset.classes[sample.label]] if sample.label >= 0 else -1 for sample in dataset.samples],
+        [place[wanted[sample.label]] if sample.label >= 0 else -1 for sample in dataset.samples],
         dtype=np.int64,
     )
+
+
+def _class_key(name: str) -> str:
+    """Return what a class is matched by: its WordNet id, where its name begins with one ("n01440764 tench")."""
+    first = name.partition(" ")[0]
+    return first if WNID.fullmatch(first) else name
 
 
 def _hash(net: VGG) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside, write_text
-from verydeep.interchange.foreign import CAFFE, OUR_NAMINGS, Entry, Foreign, name_in_order
+from verydeep.interchange.foreign import CAFFE, OUR_NAMINGS, Entry, Foreign, name_in_order, parse_description
 from verydeep.interchange.prototxt import parse, render
 from verydeep.interchange.wire import Decoder, Field, Message, Schema, encode, map_file
 from verydeep.nets.network import VGG
@@ -126,18 +126,8 @@ def read(path: Path, prototxt: Path | None = None) -> Foreign:
         namings=OUR_NAMINGS,
         preprocessing=preprocessing,
         lrn_alpha=lrn_alpha,
-        description=_description(net, path),
+        description=parse_description(bytes(net["verydeep"][-1]) if "verydeep" in net else None, path),
     )
-
-
-def _description(net: Message, path: Path) -> dict[str, Any] | None:
-    if "verydeep" not in net:
-        return None
-    try:
-        values = json.loads(bytes(net["verydeep"][-1]))
-    except ValueError as error:
-        raise UserError(f"{path}: verydeep's metadata is damaged ({error})") from None
-    return values if isinstance(values, dict) else None
 
 
 def _plain(layer: Message, where: str) -> Message:

@@ -89,7 +89,8 @@ def _fetch(url: str, part: Path) -> bool:
     if have:
         request.add_header("Range", f"bytes={have}-")
     try:
-        answer = urllib.request.urlopen(request, timeout=PATIENCE)
+        # An opener of its own, because the one behind urlopen keeps the proxies of its first call.
+        answer = urllib.request.build_opener().open(request, timeout=PATIENCE)
     except urllib.error.HTTPError as error:
         if error.code == 416 and have:  # nothing is left, or the part is no beginning of this file: the hash tells
             return True

@@ -1,8 +1,10 @@
 """What a reader finds in somebody else's file, and the network made of it."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import SequenceMatcher
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,25 @@ class Foreign:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+def parse_description(text: str | bytes | None, path: Path) -> dict[str, Any] | None:
+    """Return what `verydeep convert --to` wrote beside the weights; None where there is nothing.
+
+    Raises
+    ------
+    UserError
+        It is no JSON object.
+    """
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: verydeep's metadata is damaged ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: verydeep's metadata is damaged (no JSON object)")
+    return values
+
+
 def our_names(configuration: Configuration, batch_norm: bool = False) -> list[str]:
     """Return the names of a configuration's tensors, in order."""
     names = []
@@ -141,18 +162,18 @@ def name_in_order(layers: list[tuple[int, int]]) -> list[str]:
         `conv1_1` and so on: the names of the configuration that fits best, leaving out what is missing; `extra` and
         a number for layers that it has not.
     """
-    from difflib import SequenceMatcher
-
     base = layers[0][1] / CHANNELS[0] if layers else 1.0
     found = [(kernel, round(channels / base)) for kernel, channels in layers]
     best: tuple[float, list[str]] = (-1.0, [])
     for configuration in CONFIGURATIONS.values():
-        expected = [(c.kernel, c.channels) for block in configuration.blocks for c in block]
+        expected = [(conv.kernel, conv.channels) for block in configuration.blocks for conv in block]
         names = [f"conv{b}_{i}" for b, block in enumerate(configuration.blocks, 1) for i in range(1, len(block) + 1)]
+        if [kernel for kernel, _ in expected] == [kernel for kernel, _ in found]:
+            return names  # a wrong number of channels is told later, by the layer's name
         matcher = SequenceMatcher(None, expected, found, autojunk=False)
         given = [f"extra{i}" for i in range(1, len(found) + 1)]
-        for block in matcher.get_matching_blocks():
-            given[block.b : block.b + block.size] = names[block.a : block.a + block.size]
+        for match in matcher.get_matching_blocks():
+            given[match.b : match.b + match.size] = names[match.a : match.a + match.size]
         best = max(best, (matcher.ratio(), given), key=lambda pair: pair[0])
     return best[1]
 
@@ -235,9 +256,7 @@ def _empty(
     """Return the network without its weights: of the file's own description, or of what the shapes say."""
     if foreign.description is not None:
         # Batch norm may have been folded on the way out; all else is as it was.
-        values = {**foreign.description, "batch_norm": naming.batch_norm, "provenance": {}}
-        values["classes"] = list(classes or values["classes"])
-        return make_empty(values, str(path))
+        return make_empty({**foreign.description, "batch_norm": naming.batch_norm, "provenance": {}}, str(path))
     shapes = {name: entry.shape for name, entry in found.items()}
     width = _width(naming.configuration, shapes)
     fc_width = _most_common(

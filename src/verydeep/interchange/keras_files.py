@@ -16,7 +16,7 @@ from torch import Tensor
 from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
 from verydeep.basics.files import write_aside
-from verydeep.interchange.foreign import KERAS, OUR_NAMINGS, Entry, Foreign, name_in_order
+from verydeep.interchange.foreign import KERAS, OUR_NAMINGS, Entry, Foreign, name_in_order, parse_description
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import describe
 
@@ -69,7 +69,7 @@ def read(path: Path) -> Foreign:
         entries=entries,
         namings=OUR_NAMINGS,
         preprocessing=KERAS,
-        description=json.loads(description) if description else None,
+        description=parse_description(description, path),
     )
 
 

@@ -1,6 +1,5 @@
 """ONNX files of VGGs, whoever exported them: their weights in the order of the graph."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
-from verydeep.interchange.foreign import OUR_NAMINGS, TORCHVISION, Entry, Foreign, name_in_order
+from verydeep.interchange.foreign import OUR_NAMINGS, TORCHVISION, Entry, Foreign, name_in_order, parse_description
 from verydeep.interchange.wire import Decoder, Field, Message, Schema, map_file
 
 _PAIR: Schema = {"key": Field(1, "text"), "value": Field(2, "text")}
@@ -75,6 +74,7 @@ def read(path: Path) -> Foreign:
     if "graph" not in model:
         raise UserError(f"{path}: no ONNX graph in it")
     graph = model["graph"][-1]
+    properties = {_one(pair, "key", ""): _one(pair, "value", "") for pair in model.get("metadata_props", [])}
     constants = {_one(tensor, "name", ""): tensor for tensor in graph.get("initializer", [])}
     walk = _walk(graph.get("node", []), constants, path)
     if len(walk.pools_up) != 5:
@@ -85,19 +85,8 @@ def read(path: Path) -> Foreign:
         namings=OUR_NAMINGS,
         preprocessing=replace(TORCHVISION, pool_round_up=any(walk.pools_up)),
         lrn_alpha=walk.lrn_alpha,
-        description=_description(model, path),
+        description=parse_description(properties.get("verydeep"), path),
     )
-
-
-def _description(model: Message, path: Path) -> dict[str, Any] | None:
-    for pair in model.get("metadata_props", []):
-        if _one(pair, "key", "") == "verydeep":
-            try:
-                values = json.loads(_one(pair, "value", ""))
-            except ValueError as error:
-                raise UserError(f"{path}: verydeep's metadata is damaged ({error})") from None
-            return values if isinstance(values, dict) else None
-    return None
 
 
 def _one(message: Message, name: str, default: Any) -> Any:

@@ -37,7 +37,7 @@ def load(
         is downloaded into the user's cache.
     preprocessing : {"torchvision", "timm", "caffe", "keras"}, optional
         Whose pictures the network wants, where that is not the file's format: of Caffe's weights in a `.pth` file,
-        say. A file that says it itself is believed before.
+        say. Not for files that verydeep wrote, which say it themselves; nor is `classes`.
     classes : list of str, optional
         Names of the classes in order. By default the file's; of a network with 1,000 classes ILSVRC's; else
         numbers.
@@ -59,11 +59,13 @@ def load(
     name = str(source)
     path, about = fetch(name, offline=offline) if is_name(name) else (Path(source), {})
     kind = detect(path)
-    if kind == "verydeep":
-        return weights.load(path)
     if preprocessing is not None and preprocessing not in PREPROCESSINGS:
         raise UserError(f"preprocessing is {preprocessing!r}, expected one of {', '.join(PREPROCESSINGS)}")
-    foreign = _read(kind, path, Path(prototxt) if prototxt is not None else None)
+    foreign = None if kind == "verydeep" else _read(kind, path, Path(prototxt) if prototxt is not None else None)
+    if (foreign is None or foreign.description is not None) and (preprocessing is not None or classes is not None):
+        raise UserError(f"{path}: verydeep wrote this file, and it says its classes and preprocessing itself")
+    if foreign is None:
+        return weights.load(path)
     if preprocessing is not None:
         foreign = replace(foreign, preprocessing=PREPROCESSINGS[preprocessing])
     net = to_network(foreign, path, tuple(classes) if classes is not None else None)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside
-from verydeep.interchange.foreign import TORCHVISION, Entry, Foreign, Naming
+from verydeep.interchange.foreign import TORCHVISION, Entry, Foreign, Naming, parse_description
 from verydeep.nets.configurations import CONFIGURATIONS, Configuration
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import describe
@@ -75,7 +75,7 @@ def read_safetensors(path: Path) -> Foreign:
 
         return read
 
-    return _foreign({name: (shape, reader(name)) for name, shape in shapes.items()}, metadata.get(KEY))
+    return _foreign({name: (shape, reader(name)) for name, shape in shapes.items()}, metadata.get(KEY), path)
 
 
 def read_pickle(path: Path) -> Foreign:
@@ -104,7 +104,7 @@ def read_pickle(path: Path) -> Foreign:
         if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
             raise UserError(f"{path}: {name}: claims more values than the file holds")
         arrays[name.removeprefix("module.")] = (tuple(tensor.shape), tensor.clone)
-    return _foreign(arrays, description)
+    return _foreign(arrays, description, path)
 
 
 def _state(content: Any, path: Path) -> dict[str, Tensor]:
@@ -120,7 +120,9 @@ def _state(content: Any, path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _foreign(arrays: dict[str, tuple[tuple[int, ...], Callable[[], Tensor]]], description: str | None) -> Foreign:
+def _foreign(
+    arrays: dict[str, tuple[tuple[int, ...], Callable[[], Tensor]]], description: str | None, path: Path
+) -> Foreign:
     style = "timm" if any(name.startswith(("pre_logits.", "head.")) for name in arrays) else "torchvision"
     return Foreign(
         kind=style,
@@ -131,7 +133,7 @@ def _foreign(arrays: dict[str, tuple[tuple[int, ...], Callable[[], Tensor]]], de
             for norm in (False, True)
         ),
         preprocessing=TORCHVISION,
-        description=json.loads(description) if description else None,
+        description=parse_description(description, path),
     )
 
 

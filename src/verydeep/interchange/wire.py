@@ -17,7 +17,7 @@ from verydeep.basics.errors import UserError
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _SIZES = {FIXED64: 8, FIXED32: 4}
 
-MOST_FIELDS = 1_000_000
+MOST_FIELDS = 200_000
 """Fields in one file; a real one has some hundreds. It bounds time and memory for files made to hurt."""
 
 Schema = Mapping[str, "Field"]
