@@ -174,7 +174,12 @@ def test_with_a_prototxt(old, tools, tmp_path):
     data = 'layer { name: "data" type: "Data" transform_param { mean_value: 104 mean_value: 117 mean_value: 123 } }'
     path.write_text(data + text)
     assert vd.load(tmp_path / "w.caffemodel", prototxt=path).preprocessing.mean == (123.0, 117.0, 104.0)
+    path.write_text(data.replace("mean_value: 117 mean_value: 123", "") + text)
+    assert vd.load(tmp_path / "w.caffemodel", prototxt=path).preprocessing.mean == (104.0, 104.0, 104.0)
     for wrong, said in (
+        (data.replace("mean_value: 123", "") + text, "data: has 2 mean values, expected 3"),
+        (data.replace("mean_value: 104", 'mean_file: "m"') + text, "data: subtracts a mean image"),
+        (data.replace("mean_value: 104", "scale: 0.017") + text, "data: its input is scaled by 0.017"),
         (text.replace("num_output: 32", "num_output: 33", 1), "conv4_1: expected 33 outputs, as in"),
         (text.replace('"conv3_2"', '"conv3_9"'), "conv3_9: .* defines this layer, found no weights for it"),
         (text.replace("pad: 1", "pad: 100", 1), "conv1_1: expected pad 1, found 100"),
@@ -193,11 +198,27 @@ def test_local_response_normalization(tools, tmp_path):
     plain = tools.make_plain("A", ceil=True)
     net = caffe_net(plain)
     lrn = NetParameter().layer.add(name="norm1", type="LRN")
-    lrn.lrn_param.local_size, lrn.lrn_param.alpha, lrn.lrn_param.beta = 5, 5e-4, 0.75
-    net.layer.insert(2, lrn)
-    (tmp_path / "w.caffemodel").write_bytes(net.SerializeToString())
-    read = vd.load(tmp_path / "w.caffemodel")
+    lrn.lrn_param.local_size, lrn.lrn_param.alpha, lrn.lrn_param.k = 5, 5e-4, 2.0
+    path = tmp_path / "w.caffemodel"
+
+    def write_with(place, k=2.0, of=net):
+        copy = NetParameter.FromString(of.SerializeToString())
+        lrn.lrn_param.k = k
+        copy.layer.insert(place, lrn)
+        path.write_bytes(copy.SerializeToString())
+
+    write_with(2)
+    read = vd.load(path)
     assert (read.configuration.name, read.lrn_alpha) == ("A-LRN", 1e-4)
+    write_with(2, k=1.0)
+    with pytest.raises(UserError, match=r"norm1: expected .* k 2 in the first block, .* found size 5, beta 0.75, k 1"):
+        vd.load(path)
+    write_with(5)
+    with pytest.raises(UserError, match=r"norm1: expected .* in the first block, .* behind 1 pools"):
+        vd.load(path)
+    write_with(2, of=caffe_net(tools.make_plain("D", ceil=True)))
+    with pytest.raises(UserError, match="local response normalization, which of the paper's networks A has, not D"):
+        vd.load(path)
 
 
 class Caffe:

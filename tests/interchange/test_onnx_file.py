@@ -145,6 +145,22 @@ def test_other_ways_to_write_it(variant, tools, photographs, tmp_path):
             vd.load(tmp_path / "w.onnx")
 
 
+def test_local_response_normalization(tools, tmp_path):
+    for bias, place in ((2.0, 2), (1.0, 2), (2.0, 5)):
+        graph = Graph(tools.make_plain("A"), "torch")
+        before = graph.nodes[place - 1].output[0]
+        node = helper.make_node("LRN", [before], ["lrn"], size=5, alpha=5e-4, beta=0.75, bias=bias)
+        graph.nodes[place].input[0] = "lrn"
+        graph.nodes.insert(place, node)
+        onnx.save(graph.model(), tmp_path / "w.onnx")
+        if (bias, place) == (2.0, 2):
+            net = vd.load(tmp_path / "w.onnx")
+            assert (net.configuration.name, net.lrn_alpha) == ("A-LRN", 1e-4)
+        else:
+            with pytest.raises(UserError, match=r"lrn: expected .* k 2 in the first block, .* found"):
+                vd.load(tmp_path / "w.onnx")
+
+
 def test_the_runtime_agrees(tools, photographs, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     onnx.save(Graph(tools.make_plain("D"), "keras").model(), tmp_path / "w.onnx")

@@ -96,9 +96,11 @@ def test_there_and_back_through_every_format(target, ending, tmp_path, same_netw
     net = vd.create("D", 1000, width=1 / 64, image_size=96, fc_width=12, dropout=0.1)
     for layer in net.state_dict().values():
         layer.normal_()
+    net.provenance = {"train_scales": [96, 192], "seed": 3}
     write(net, tmp_path / f"w{ending}", target)
     back = vd.load(tmp_path / f"w{ending}")
     same_network(net, back)
     with pytest.raises(UserError, match="says its classes and preprocessing itself"):
         vd.load(tmp_path / f"w{ending}", preprocessing="caffe")
     assert back.provenance["format"] == target
+    assert {name: back.provenance[name] for name in net.provenance} == net.provenance

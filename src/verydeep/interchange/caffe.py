@@ -11,7 +11,15 @@ from torch import Tensor
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside, write_text
-from verydeep.interchange.foreign import CAFFE, OUR_NAMINGS, Entry, Foreign, name_in_order, parse_description
+from verydeep.interchange.foreign import (
+    CAFFE,
+    OUR_NAMINGS,
+    Entry,
+    Foreign,
+    check_normalization,
+    name_in_order,
+    parse_description,
+)
 from verydeep.interchange.prototxt import parse, render
 from verydeep.interchange.wire import Decoder, Field, Message, Schema, encode, map_file
 from verydeep.nets.network import VGG
@@ -41,7 +49,7 @@ _LRN: Schema = {
     "k": Field(5, "float"),
 }
 _DROPOUT: Schema = {"dropout_ratio": Field(1, "float")}
-_TRANSFORM: Schema = {"scale": Field(1, "float"), "mean_value": Field(5, "float")}
+_TRANSFORM: Schema = {"scale": Field(1, "float"), "mean_file": Field(4, "text"), "mean_value": Field(5, "float")}
 _SHAPE: Schema = {"dim": Field(1, "int")}
 _BLOB: Schema = {
     "num": Field(1, "int"),
@@ -143,7 +151,7 @@ def _plain(layer: Message, where: str) -> Message:
 
 def _settings(layers: list[Message], where: str, preprocessing: Preprocessing) -> tuple[Preprocessing, float | None]:
     """Check every layer's settings; return the preprocessing and the constant of a normalization."""
-    lrn_alpha = None
+    lrn_alpha, pools = None, 0
     for layer in layers:
         kind, name = layer["type"][0], layer["name"][0]
         if kind == "Convolution":
@@ -153,24 +161,32 @@ def _settings(layers: list[Message], where: str, preprocessing: Preprocessing) -
         elif kind == "Pooling":
             up = _check_pooling(_last(layer, "pooling_param"), f"{where}: {name}")
             preprocessing = replace(preprocessing, pool_round_up=up)
+            pools += 1
         elif kind == "LRN":
-            lrn = _last(layer, "lrn_param")
-            # Caffe divides alpha by the window's size, Krizhevsky's formula does not.
-            lrn_alpha = float(f"{_one(lrn, 'alpha', 1.0) / _one(lrn, 'local_size', 5):.7g}")
-        transform = _last(layer, "transform_param")
-        if len(means := transform.get("mean_value", [])) == 3:
-            preprocessing = replace(preprocessing, mean=_triple(means))
-        if _one(transform, "scale", 1.0) != 1:
-            raise UserError(
-                f"{where}: {name}: its input is scaled by {_one(transform, 'scale', 1.0)}, which is not read"
-            )
+            lrn_alpha = _normalization(_last(layer, "lrn_param"), f"{where}: {name}", pools)
+        if transform := _last(layer, "transform_param"):
+            preprocessing = _transformed(preprocessing, transform, f"{where}: {name}")
     return preprocessing, lrn_alpha
 
 
-def _triple(means: list[float]) -> tuple[float, float, float]:
-    """Return R, G, B of Caffe's B, G, R, as written before they became float32."""
-    blue, green, red = (float(f"{mean:.7g}") for mean in means)
-    return red, green, blue
+def _normalization(param: Message, where: str, pools: int) -> float:
+    size, beta, k = (_one(param, name, default) for name, default in (("local_size", 5), ("beta", 0.75), ("k", 1.0)))
+    return check_normalization(where, _one(param, "alpha", 1.0), size=size, beta=beta, k=k, pools=pools)
+
+
+def _transformed(preprocessing: Preprocessing, transform: Message, where: str) -> Preprocessing:
+    """Take the mean of a data layer over."""
+    if "mean_file" in transform:
+        raise UserError(f"{where}: subtracts a mean image (mean_file), which is not read; give its mean_value instead")
+    if (scale := _one(transform, "scale", 1.0)) != 1:
+        raise UserError(f"{where}: its input is scaled by {scale:g}, which is not read")
+    means = [float(f"{mean:.7g}") for mean in transform.get("mean_value", [])]
+    if not means:
+        return preprocessing
+    if len(means) not in (1, 3):
+        raise UserError(f"{where}: has {len(means)} mean values, expected 3 (B, G, R) or one for all")
+    blue, green, red = means if len(means) == 3 else means * 3
+    return replace(preprocessing, mean=(red, green, blue))
 
 
 def _last(message: Message, name: str) -> Message:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from math import isqrt
 from pathlib import Path
@@ -105,7 +105,33 @@ class Foreign:
     classes: tuple[str, ...] | None = None
     lrn_alpha: float | None = None
     description: dict[str, Any] | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def check_normalization(where: str, alpha: float, *, size: int, beta: float, k: float, pools: int) -> float:
+    """Return the constant of a local response normalization in Krizhevsky's written formula.
+
+    Parameters
+    ----------
+    where : str
+        File and layer, for messages.
+    alpha : float
+        As Caffe and ONNX have it, which divide it by the window's size; the formula does not.
+    size, beta, k : number
+        The other constants.
+    pools : int
+        How many pools come before it.
+
+    Raises
+    ------
+    UserError
+        The other constants, or its place, are not A-LRN's.
+    """
+    if (size, f"{beta:.6g}", f"{k:.6g}", pools) != (5, "0.75", "2", 0):
+        raise UserError(
+            f"{where}: expected a local response normalization of size 5, beta 0.75, k 2 in the first block, as in "
+            f"A-LRN, found size {size}, beta {beta:g}, k {k:g} behind {pools} pools"
+        )
+    return float(f"{alpha / size:.7g}")
 
 
 def parse_description(text: str | bytes | None, path: Path) -> dict[str, Any] | None:
@@ -201,7 +227,7 @@ def to_network(foreign: Foreign, path: Path, classes: tuple[str, ...] | None = N
     UserError
         A layer is missing, too much, of another shape or not finite: the message names it.
     """
-    naming = _best_naming(foreign)
+    naming = _best_naming(foreign, path)
     found = {ours: foreign.entries[theirs] for ours, theirs in naming.theirs.items() if theirs in foreign.entries}
     known = set(naming.theirs.values())
     extra = [entry for theirs, entry in foreign.entries.items() if theirs not in known]
@@ -218,13 +244,13 @@ def to_network(foreign: Foreign, path: Path, classes: tuple[str, ...] | None = N
         )
     state = {name: _values(name, expected[name], found[name], path) for name in expected if name in found}
     _fill(net, state)
-    net.provenance = {"format": foreign.kind, **foreign.notes}
+    net.provenance = {**net.provenance, "format": foreign.kind}
     if topless:
         net.provenance["untrained_layers"] = list(FULLY_CONNECTED)
     return net.eval()
 
 
-def _best_naming(foreign: Foreign) -> Naming:
+def _best_naming(foreign: Foreign, path: Path) -> Naming:
     """Return the naming with the fewest names missing or too many; then that whose kernels fit."""
 
     def misfit(naming: Naming) -> tuple[int, int, int]:
@@ -241,9 +267,12 @@ def _best_naming(foreign: Foreign) -> Naming:
         return len(theirs) - len(known) + too_many, kernels, too_many
 
     naming = min(foreign.namings, key=misfit)
-    if foreign.lrn_alpha is not None and naming.configuration.name == "A":
-        return replace(naming, configuration=CONFIGURATIONS["A-LRN"])
-    return naming
+    if foreign.lrn_alpha is None:
+        return naming
+    if naming.configuration.name != "A":
+        letter = naming.configuration.name
+        raise UserError(f"{path}: has local response normalization, which of the paper's networks A has, not {letter}")
+    return replace(naming, configuration=CONFIGURATIONS["A-LRN"])
 
 
 def _empty(
@@ -256,7 +285,7 @@ def _empty(
     """Return the network without its weights: of the file's own description, or of what the shapes say."""
     if foreign.description is not None:
         # Batch norm may have been folded on the way out; all else is as it was.
-        return make_empty({**foreign.description, "batch_norm": naming.batch_norm, "provenance": {}}, str(path))
+        return make_empty({**foreign.description, "batch_norm": naming.batch_norm}, str(path))
     shapes = {name: entry.shape for name, entry in found.items()}
     width = _width(naming.configuration, shapes)
     fc_width = _most_common(

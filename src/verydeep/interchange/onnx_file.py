@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
-from verydeep.interchange.foreign import OUR_NAMINGS, TORCHVISION, Entry, Foreign, name_in_order, parse_description
+from verydeep.interchange.foreign import (
+    OUR_NAMINGS,
+    TORCHVISION,
+    Entry,
+    Foreign,
+    check_normalization,
+    name_in_order,
+    parse_description,
+)
 from verydeep.interchange.wire import Decoder, Field, Message, Schema, map_file
 
 _PAIR: Schema = {"key": Field(1, "text"), "value": Field(2, "text")}
@@ -119,8 +127,7 @@ def _walk(nodes: list[Message], constants: dict[str, Message], path: Path) -> _W
         elif kind == "MaxPool":
             walk.pools_up.append(_rounds_up(attributes, outputs[0], path))
         elif kind == "LRN":
-            size = _one(attributes.get("size", {}), "i", 5)
-            walk.lrn_alpha = float(f"{_one(attributes.get('alpha', {}), 'f', 1e-4) / size:.7g}")
+            walk.lrn_alpha = _normalization(attributes, f"{path}: {outputs[0]}", len(walk.pools_up))
         elif kind == "Transpose" and len(walk.pools_up) == 5:
             # Before the first fully connected layer: the map is flattened height x width x channels.
             walk.channels_last |= _one(attributes.get("perm", {}), "ints", 0) == 1
@@ -149,6 +156,15 @@ def _add_matrix(walk: _Walk, name: str, given: list[Message], transposed: bool, 
     if len(given) > 1:
         parts["bias"] = _entry(f"{name}, bias", given[1], path)
     walk.weighted.append((name, parts))
+
+
+def _normalization(attributes: dict[str, Message], where: str, pools: int) -> float:
+    alpha, beta, bias = (
+        _one(attributes.get(name, {}), "f", default)
+        for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0))
+    )
+    size = _one(attributes.get("size", {}), "i", 0)
+    return check_normalization(where, alpha, size=size, beta=beta, k=bias, pools=pools)
 
 
 def _rounds_up(attributes: dict[str, Message], name: str, path: Path) -> bool:

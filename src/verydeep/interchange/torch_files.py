@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -88,7 +89,9 @@ def read_pickle(path: Path) -> Foreign:
     """
     try:
         # Mapped, so that tensors are read as they are copied; files of torch before 1.6 cannot be.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles written otherwise than torch does: they are refused or read
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         reason = "Unsupported" in str(error) or "Weights only" in str(error)
         what = "holds Python objects beside tensors, which are never loaded" if reason else "damaged"
