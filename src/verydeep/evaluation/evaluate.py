@@ -234,9 +234,10 @@ def _protocol(protocol: Protocol | str) -> Protocol:
 
 def _labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
     """Return the labels as indices of the network's classes: matched by name, never by position."""
-    place = {_class_key(name): i for i, name in enumerate(net.classes)}
-    wanted = [_class_key(name) for name in dataset.classes]
-    unknown = [name for name, key in zip(dataset.classes, wanted, strict=True) if key not in place]
+    # ILSVRC's networks call a class "n01440764 tench", its data sets "n01440764".
+    wnids = {name.split(" ")[0]: i for i, name in enumerate(net.classes) if WNID.fullmatch(name.split(" ")[0])}
+    place = wnids | {name: i for i, name in enumerate(net.classes)}
+    unknown = [name for name in dataset.classes if name not in place]
     if unknown:
         raise UserError(
             f"data set {dataset.name} and network differ in classes: the network does not know {len(unknown)} of the "
@@ -244,15 +245,9 @@ def _labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
             "test on data with the classes it was trained on"
         )
     return np.array(
-        [place[wanted[sample.label]] if sample.label >= 0 else -1 for sample in dataset.samples],
+        [place[dataset.classes[sample.label]] if sample.label >= 0 else -1 for sample in dataset.samples],
         dtype=np.int64,
     )
-
-
-def _class_key(name: str) -> str:
-    """Return what a class is matched by: its WordNet id, where its name begins with one ("n01440764 tench")."""
-    first = name.partition(" ")[0]
-    return first if WNID.fullmatch(first) else name
 
 
 def _hash(net: VGG) -> str:
