@@ -101,6 +101,10 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(UserError, match="without verydeep's metadata"):
         load(path)
+    for damaged in ("{", '{"format_version": 1}'):
+        save_file({"a": torch.zeros(1)}, path, {"verydeep": damaged})
+        with pytest.raises(UserError, match="verydeep's metadata is damaged"):
+            load(path)
     vd.save(net(), path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="not a readable safetensors file"):

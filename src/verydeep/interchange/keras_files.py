@@ -5,6 +5,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def _open(path: Path) -> Any:
             with archive.open(member) as source:
                 shutil.copyfileobj(source, inner, 1 << 20)
         return h5py.File(inner, "r")
-    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: not a readable Keras file ({error})") from None
 
 

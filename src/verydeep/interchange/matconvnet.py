@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
+from verydeep.interchange import matfile
 from verydeep.interchange.foreign import CAFFE, OUR_NAMINGS, Entry, Foreign, name_in_order
 from verydeep.interchange.ilsvrc import class_names
 from verydeep.nets.preprocessing import Preprocessing
@@ -69,30 +70,11 @@ def _load(path: Path) -> dict[str, Any]:
                 return {name: _from_hdf5(file, file[name]) for name in file if name != "#refs#"}
         except (OSError, KeyError, RuntimeError, RecursionError) as error:
             raise UserError(f"{path}: not a readable .mat file ({error})") from None
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path, struct_as_record=True)
-    except Exception as error:  # a damaged file makes scipy raise errors of many types
-        raise UserError(f"{path}: not a readable .mat file ({type(error).__name__}: {error})") from None
-    return {name: _from_scipy(value) for name, value in content.items() if not name.startswith("__")}
-
-
-def _from_scipy(value: Any) -> Any:
-    if not isinstance(value, np.ndarray):
-        return value
-    if value.dtype.names:
-        structs = [{name: _from_scipy(item[name]) for name in value.dtype.names} for item in value.ravel()]
-        return structs[0] if len(structs) == 1 else structs
-    if value.dtype == object:
-        return [_from_scipy(item) for item in value.ravel(order="F")]
-    if value.dtype.kind == "U":
-        return "".join(value.ravel())
-    return value
+    return matfile.read(path)
 
 
 def _from_hdf5(file: Any, value: Any) -> Any:
-    """Do the same for format 7.3, where MATLAB keeps cells and arrays of structs as references, texts as numbers."""
+    """Return what `matfile.read` does, of format 7.3: there cells are references, and texts are numbers."""
     h5py = need("h5py", "keras")
     if isinstance(value, h5py.Group):
         return {name: _from_hdf5(file, value[name]) for name in value}
@@ -188,7 +170,7 @@ def _filters(theirs: str, values: Any) -> Entry:
 
     def read() -> torch.Tensor:
         array = np.asarray(values, dtype=np.float32).reshape((height, width, inputs, outputs), order="F")
-        return torch.from_numpy(np.ascontiguousarray(array.transpose(3, 2, 0, 1)))
+        return torch.from_numpy(np.array(array.transpose(3, 2, 0, 1), order="C"))
 
     return Entry(theirs, (outputs, inputs, height, width), read)
 

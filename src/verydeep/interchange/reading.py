@@ -130,7 +130,7 @@ def _detect_archive(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
         raise UserError(f"{path}: is damaged or cut off ({error})") from None
     if "model.weights.h5" in names:
         return "keras"

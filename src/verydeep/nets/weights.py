@@ -92,7 +92,11 @@ def load(path: str | Path) -> VGG:
             f"{path}: a safetensors file without verydeep's metadata: what network it holds is unknown; "
             "`verydeep convert` reads other projects'"
         )
-    net = make_empty(json.loads(metadata), str(path))
+    try:
+        values = json.loads(metadata)
+    except ValueError as error:
+        raise UserError(f"{path}: verydeep's metadata is damaged ({error})") from None
+    net = make_empty(values, str(path))
     _fill(net, tensors, path)
     return net.eval()
 
