@@ -120,6 +120,8 @@ def test_there_and_back_is_the_same(style, ending, batch_norm, tmp_path, same_ne
     )  # fmt: skip
     write(net, tmp_path / f"w{ending}", style)
     same_network(net, vd.load(tmp_path / f"w{ending}"))
+    (tmp_path / "usual").touch()
+    assert (tmp_path / f"w{ending}").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_a_plain_network_loads_what_is_written(tools, photographs, tmp_path):

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import write_aside
+from verydeep.basics.files import usual_permissions, write_aside
 from verydeep.interchange.foreign import TORCHVISION, Entry, Foreign, Naming, parse_description
 from verydeep.nets.configurations import CONFIGURATIONS, Configuration
 from verydeep.nets.network import VGG
@@ -171,6 +171,7 @@ def write(net: VGG, path: Path, style: str) -> None:
     with write_aside(path) as aside:
         if path.suffix == ".safetensors":
             save_file(state, aside, metadata={"format": "pt", KEY: description})
+            usual_permissions(aside)
         else:
             state._metadata = {"": {"version": 1, KEY: description}}  # type: ignore[attr-defined]
             torch.save(state, aside)

@@ -1,7 +1,6 @@
 """Weights files: safetensors whose metadata says everything needed to run the network."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import file_hash, write_aside
+from verydeep.basics.files import file_hash, usual_permissions, write_aside
 from verydeep.nets.configurations import configuration
 from verydeep.nets.network import VGG
 from verydeep.nets.preprocessing import Preprocessing
@@ -32,13 +31,7 @@ def save(net: VGG, path: str | Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     with write_aside(Path(path)) as aside:
         save_file(tensors, aside, metadata={_KEY: json.dumps(describe(net))})
-        aside.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner can read
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        usual_permissions(aside)
 
 
 def describe(net: VGG) -> dict[str, Any]:
@@ -138,7 +131,7 @@ def make_empty(values: dict[str, Any], where: str) -> VGG:
                 preprocessing=Preprocessing.from_dict(values["preprocessing"]),
             )
         net.provenance = values["provenance"]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
         raise UserError(f"{where}: verydeep's metadata is damaged ({type(error).__name__}: {error})") from None
     return net
 
