@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from verydeep.evaluation.predict import predict as predict
     from verydeep.evaluation.protocol import Protocol as Protocol
     from verydeep.interchange.export import export as export
+    from verydeep.interchange.reading import load as load
     from verydeep.nets.network import VGG as VGG
     from verydeep.nets.network import create as create
     from verydeep.nets.preprocessing import Preprocessing as Preprocessing
-    from verydeep.nets.weights import load as load
     from verydeep.nets.weights import save as save
     from verydeep.training.recipe import load_recipe as load_recipe
     from verydeep.training.train import train as train
@@ -33,7 +33,7 @@ _PUBLIC = {
     "create": "verydeep.nets.network",
     "VGG": "verydeep.nets.network",
     "Preprocessing": "verydeep.nets.preprocessing",
-    "load": "verydeep.nets.weights",
+    "load": "verydeep.interchange.reading",
     "save": "verydeep.nets.weights",
     "load_recipe": "verydeep.training.recipe",
     "train": "verydeep.training.train",

@@ -293,3 +293,16 @@ def test_evaluate_and_posteriors_are_public(make_net, dataset):
     assert isinstance(found, vd.Posteriors)
     fused = vd.fuse([found, replace(found, metadata={})])
     np.testing.assert_array_equal(fused.probabilities, found.probabilities)
+
+
+def test_classes_of_wordnet_are_matched_by_their_ids(make_net, array_dataset, pictures):
+    """A network of public weights says "n01440764 tench" where ILSVRC's folders say n01440764."""
+    net = make_net()
+    ids = [f"n0{i:07d}" for i in range(len(net.classes))]
+    expected = evaluate(net, array_dataset(pictures[:2], [3, 1], net.classes), "center@64")
+    net.classes = tuple(f"{wnid} thing" for wnid in ids)
+    found = evaluate(net, array_dataset(pictures[:2], [0, 2], (ids[3], ids[0], ids[1])), "center@64")
+    assert found.labels.tolist() == [3, 1]
+    assert np.array_equal(found.probabilities, expected.probabilities)
+    with pytest.raises(UserError, match="differ in classes"):
+        evaluate(net, array_dataset(pictures[:2], [0, 1], ("thing", ids[1])), "center@64")

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.nets.network import VGG
+from verydeep.nets.weights import load
 
 
 def net() -> VGG:
@@ -30,7 +31,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     saved = net()
     saved.get_submodule("bn1_1").running_var.uniform_(1, 2)
     vd.save(saved, tmp_path / "n.safetensors")
-    loaded = vd.load(tmp_path / "n.safetensors")
+    loaded = load(tmp_path / "n.safetensors")
     for name in (
         "configuration",
         "classes",
@@ -87,20 +88,24 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, change: str) -> Non
     vd.save(net(), path)
     said = rewrite(path, change)
     with pytest.raises(UserError, match=said):
-        vd.load(path)
+        load(path)
 
 
 def test_files_that_are_no_weights(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     with pytest.raises(UserError, match="no such weights file"):
-        vd.load(path)
+        load(path)
     path.write_bytes(b"")
     with pytest.raises(UserError, match="not a readable safetensors file"):
-        vd.load(path)
+        load(path)
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(UserError, match="without verydeep's metadata"):
-        vd.load(path)
+        load(path)
+    for damaged in ("{", '{"format_version": 1}'):
+        save_file({"a": torch.zeros(1)}, path, {"verydeep": damaged})
+        with pytest.raises(UserError, match="verydeep's metadata is damaged"):
+            load(path)
     vd.save(net(), path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="not a readable safetensors file"):
-        vd.load(path)
+        load(path)

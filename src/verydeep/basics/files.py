@@ -66,6 +66,13 @@ def write_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def usual_permissions(path: Path) -> None:
+    """Give a file the permissions of any new one: safetensors makes files that only their owner can read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod(0o666 & ~mask)
+
+
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file's content, 64 hexadecimal digits."""
     with path.open("rb") as file:

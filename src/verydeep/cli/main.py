@@ -28,6 +28,7 @@ COMMANDS = (
     ("tables", "tables"),
     ("reproduce", "reproduce"),
     ("predict", "predict"),
+    ("convert", "convert"),
     ("export", "export"),
 )
 GROUPS = (("data", "data"), ("bench", "bench"))

@@ -1,14 +1,12 @@
 """The network as an exported file holds it: plain layers, and what goes in and comes out."""
 
-import copy
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from verydeep.nets.configurations import configuration
+from verydeep.interchange.folding import fold_batch_norm
 from verydeep.nets.layers import LocalResponseNorm
 from verydeep.nets.network import VGG
 
@@ -77,7 +75,7 @@ def plain_layers(net: VGG) -> nn.Sequential:
     pools round as the network's preprocessing says.
     """
     layers = nn.Sequential()
-    for name, layer in fold_batch_norm(net).named_children():
+    for name, layer in (fold_batch_norm(net) if net.batch_norm else net).named_children():
         if isinstance(layer, nn.Conv2d):
             layers.add_module(name, _convolution(layer))
         elif isinstance(layer, nn.MaxPool2d):
@@ -110,37 +108,3 @@ def _convolution(layer: nn.Conv2d) -> nn.Conv2d:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in layer.state_dict().items()}
     plain.load_state_dict(state, assign=True)
     return plain
-
-
-def fold_batch_norm(net: VGG) -> VGG:
-    """Return the network with batch norm folded into its convolutions: the same function in testing.
-
-    `y = g (w x + b - m) / sqrt(v + eps) + c` is a convolution with weights `w g / sqrt(v + eps)`. A network
-    without batch norm is returned as it is.
-    """
-    if not net.batch_norm:
-        return net
-    with torch.device("meta"):
-        folded = VGG(
-            configuration(net.configuration.name),
-            net.classes,
-            width=net.width,
-            image_size=net.image_size,
-            fc_width=net.fc_width,
-            dropout=net.dropout,
-            lrn_alpha=net.lrn_alpha,
-            preprocessing=net.preprocessing,
-        )
-    state = {name: tensor.detach() for name, tensor in net.state_dict().items() if not name.startswith("bn")}
-    for name, norm in net.named_children():
-        if isinstance(norm, nn.BatchNorm2d):
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            keys = [f"{name.replace('bn', 'conv')}.{kind}" for kind in ("weight", "bias")]
-            fused = fuse_conv_bn_weights(
-                state[keys[0]], state[keys[1]], norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-            )
-            state.update(zip(keys, (tensor.detach() for tensor in fused), strict=True))
-    folded.load_state_dict(state, assign=True)
-    folded.provenance = copy.deepcopy(net.provenance)
-    return folded.eval()

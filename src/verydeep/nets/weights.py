@@ -1,7 +1,6 @@
 """Weights files: safetensors whose metadata says everything needed to run the network."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import file_hash, write_aside
+from verydeep.basics.files import file_hash, usual_permissions, write_aside
 from verydeep.nets.configurations import configuration
 from verydeep.nets.network import VGG
 from verydeep.nets.preprocessing import Preprocessing
@@ -32,13 +31,7 @@ def save(net: VGG, path: str | Path) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
     with write_aside(Path(path)) as aside:
         save_file(tensors, aside, metadata={_KEY: json.dumps(describe(net))})
-        aside.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner can read
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        usual_permissions(aside)
 
 
 def describe(net: VGG) -> dict[str, Any]:
@@ -84,16 +77,19 @@ def load(path: str | Path) -> VGG:
             metadata = (file.metadata() or {}).get(_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+        raise UserError(
+            f"{path}: not a readable safetensors file ({error}); `verydeep convert` reads other formats"
+        ) from error
     if metadata is None:
-        raise UserError(f"{path}: a safetensors file without verydeep's metadata; what network it holds is unknown")
+        raise UserError(
+            f"{path}: a safetensors file without verydeep's metadata: what network it holds is unknown; "
+            "`verydeep convert` reads other projects'"
+        )
     try:
-        net = _empty(json.loads(metadata), path)
-    except UserError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{path}: its description of the network is damaged ({reason})") from error
+        values = json.loads(metadata)
+    except ValueError as error:
+        raise UserError(f"{path}: verydeep's metadata is damaged ({error})") from None
+    net = make_empty(values, str(path))
     _fill(net, tensors, path)
     return net.eval()
 
@@ -103,24 +99,40 @@ def weights_hash(path: str | Path) -> str:
     return file_hash(Path(path))
 
 
-def _empty(values: dict[str, Any], path: Path) -> VGG:
-    if values.get("format_version") != FORMAT_VERSION:
-        raise UserError(
-            f"{path}: format version {values.get('format_version')}, this version of verydeep reads {FORMAT_VERSION}"
-        )
-    with torch.device("meta"):
-        net = VGG(
-            configuration(values["configuration"]),
-            values["classes"],
-            width=values["width"],
-            batch_norm=values["batch_norm"],
-            image_size=values["image_size"],
-            fc_width=values["fc_width"],
-            dropout=values["dropout"],
-            lrn_alpha=values["lrn_alpha"],
-            preprocessing=Preprocessing.from_dict(values["preprocessing"]),
-        )
-    net.provenance = values["provenance"]
+def make_empty(values: dict[str, Any], where: str) -> VGG:
+    """Make the network that `describe` described, its weights still on the meta device.
+
+    Parameters
+    ----------
+    values : dict
+        What `describe` returned.
+    where : str
+        The file they come from, for messages.
+
+    Raises
+    ------
+    UserError
+        Another version's values, or no such values at all.
+    """
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if version != FORMAT_VERSION:
+        raise UserError(f"{where}: format version {version}, this version of verydeep reads {FORMAT_VERSION}")
+    try:
+        with torch.device("meta"):
+            net = VGG(
+                configuration(values["configuration"]),
+                values["classes"],
+                width=values["width"],
+                batch_norm=values["batch_norm"],
+                image_size=values["image_size"],
+                fc_width=values["fc_width"],
+                dropout=values["dropout"],
+                lrn_alpha=values["lrn_alpha"],
+                preprocessing=Preprocessing.from_dict(values["preprocessing"]),
+            )
+        net.provenance = values["provenance"]
+    except (KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
+        raise UserError(f"{where}: verydeep's metadata is damaged ({type(error).__name__}: {error})") from None
     return net
 
 

@@ -12,8 +12,8 @@ from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Kind, Protocol
+from verydeep.interchange.reading import load
 from verydeep.nets.network import VGG
-from verydeep.nets.weights import load
 from verydeep.study import published
 from verydeep.study.found import Measured, measure
 from verydeep.study.plan import measure_data, testing_macs
