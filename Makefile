@@ -13,7 +13,8 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-test lint
 	$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal
 
-# The other projects' own code judges full-size networks: two minutes and four gigabytes more than `make test` takes.
+# The other projects' own code judges full-size networks: about a quarter of an hour on two cores, and four
+# gigabytes of memory and of temporary files.
 test-peers: $(VENV)/installed-test
 	$(BIN)/python -m pytest -q -m "" tests/interchange
 

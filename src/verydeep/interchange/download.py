@@ -28,7 +28,7 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "verydeep"
 
 
-def download(url: str, digest: str, folder: Path, *, offline: bool = False, pause: float = 1.0) -> Path:
+def download(url: str, digest: str, folder: Path, *, offline: bool = False, pause: float = 0.5) -> Path:
     """Return the file of a URL, fetched if it is not in the folder yet.
 
     What arrives is kept in `NAME.part`, and continued from there (an HTTP range) when the connection is lost, in
