@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,8 @@ class Evaluator:
     def _run(self, part: Protocol, path: Path | None) -> Posteriors:
         """Run the network for a protocol of one kind at one scale."""
         rows = Unfinished(self._start(part), path.with_name(f".{part}.unfinished") if path else None)
-        batches = [kept for batch in self._batches(part) if (kept := [i for i in batch if not rows.done[i]])]
+        every = equal_sizes(self.forward, self.loader.sizes, part)
+        batches = [kept for batch in every if (kept := [i for i in batch if not rows.done[i]])]
         try:
             for _ in track(self._work(part, batches, rows), sum(map(len, batches)), f"{part}"):
                 pass
@@ -187,19 +188,29 @@ class Evaluator:
             rows.add(np.array(indices), self.forward.posteriors(part, pictures))
             yield from indices
 
-    def _batches(self, part: Protocol) -> list[list[int]]:
-        """Return indices of pictures whose views have one size, as many at a time as the memory allows.
 
-        A function of data set and memory alone, so that a continued evaluation runs the same batches.
-        """
-        groups = defaultdict(list)
-        for index, size in enumerate(self.loader.sizes):
-            groups[view_size(part, self.forward.net.image_size, *size)].append(index)
-        batches = []
-        for size, group in sorted(groups.items()):
-            count = self.forward.pictures_at_once(part, *size)
-            batches += [group[start : start + count] for start in range(0, len(group), count)]
-        return batches
+def equal_sizes(forward: Forward, sizes: Sequence[tuple[int, int]], part: Protocol) -> list[list[int]]:
+    """Return indices of pictures whose views have one size, as many at a time as the memory allows.
+
+    A function of sizes and memory alone, so that a continued evaluation runs the same batches.
+
+    Parameters
+    ----------
+    forward : Forward
+        The network that they are for.
+    sizes : sequence of (int, int)
+        Height and width of every original.
+    part : Protocol
+        Of one kind at one scale.
+    """
+    groups = defaultdict(list)
+    for index, size in enumerate(sizes):
+        groups[view_size(part, forward.net.image_size, *size)].append(index)
+    batches = []
+    for size, group in sorted(groups.items()):
+        count = forward.pictures_at_once(part, *size)
+        batches += [group[start : start + count] for start in range(0, len(group), count)]
+    return batches
 
 
 def evenly(dataset: Dataset, count: int, seed: int = 0) -> list[int]:

@@ -1,6 +1,6 @@
 """Views through the network: a forward pass that makes posteriors and keeps to its memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -80,15 +80,28 @@ class Forward:
         UserError
             Where scores are not finite.
         """
+        return self._run(images, self.net.score_map, "scores")
+
+    def activations(self, images: Sequence[Picture], layer: str) -> Tensor:
+        """Return what a layer gives for pictures of one size, float32 N x C x h x w, on the device.
+
+        Raises
+        ------
+        UserError
+            Where the network has no such layer, or values are not finite.
+        """
+        return self._run(images, lambda x: self.net.activations(x, layer), f"values at {layer}")
+
+    def _run(self, images: Sequence[Picture], network: Callable[[Tensor], Tensor], what: str) -> Tensor:
         # Copied to the device as bytes: a quarter of the floats' size.
         pixels = torch.from_numpy(np.stack(images)).to(self.device)
         with self._testing():
-            scores = self.net.score_map(self.net.preprocessing(pixels)).float()
-            if not bool(torch.isfinite(scores).all()):
+            values = network(self.net.preprocessing(pixels)).float()
+            if not bool(torch.isfinite(values).all()):
                 raise UserError(
-                    "the network gives scores that are not finite: its training diverged; use other weights"
+                    f"the network gives {what} that are not finite: its training diverged; use other weights"
                 )
-            return scores
+            return values
 
     def posteriors(self, part: Protocol, pictures: Sequence[Picture]) -> NDArray[np.float32]:
         """Return the posteriors of prepared pictures whose views have one size.
