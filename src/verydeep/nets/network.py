@@ -146,7 +146,7 @@ class VGG(nn.Sequential, HubMixin):
             The network has no such layer, or the image is smaller than `least_size`.
         """
         self.check_size(x.shape[2], x.shape[3])
-        last = self._child(layer)
+        last = self.module_name(layer)
         round_up = self.preprocessing.pool_round_up
         layers = list(self.named_children())
         for (name, child), (_, following) in zip(layers, [*layers[1:], ("", None)], strict=True):
@@ -169,8 +169,8 @@ class VGG(nn.Sequential, HubMixin):
                 names.append(name)
         return tuple(names)
 
-    def _child(self, layer: str) -> str:
-        """Return the name of the module whose output a layer's is."""
+    def module_name(self, layer: str) -> str:
+        """Return the name of the module whose output a layer's is; UserError where there is no such layer."""
         if layer not in self.layer_names:
             near = get_close_matches(layer, self.layer_names, n=1) or ["fc7.relu"]
             raise UserError(
