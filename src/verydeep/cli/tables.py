@@ -1,4 +1,4 @@
-"""`verydeep tables`: the paper's Tables 3 to 6 from the posteriors of a study."""
+"""`verydeep tables`: the paper's Tables 3 to 6, 11 and 12 from what a study's folder holds."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,20 +9,35 @@ EXAMPLE = "verydeep tables demo --format markdown"
 
 
 def tables(
-    study: Annotated[Path, typer.Argument(help="Folder with posteriors files, in it or below.")],
+    study: Annotated[Path, typer.Argument(help="Folder with posteriors files or transfers, in it or below.")],
     format_: Annotated[
         Literal["text", "markdown", "csv", "json", "html"], typer.Option("--format", help="How to print them.")
     ] = "text",
     json_: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
-    """Print the paper's Tables 3 to 6 from whatever posteriors a folder holds; no network is run.
+    """Print the paper's tables from what a folder holds: 3 to 6 of posteriors, 11 and 12 of transfers.
 
-    Errors come with 95 % bootstrap intervals. On ILSVRC-2012 the paper's figures stand beside them. A cell is empty
+    No network is run. Errors come with 95 % bootstrap intervals. On the paper's data its figures stand beside them. A cell is empty
     where a run is missing.
 
     Example: verydeep tables demo --format markdown
     """
+    import json
+
+    from verydeep.study.found import NothingFoundError
     from verydeep.study.render import render
     from verydeep.study.tables import read_tables
+    from verydeep.study.transfer_tables import read_transfer_tables, render_transfer
 
-    typer.echo(render(read_tables(study), "json" if json_ else format_))
+    form = "json" if json_ else format_
+    transfers, errors = read_transfer_tables(study), ""
+    try:
+        errors = render(read_tables(study), form)
+    except NothingFoundError:
+        if not transfers:
+            raise
+    parts = [part for part in (errors, render_transfer(transfers, form) if transfers else "") if part]
+    if form == "json":
+        typer.echo(json.dumps([table for part in parts for table in json.loads(part)], indent=2))
+    else:
+        typer.echo("\n\n".join(parts))

@@ -9,11 +9,23 @@ EXAMPLE = "verydeep train --net A --data scenes --recipe scenes --out runs/A"
 
 
 def train(
-    net: Annotated[str, typer.Option(help="Configuration: A, A-LRN, B, C, D, E or B-5x5.")],
     data: Annotated[str, typer.Option(help="Data set: a folder, a .tar, or 'scenes' (embedded).")],
     out: Annotated[Path, typer.Option(help="Folder of the run; a run that was stopped there is continued.")],
-    recipe: Annotated[str, typer.Option(help="Recipe by name, or a .toml file.")] = "paper-s256",
+    net: Annotated[
+        str | None, typer.Option(help="Configuration: A, A-LRN, B, C, D, E or B-5x5; default: that of --init-from.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe by name, or a .toml file; default: paper-s256, with --reset finetune.")
+    ] = None,
     init_from: Annotated[Path | None, typer.Option(help="Run or weights file to start from.")] = None,
+    reset: Annotated[
+        list[str] | None,
+        typer.Option(help="Layer of --init-from to begin anew, fc8 for other classes; may be given several times."),
+    ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(help="Layers not to train, by the beginning of their names: conv, conv1, fc6, ..."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a recipe's value: optimizer.learning_rate=0.005.")
     ] = None,
@@ -34,10 +46,20 @@ def train(
     import json
     from dataclasses import asdict
 
+    from verydeep.basics.errors import UserError
+    from verydeep.training.fine_tuning import fine_tuning
     from verydeep.training.recipe import load_recipe
     from verydeep.training.train import train as run
 
-    effective = load_recipe(recipe, set_ or [])
+    if init_from is None and (reset or freeze or net is None):
+        what = "--net: a configuration is needed" if net is None else "--reset and --freeze need --init-from"
+        raise UserError(f"{what} (--net A, or --init-from W for a network to start from)")
+    changes: list[str] = []
+    if init_from is not None:
+        configuration, changes = fine_tuning(init_from, reset or [], freeze or [])
+        net = net or configuration
+    assert net is not None
+    effective = load_recipe(recipe or ("finetune" if reset else "paper-s256"), [*changes, *(set_ or [])])
     if not json_:
         typer.echo(effective.to_toml())
     result = run(

@@ -10,7 +10,7 @@ import tomli_w
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash, write_text
 from verydeep.datasets.dataset import Dataset
-from verydeep.training.recipe import Recipe, parse_toml
+from verydeep.training.recipe import Recipe, parse_toml, validate
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,13 @@ class RunFolder:
         """
         if self.recipe.is_file():
             there = parse_toml(self.recipe.read_text(encoding="utf-8"), str(self.recipe))
-            difference = _first_difference(there, _identity(recipe, words))
+            words_there = there.pop("run", {})
+            # Validated, so that a run from before a key was there counts with the key's default.
+            difference = _first_difference(
+                _identity(validate(there, self.recipe), words_there), _identity(recipe, words)
+            )
             if difference.startswith("run.data_sha256"):
-                difference = f"of {there['run']['data']}: other images or labels than {words['data']} has now"
+                difference = f"of {words_there['data']}: other images or labels than {words['data']} has now"
             if difference:
                 raise UserError(f"{self.path}: holds another run ({difference}); choose another --out or remove it")
         elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):

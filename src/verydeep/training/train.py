@@ -34,7 +34,7 @@ from verydeep.training.recipe import Images, Recipe, load_recipe
 from verydeep.training.run_folder import RunFolder, find_weights, source_words
 from verydeep.training.schedule import Schedule
 from verydeep.training.state import State
-from verydeep.training.step import MovingAverage, Stepper, make_optimizer
+from verydeep.training.step import MovingAverage, Stepper, make_optimizer, set_training
 from verydeep.training.validation import Validation, ValidationResult
 
 LOG_EVERY = 20
@@ -170,7 +170,8 @@ def _prepare(net: str, training: Dataset, recipe: Recipe, color: ColorStatistics
     )
     source = load(find_weights(init_from)) if init_from is not None else None
     if source:
-        _check_classes(source.classes, training.classes)
+        if "fc8" not in recipe.initialization.reset:
+            _check_classes(source.classes, training.classes)
         _check_input(source.preprocessing, preprocessing, images)
     network = create(
         net,
@@ -190,7 +191,7 @@ def _check_classes(known: Sequence[str], wanted: Sequence[str]) -> None:
     if tuple(known) != tuple(wanted):
         raise UserError(
             f"--init-from: its network knows {len(known)} classes ({known[0]}, ...), the data set "
-            f"has {len(wanted)} ({wanted[0]}, ...); they must be the same"
+            f"has {len(wanted)} ({wanted[0]}, ...); they must be the same, or --reset fc8"
         )
 
 
@@ -215,9 +216,9 @@ def _take_over(source: VGG, network: VGG, recipe: Recipe) -> None:
     layers = recipe.initialization.copy_layers
     if layers == "auto":
         same = source.configuration == network.configuration
-        copy_layers(source, network, None if same else COPIED_FROM_A)
+        copy_layers(source, network, None if same else COPIED_FROM_A, without=recipe.initialization.reset)
     else:
-        copy_layers(source, network, tuple(layers))
+        copy_layers(source, network, tuple(layers), without=recipe.initialization.reset)
 
 
 def _provenance(recipe: Recipe, training: Dataset, words: dict[str, str]) -> dict[str, Any]:
@@ -303,7 +304,7 @@ class _Run:
         self.log = RunLog(self.folder.path, progress.log_position, progress.steps, self.quiet, self.processes.first)
         if progress.steps:
             self.log.say(f"continuing at epoch {progress.epoch + 1}, step {progress.step}")
-        self.net.train()
+        set_training(self.net)
         try:
             with _stop_requested() as stop:
                 while not self.state.schedule.finished(self.state.progress.epoch):

@@ -14,6 +14,7 @@ from verydeep.datasets.dataset import Dataset
 from verydeep.images import crops
 from verydeep.images.rescale import rescaled_crop, rescaled_size
 from verydeep.nets.network import VGG
+from verydeep.training.step import set_training
 
 _CACHE_BYTES = 1 << 30
 """Crops are kept between epochs up to this size; beyond it they are decoded anew each time."""
@@ -80,7 +81,7 @@ class Validation:
             best = scores.topk(min(5, scores.shape[1])).indices == labels[:, None]
             wrong1 += int((~best[:, 0]).sum())
             wrong5 += int((~best.any(1)).sum())
-        net.train()
+        set_training(net)
         count = len(self.dataset)
         return ValidationResult(loss / count, wrong1 / count, wrong5 / count)
 
