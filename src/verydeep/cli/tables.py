@@ -17,8 +17,8 @@ def tables(
 ) -> None:
     """Print the paper's tables from what a folder holds: 3 to 6 of posteriors, 11 and 12 of transfers.
 
-    No network is run. Errors come with 95 % bootstrap intervals. On the paper's data its figures stand beside them. A cell is empty
-    where a run is missing.
+    No network is run. Errors come with 95 % bootstrap intervals. On the paper's data its figures stand beside them.
+    A cell is empty where a run is missing.
 
     Example: verydeep tables demo --format markdown
     """

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from verydeep.basics.device import place
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.memory import bytes_per_view
+from verydeep.evaluation.memory import bytes_per_view, release_memory
 from verydeep.evaluation.options import Options, PoolRounding
 from verydeep.evaluation.protocol import Protocol
 from verydeep.evaluation.views import VIEWS, Picture, views
 from verydeep.nets.network import VGG
 
+BATCHES_BETWEEN_RELEASES = 16
 MOST_AT_ONCE = 256  # views; larger batches gain nothing and save progress less often
 
 
@@ -42,6 +43,7 @@ class Forward:
         self.options = replace(options, pool_rounding=options.pool_rounding or own)
         self.memory = memory
         self.device = device
+        self._batches = 0
 
     @contextmanager
     def _testing(self) -> Iterator[None]:
@@ -93,6 +95,9 @@ class Forward:
         return self._run(images, lambda x: self.net.activations(x, layer), f"values at {layer}")
 
     def _run(self, images: Sequence[Picture], network: Callable[[Tensor], Tensor], what: str) -> Tensor:
+        self._batches += 1
+        if self._batches % BATCHES_BETWEEN_RELEASES == 0:
+            release_memory()
         # Copied to the device as bytes: a quarter of the floats' size.
         pixels = torch.from_numpy(np.stack(images)).to(self.device)
         with self._testing():

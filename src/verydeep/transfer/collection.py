@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from verydeep.basics.progress import track
 from verydeep.datasets import open_dataset
 from verydeep.datasets.dataset import Dataset
+from verydeep.datasets.storage import Storage
 from verydeep.datasets.voc import read_voc
 from verydeep.transfer.pictures import Boxes, Picture
 from verydeep.transfer.protocols import Split, TransferProtocol, find_protocol
@@ -29,7 +31,8 @@ class Joined(Dataset):
         samples = [parts[p].samples[i] for p, i in self.chosen]
         bad = tuple(error for part in parts for error in part.bad)
         provenance = "; ".join(dict.fromkeys(part.provenance for part in parts))
-        super().__init__(first.name, "all", first.classes, samples, first.storage, provenance, bad)
+        storage = getattr(first, "storage", Storage(Path(first.name), {}))  # `scenes` has no files
+        super().__init__(first.name, "all", first.classes, samples, storage, provenance, bad)
 
     def where(self, index: int) -> str:
         """Return the path of image `index`, as messages name it."""

@@ -71,6 +71,10 @@ class Boxes(Dataset):
         )
         self.whole, self.boxes = whole, boxes
 
+    def where(self, index: int) -> str:
+        """Return the path of image `index`, as messages name it."""
+        return self.whole.where(index)
+
     def image(self, index: int) -> Picture:
         """Return the part of image `index` within its box."""
         picture = self.whole.image(index)
