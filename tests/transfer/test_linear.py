@@ -26,6 +26,13 @@ def test_the_svm_is_liblinears_one_against_the_rest(rng):
     np.testing.assert_allclose(found.scores(rows), model.decision_function(rows), atol=0.02)
 
 
+@pytest.mark.parametrize("counts", [[30, 30, 30], [40, 20]])
+def test_one_class_an_image_is_the_same_problem_as_several(rng, counts):
+    rows, targets = blobs(rng, counts)
+    alone, together = (fit(rows, targets, "svm", 1.0, several, balanced=False) for several in (False, True))
+    np.testing.assert_allclose(alone.scores(rows), together.scores(rows), atol=0.02)
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_logistic_regression_gives_its_own_posteriors(rng, classes):
     rows, targets = blobs(rng, [25] * classes)

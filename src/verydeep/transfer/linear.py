@@ -22,6 +22,10 @@ GRID = (0.01, 0.1, 1.0, 10.0, 100.0)
 """Values of C that are tried; the paper does not name its own."""
 
 
+TOLERANCE = 1e-3
+"""Of liblinear's solvers; its own command stops at 0.1."""
+
+
 @dataclass(frozen=True, eq=False)
 class Linear:
     """Scores that are linear in the descriptor: `scale * (x @ weights.T + biases) + offsets`.
@@ -84,8 +88,8 @@ def fit(rows: Rows, targets: Targets, kind: Kind, C: float, multi_label: bool, b
     importance = np.ones(len(rows))
     if balanced and not multi_label:
         importance = len(rows) / (len(present) * present[targets.argmax(axis=1)])
-    if kind == "logistic" and not multi_label:
-        weights, biases = _one_logistic(rows, targets, C, importance)
+    if not multi_label:  # one class an image: the library goes through the classes itself, much faster
+        weights, biases = _all_classes(rows, targets, kind, C, importance)
     else:
         columns = [_against_rest(rows, targets[:, k], kind, C, importance) for k in range(targets.shape[1])]
         weights, biases = np.stack([w for w, _ in columns]), np.array([b for _, b in columns])
@@ -98,7 +102,7 @@ def _against_rest(
 ) -> tuple[NDArray[np.float64], float]:
     counted = targets != 0
     if kind == "svm":
-        model = LinearSVC(C=C, dual="auto", tol=1e-3, random_state=0)
+        model = LinearSVC(C=C, dual="auto", tol=TOLERANCE, random_state=0)
     else:
         model = LogisticRegression(C=C, solver="liblinear", random_state=0)
     with warnings.catch_warnings():
@@ -107,16 +111,20 @@ def _against_rest(
     return model.coef_[0], float(model.intercept_[0])
 
 
-def _one_logistic(
-    rows: Rows, targets: Targets, C: float, importance: NDArray[np.float64]
+def _all_classes(
+    rows: Rows, targets: Targets, kind: Kind, C: float, importance: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    model = LogisticRegression(C=C, max_iter=1000)
+    if kind == "svm":
+        model = LinearSVC(C=C, dual="auto", tol=TOLERANCE, random_state=0)
+    else:
+        model = LogisticRegression(C=C, max_iter=1000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(rows, targets.argmax(axis=1), importance)
     weights, biases = model.coef_.astype(np.float64), model.intercept_.astype(np.float64)
-    if len(weights) == 1:  # of two classes it keeps the second one's scores, the first one's being 0
-        weights, biases = np.concatenate([0 * weights, weights]), np.array([0.0, biases[0]])
+    if len(weights) == 1:  # of two classes only the second one's scores are kept: against the rest, or against 0
+        first = -1.0 if kind == "svm" else 0.0
+        weights, biases = np.concatenate([first * weights, weights]), np.array([first * biases[0], biases[0]])
     return weights, biases
 
 
