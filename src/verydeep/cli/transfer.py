@@ -94,7 +94,7 @@ def transfer(
 
 def _words(result: dict[str, Any], out: Path) -> str:
     from verydeep.cli.errors_table import table
-    from verydeep.transfer.words import figure, warnings
+    from verydeep.transfer.words import figure, splits_in_words, warnings
 
     head = ("system", "numbers", f"{result['measure']} %", "C")
     rows = [
@@ -112,11 +112,6 @@ def _words(result: dict[str, Any], out: Path) -> str:
     ]
     if compared := result["compared"]:
         rows.append((f"{compared['weights']}, {compared['protocol']}", "", figure(compared["merit"], None), ""))
-    splits = result["systems"][0]["splits"]
-    first = splits[0]
-    about = (
-        f"{result['identity']['data']}, {len(result['identity']['classes'])} classes; {len(splits)} "
-        f"split{'s' if len(splits) > 1 else ''} of {first['train']} images to train on, {first['validation']} to "
-        f"choose C on, {first['test']} to test on"
-    )
+    splits = splits_in_words(result["systems"][0]["splits"])
+    about = f"{result['identity']['data']}, {len(result['identity']['classes'])} classes; {splits}"
     return "\n".join([about, table([head, *rows]), *warnings(result), str(out / "report.html")])

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
+from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
 from verydeep.nets.network import VGG, create
 from verydeep.transfer.store import Rows
@@ -56,7 +57,7 @@ class PicturePart:
     @property
     def identity(self) -> dict[str, Any]:
         """All that the values depend on beside the picture."""
-        return {"baseline": self.name, "version": 1}
+        return {"baseline": self.name, "created_by": f"verydeep {VERSION}"}
 
     def rows(self, dataset: Dataset) -> Iterator[tuple[list[int], Rows]]:
         """Yield indices of pictures and their descriptors."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
+from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.evaluate import DEFAULT_MEMORY, equal_sizes
 from verydeep.evaluation.forward import Forward
@@ -102,6 +103,7 @@ class NetworkPart:
             "layer": self.layer,
             "scale": self.protocol.scales[0],
             "flip": self.flip,
+            "created_by": f"verydeep {VERSION}",  # another version may decode or rescale otherwise
         }
 
     def rows(self, dataset: Dataset) -> Iterator[tuple[list[int], Rows]]:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,10 +16,8 @@ from verydeep.basics.files import write_text
 from verydeep.transfer import charts
 from verydeep.transfer.collection import Collection
 from verydeep.transfer.store import Rows
-from verydeep.transfer.words import figure, warnings
-
-if TYPE_CHECKING:
-    from verydeep.transfer.run import Outcome
+from verydeep.transfer.words import figure, splits_in_words, warnings
+from verydeep.transfer.work import Outcome
 
 PAGE = Path(__file__).parent / "report.html"
 EXAMPLES, NEIGHBORS = 8, 5
@@ -27,7 +25,7 @@ HEIGHT = 96  # px of a picture
 
 
 def write_report(
-    path: Path, collection: Collection, rows: Rows, outcome: "Outcome", multi_label: bool, result: dict[str, Any]
+    path: Path, collection: Collection, rows: Rows, outcome: Outcome, multi_label: bool, result: dict[str, Any]
 ) -> None:
     """Write the page.
 
@@ -46,14 +44,13 @@ def write_report(
     result : dict
         What `result.json` will hold.
     """
-    identity, first = result["identity"], outcome.figures
+    identity = result["identity"]
     sections = (_several if multi_label else _one)(collection, rows, outcome)
     notes = "".join(f"<p class='note'>{html.escape(text)}</p>" for text in warnings(result))
     parts = {
         "title": html.escape(f"{identity['data']} by {result['name']}"),
         "subtitle": html.escape(
-            f"Protocol {identity['protocol']}: {len(result['systems'][0]['splits'])} split(s); {first['train']} images "
-            f"to train on, {first['validation']} to choose C on, {first['test']} to test on. "
+            f"Protocol {identity['protocol']}: {splits_in_words(result['systems'][0]['splits'])}. "
             f"{result['data_provenance']}"
         ),
         "table": _table(result),
@@ -87,7 +84,7 @@ def _table(result: dict[str, Any]) -> str:
     return f"<table><tr><th>system</th><th>{result['measure']}, %</th></tr>{body}</table>"
 
 
-def _one(collection: Collection, rows: Rows, outcome: "Outcome") -> list[tuple[str, str]]:
+def _one(collection: Collection, rows: Rows, outcome: Outcome) -> list[tuple[str, str]]:
     """Return the sections where every picture has one class."""
     test, classes = outcome.split.test, collection.classes
     labels, guesses = collection.labels[test], outcome.scores.argmax(axis=1)
@@ -113,7 +110,7 @@ def _one(collection: Collection, rows: Rows, outcome: "Outcome") -> list[tuple[s
     ]
 
 
-def _several(collection: Collection, rows: Rows, outcome: "Outcome") -> list[tuple[str, str]]:
+def _several(collection: Collection, rows: Rows, outcome: Outcome) -> list[tuple[str, str]]:
     """Return the sections where a picture may have several classes."""
     classes, test = collection.classes, outcome.split.test
     without = np.where(collection.targets[test] < 0, outcome.posteriors, -1)
@@ -133,7 +130,7 @@ def _several(collection: Collection, rows: Rows, outcome: "Outcome") -> list[tup
     ]
 
 
-def _neighbors(collection: Collection, rows: Rows, outcome: "Outcome") -> str:
+def _neighbors(collection: Collection, rows: Rows, outcome: Outcome) -> str:
     """Return test pictures drawn by chance, and beside each the training pictures of the most alike descriptors."""
     test, train = outcome.split.test, np.concatenate([outcome.split.train, outcome.split.validation])
     chosen = generator(0).permutation(test)[:EXAMPLES]

@@ -31,3 +31,12 @@ def warnings(result: dict[str, Any]) -> list[str]:
     if result["left_out"]:
         found.append(f"{len(result['left_out'])} damaged images left out")
     return found
+
+
+def splits_in_words(splits: list[dict[str, Any]]) -> str:
+    """Return how many splits there are, and how many images the first one has for what."""
+    first = splits[0]
+    return (
+        f"{len(splits)} split{'s' if len(splits) > 1 else ''} of {first['train']} images to train on, "
+        f"{first['validation']} to choose C on, {first['test']} to test on"
+    )
