@@ -8,6 +8,7 @@ from verydeep.transfer.measures import (
     calibration_curve,
     class_recall,
     expected_calibration_error,
+    guessed,
     mean_class_recall,
 )
 
@@ -55,12 +56,12 @@ def test_recall_is_the_mean_over_classes_not_images():
     assert mean_class_recall(labels, guesses, 3) == 0.75  # the accuracy is 0.9
 
 
-def test_calibration_error_of_known_posteriors(rng):
+def test_calibration_error_of_known_posteriors():
     labels = np.array([0] * 7 + [1] * 3)
     honest = np.tile([0.7, 0.3], (10, 1))
-    assert expected_calibration_error(labels, honest) == pytest.approx(0)
-    assert expected_calibration_error(labels, np.tile([0.95, 0.05], (10, 1))) == pytest.approx(0.25)
-    counts = [count for count, _, _ in calibration_curve(labels, honest)]
-    assert sum(counts) == 10
-    assert counts[7] == 10
-    assert calibration_curve(np.array([1]), np.array([[0.0, 1.0]]))[-1] == (1, 1.0, 1.0)
+    assert expected_calibration_error(*guessed(labels, honest)) == pytest.approx(0)
+    assert expected_calibration_error(*guessed(labels, np.tile([0.95, 0.05], (10, 1)))) == pytest.approx(0.25)
+    assert calibration_curve(*guessed(labels, honest)) == [(10, pytest.approx(0.7), 0.7)]
+    posteriors, right = np.array([0.0, 0.04, 0.5, 1.0]), np.array([False, True, True, True])
+    assert calibration_curve(posteriors, right) == [(2, 0.02, 0.5), (1, 0.5, 1.0), (1, 1.0, 1.0)]
+    assert expected_calibration_error(posteriors, right) == pytest.approx((2 * 0.48 + 0.5) / 4)

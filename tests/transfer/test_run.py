@@ -76,6 +76,7 @@ def test_the_report_holds_what_was_promised(colors, weights, tmp_path):
         "Nearest neighbors",
         "Recall of each class",
         "Confusion",
+        "most often taken for",
         "posteriors honest",
         "t-SNE",
         "classifier.safetensors",
@@ -208,8 +209,14 @@ def test_voc_is_scored_by_average_precision_of_each_class(voc, weights, tmp_path
     assert 0 < split["map_11_point"] <= 1
     net = vd.load(tmp_path / "out" / "classifier.safetensors")
     assert net.classes == ("blue", "red")
-    assert net.provenance["transfer"]["multi_label"] is True
-    assert "Average precision of each class" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Average precision of each class" in page
+    assert "Are the posteriors honest?" in page
+    picture = collect(str(voc), "voc2012").dataset.image(2)  # a blue and a red half
+    found = dict(vd.predict(net, picture, "dense@64,96").top)
+    assert min(found.values()) > 0.4  # both at once: no soft-max
+    with pytest.raises(UserError, match="may have several classes, and evaluation counts one"):
+        vd.evaluate(net, vd.open_dataset("scenes", "test"), "dense@64")
 
 
 def test_actions_use_the_picture_and_the_person(voc, weights, tmp_path):

@@ -70,7 +70,7 @@ def _pictures(images: list[Path], reader: str | None, on_bad_image: Literal["err
     """Return one data set with all its splits, or the pictures named, without labels."""
     from verydeep.basics.errors import BadImageError
     from verydeep.datasets.checking import decode_all
-    from verydeep.evaluation.predict import find_pictures
+    from verydeep.images.files import find_pictures
     from verydeep.transfer.collection import read_all
     from verydeep.transfer.features import Labeled
     from verydeep.transfer.pictures import paths

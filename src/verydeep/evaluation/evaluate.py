@@ -101,6 +101,11 @@ class Evaluator:
     ) -> None:
         weights, digest = ("", _hash(net)) if isinstance(net, VGG) else (str(net), weights_hash(net))
         net = net if isinstance(net, VGG) else load(net)
+        if net.provenance.get("multi_label"):
+            raise UserError(
+                f"{weights or 'this network'}: its images may have several classes, and evaluation counts one; "
+                "its mean average precision is in result.json beside it"
+            )
         self.dataset = dataset if limit is None else dataset.subset(evenly(dataset, limit))
         if not len(self.dataset):
             raise UserError(f"data set {dataset.name}, split {dataset.split}: no images to test on")

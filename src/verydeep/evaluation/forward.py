@@ -121,7 +121,8 @@ class Forward:
         Returns
         -------
         ndarray of float32, shape (N, K)
-            Mean over the views of their soft-max posteriors.
+            Mean over the views of their soft-max posteriors; of a network for images of several classes (its
+            provenance says `multi_label`), of one sigmoid a class.
         """
         every = [view for picture in pictures for view in views(part, self.net.image_size, picture)]
         size = self.at_once(*every[0].shape[:2])
@@ -131,7 +132,8 @@ class Forward:
 
     def _of_views(self, batch: Sequence[Picture]) -> Tensor:
         scores = self.score_maps(batch)
+        several = self.net.provenance.get("multi_label", False)
         if self.options.softmax == "location":
-            return scores.softmax(dim=1).mean(dim=(2, 3))
+            return (scores.sigmoid() if several else scores.softmax(dim=1)).mean(dim=(2, 3))
         pooled = scores.amax(dim=(2, 3)) if self.options.pool == "max" else scores.mean(dim=(2, 3))
-        return pooled.softmax(dim=1)
+        return pooled.sigmoid() if several else pooled.softmax(dim=1)

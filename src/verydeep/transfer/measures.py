@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 BINS = 10
 
+Values = NDArray[np.float64]
+
 
 def class_recall(labels: NDArray[np.int64], guesses: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     """Return the share of each class's images that are named right, shape (classes,); NaN for a class without any."""
@@ -57,27 +59,26 @@ def average_precision(targets: NDArray[np.int8], scores: NDArray[np.float64], el
     return float(np.mean([best_beyond[np.searchsorted(hits, count)] for count in needed]))
 
 
-def calibration_curve(labels: NDArray[np.int64], posteriors: NDArray[np.float64]) -> list[tuple[int, float, float]]:
-    """Return (images, mean posterior, share right) of the guesses in ten equal bins of their posterior.
+def guessed(labels: NDArray[np.int64], posteriors: NDArray[np.float64]) -> tuple[Values, NDArray[np.bool_]]:
+    """Return the posterior of each image's most probable class, and whether it is the right one, both shape (N,)."""
+    return posteriors.max(axis=1), posteriors.argmax(axis=1) == labels
+
+
+def calibration_curve(posteriors: Values, right: NDArray[np.bool_]) -> list[tuple[int, float, float]]:
+    """Return (how many, mean posterior, share that is right) in ten equal bins of the posterior; empty ones left out.
 
     Parameters
     ----------
-    labels : ndarray of int64, shape (N,)
-    posteriors : ndarray, shape (N, K)
-        The most probable class is the guess.
+    posteriors : ndarray, shape (M,)
+        Of one statement each, such as the class that an image has.
+    right : ndarray of bool, shape (M,)
+        Whether the statement is true.
     """
-    best = posteriors.max(axis=1)
-    right = posteriors.argmax(axis=1) == labels
-    bins = np.minimum((best * BINS).astype(int), BINS - 1)
-    return [
-        (int((bins == b).sum()), float(best[bins == b].mean()), float(right[bins == b].mean()))
-        if (bins == b).any()
-        else (0, float("nan"), float("nan"))
-        for b in range(BINS)
-    ]
+    bins = np.minimum((posteriors * BINS).astype(int), BINS - 1)
+    inside = [bins == b for b in np.unique(bins).tolist()]
+    return [(int(own.sum()), float(posteriors[own].mean()), float(right[own].mean())) for own in inside]
 
 
-def expected_calibration_error(labels: NDArray[np.int64], posteriors: NDArray[np.float64]) -> float:
-    """Return the mean distance between posterior and share right over the bins, weighted by images, in [0, 1]."""
-    bins = calibration_curve(labels, posteriors)
-    return sum(count * abs(mean - right) for count, mean, right in bins if count) / len(labels)
+def expected_calibration_error(posteriors: Values, right: NDArray[np.bool_]) -> float:
+    """Return the mean distance between posterior and share right over the bins, weighted by their size, in [0, 1]."""
+    return sum(count * abs(mean - share) for count, mean, share in calibration_curve(posteriors, right)) / len(right)

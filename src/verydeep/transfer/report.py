@@ -9,12 +9,14 @@ from string import Template
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from verydeep.basics.chance import generator
 from verydeep.basics.files import write_text
 from verydeep.transfer import charts
 from verydeep.transfer.collection import Collection
+from verydeep.transfer.measures import guessed
 from verydeep.transfer.store import Rows
 from verydeep.transfer.words import figure, splits_in_words, warnings
 from verydeep.transfer.work import Outcome
@@ -56,14 +58,18 @@ def write_report(
         "table": _table(result),
         "notes": notes,
         "sections": "".join(f"<h2>{title}</h2>{body}" for title, body in sections if body),
-        "made": html.escape(", ".join(f"{key}: {_short(value)}" for key, value in identity.items())),
+        "made": "".join(
+            f"<tr><td>{html.escape(key.replace('_', ' '))}</td><td>{html.escape(_short(value))}</td></tr>"
+            for key, value in identity.items()
+            if value is not None
+        ),
         "machine": html.escape(", ".join(f"{key} {value}" for key, value in result["machine"].items())),
     }
     write_text(path, Template(PAGE.read_text(encoding="utf-8")).substitute(parts))
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
@@ -99,13 +105,13 @@ def _one(collection: Collection, rows: Rows, outcome: Outcome) -> list[tuple[str
         for i in worst
     ]
     error = outcome.figures["calibration_error"]
-    honest = f"<p class='note'>Expected calibration error {error:.1%}; the numbers are images.</p>"
+    honest = f"<p class='note'>Of the guesses; expected calibration error {error:.1%}; the numbers are images.</p>"
     return [
         ("The surest mistakes", _pictures(collection, mistakes)),
         ("Nearest neighbors among the training images", _neighbors(collection, rows, outcome)),
         ("Recall of each class", charts.bars(outcome.figures["class_recall"], classes, "recall")),
-        ("Confusion", charts.confusion(labels, guesses, classes)),
-        ("Are the posteriors honest?", charts.reliability(labels, outcome.posteriors) + honest),
+        ("Confusion", _confusions(labels, guesses, classes) + charts.confusion(labels, guesses, classes)),
+        ("Are the posteriors honest?", charts.reliability(*guessed(labels, outcome.posteriors)) + honest),
         ("The descriptors in the plane (t-SNE)", charts.descriptor_map(rows[test], labels, classes)),
     ]
 
@@ -120,6 +126,10 @@ def _several(collection: Collection, rows: Rows, outcome: Outcome) -> list[tuple
         for i, k in zip(*np.unravel_index(flat, without.shape), strict=True)
         if without[i, k] >= 0
     ]
+    counted, labeled = collection.targets[test] != 0, test[(collection.targets[test] > 0).any(axis=1)]
+    error = outcome.figures["calibration_error"]
+    honest = f"<p class='note'>Of every class in every image; expected calibration error {error:.1%}.</p>"
+    colored = "<p class='note'>An image of several classes has the color of the first.</p>"
     return [
         ("The surest mistakes", _pictures(collection, mistakes)),
         ("Nearest neighbors among the training images", _neighbors(collection, rows, outcome)),
@@ -127,7 +137,30 @@ def _several(collection: Collection, rows: Rows, outcome: Outcome) -> list[tuple
             "Average precision of each class",
             charts.bars(outcome.figures["ap_all_points"], classes, "average precision"),
         ),
+        (
+            "Are the posteriors honest?",
+            charts.reliability(outcome.posteriors[counted], collection.targets[test][counted] > 0) + honest,
+        ),
+        (
+            "The descriptors in the plane (t-SNE)",
+            charts.descriptor_map(rows[labeled], collection.labels[labeled], classes) + colored,
+        ),
     ]
+
+
+def _confusions(labels: NDArray[np.int64], guesses: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """Return the classes most often taken for one certain other, by the share of their images."""
+    counts = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(counts, (labels, guesses), 1)
+    images = counts.sum(axis=1)
+    shares = np.where(np.eye(len(classes), dtype=bool), 0, counts / np.maximum(images[:, None], 1))
+    lines = ""
+    for k, guess in zip(*np.unravel_index(np.argsort(-shares, axis=None)[:EXAMPLES], shares.shape), strict=True):
+        if shares[k, guess] > 0:
+            share = f"{shares[k, guess]:.0%} ({counts[k, guess]} of {images[k]})"
+            lines += f"<tr><td>{_name(classes[k])}</td><td>{_name(classes[guess])}</td><td>{share}</td></tr>"
+    head = "<tr><th>class</th><th>most often taken for</th><th>images</th></tr>"
+    return f"<div class='scroll'><table>{head}{lines}</table></div>" if lines else ""
 
 
 def _neighbors(collection: Collection, rows: Rows, outcome: Outcome) -> str:

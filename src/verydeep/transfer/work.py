@@ -27,6 +27,7 @@ from verydeep.transfer.measures import (
     average_precision,
     class_recall,
     expected_calibration_error,
+    guessed,
     mean_class_recall,
 )
 from verydeep.transfer.protocols import (
@@ -243,11 +244,11 @@ class Transfer:
             "training_images": len(split.train) + len(split.validation),
             "split": split.name,
             "test_protocol": str(test),
+            "multi_label": self.protocol.multi_label,
             "transfer": {
                 "protocol": self.protocol.name,
                 "classifier": self.settings.classifier,
                 "C": chosen.C,
-                "multi_label": self.protocol.multi_label,
                 "created_by": f"verydeep {VERSION}",
             },
             "features": {"weights_hash": weights, "provenance": net.provenance},
@@ -275,7 +276,9 @@ class Transfer:
             "protocol": str(Protocol("dense", scales)),
             "merit": mean_class_recall(found.labels, guesses, len(found.classes)),
             "accuracy": float((guesses == found.labels).mean()),
-            "calibration_error": expected_calibration_error(found.labels, found.probabilities.astype(np.float64)),
+            "calibration_error": expected_calibration_error(
+                *guessed(found.labels, found.probabilities.astype(np.float64))
+            ),
             "recipe": net.provenance.get("recipe"),
         }
 
@@ -303,11 +306,13 @@ def measure(
         }
         figures = {f"m{name}": float(np.nanmean(values)) for name, values in each.items()}
         main = "map_11_point" if protocol.eleven_point else "map_all_points"
-        return {"merit": figures[main], **figures, **each}
+        counted = targets != 0
+        error = expected_calibration_error(posteriors[counted], targets[counted] > 0)
+        return {"merit": figures[main], **figures, "calibration_error": error, **each}
     labels, guesses = targets.argmax(axis=1), scores.argmax(axis=1)
     return {
         "merit": mean_class_recall(labels, guesses, targets.shape[1]),
         "accuracy": float((labels == guesses).mean()),
-        "calibration_error": expected_calibration_error(labels, posteriors),
+        "calibration_error": expected_calibration_error(*guessed(labels, posteriors)),
         "class_recall": class_recall(labels, guesses, targets.shape[1]).tolist(),
     }
