@@ -46,7 +46,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     photographs(tmp_path / "photos")
     (tmp_path / "new.jpg").write_bytes((tmp_path / "photos" / "sunflower" / "image_0001.jpg").read_bytes())
-    net = vd.create("A", ["x", "y"], width=1 / 16, image_size=64, fc_width=32, initialization="he", seed=1)
+    inputs = vd.Preprocessing(std=(60.0, 60.0, 60.0))  # of unit variance, which random weights pass on
+    net = vd.create(
+        "A", "xy", width=1 / 16, image_size=64, fc_width=32, initialization="he", seed=1, preprocessing=inputs
+    )
     net.provenance = {"train_scales": [64, 96]}
     vd.save(net, tmp_path / "runs" / "W" / "best.safetensors")
     return tmp_path

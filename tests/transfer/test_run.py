@@ -1,6 +1,7 @@
 """Whole transfers on pictures that are easily told apart: what is written, what is refused, what the figures are."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -14,6 +15,7 @@ from verydeep.transfer.baselines import random_weights
 from verydeep.transfer.collection import collect
 from verydeep.transfer.measures import mean_class_recall
 from verydeep.transfer.parts import NetworkPart, network_hash
+from verydeep.transfer.report import _confusions
 from verydeep.transfer.run import transfer
 from verydeep.transfer.settings import Settings
 
@@ -76,7 +78,6 @@ def test_the_report_holds_what_was_promised(colors, weights, tmp_path):
         "Nearest neighbors",
         "Recall of each class",
         "Confusion",
-        "most often taken for",
         "posteriors honest",
         "t-SNE",
         "classifier.safetensors",
@@ -85,6 +86,15 @@ def test_the_report_holds_what_was_promised(colors, weights, tmp_path):
         assert words in page
     assert page.count("<img") > 40
     assert "src='http" not in page
+
+
+def test_confusions_are_named_the_most_frequent_first():
+    labels, guesses = np.array([0] * 4 + [1] * 2 + [2] * 5), np.array([0, 1, 1, 2, 0, 1, 2, 2, 2, 2, 2])
+    table = _confusions(labels, guesses, ("sea_horse", "<b>", "cup"))
+    rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td></tr>", table)
+    assert sorted(rows[:2]) == [("&lt;b&gt;", "sea horse", "50% (1 of 2)"), ("sea horse", "&lt;b&gt;", "50% (2 of 4)")]
+    assert rows[2:] == [("sea horse", "cup", "25% (1 of 4)")]
+    assert _confusions(labels, labels, ("a", "b", "c")) == ""
 
 
 def test_two_networks_stack_and_each_is_deployed(colors, weights, make_net, tmp_path):
