@@ -109,6 +109,7 @@ def _figure(width: float, height: float) -> Figure:
 def _plain(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
 
 
 def _image(figure: Figure, words: str) -> str:

@@ -23,6 +23,7 @@ from verydeep.transfer.work import Outcome
 
 PAGE = Path(__file__).parent / "report.html"
 EXAMPLES, NEIGHBORS = 8, 5
+MISTAKES = 12
 HEIGHT = 96  # px of a picture
 
 
@@ -95,7 +96,7 @@ def _one(collection: Collection, rows: Rows, outcome: Outcome) -> list[tuple[str
     test, classes = outcome.split.test, collection.classes
     labels, guesses = collection.labels[test], outcome.scores.argmax(axis=1)
     wrong = np.flatnonzero(guesses != labels)
-    worst = wrong[np.argsort(-outcome.posteriors[wrong, guesses[wrong]])][:EXAMPLES]
+    worst = wrong[np.argsort(-outcome.posteriors[wrong, guesses[wrong]])][:MISTAKES]
     mistakes = [
         (
             int(test[i]),
@@ -120,7 +121,7 @@ def _several(collection: Collection, rows: Rows, outcome: Outcome) -> list[tuple
     """Return the sections where a picture may have several classes."""
     classes, test = collection.classes, outcome.split.test
     without = np.where(collection.targets[test] < 0, outcome.posteriors, -1)
-    flat = np.argsort(-without, axis=None)[:EXAMPLES]
+    flat = np.argsort(-without, axis=None)[:MISTAKES]
     mistakes = [
         (int(test[i]), f"<span class='wrong'>{_name(classes[k])}</span> {outcome.posteriors[i, k]:.0%}, is not there")
         for i, k in zip(*np.unravel_index(flat, without.shape), strict=True)

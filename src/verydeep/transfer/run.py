@@ -106,7 +106,7 @@ def transfer(
         "imbalance": work.imbalance(),
         "duplicates": [_duplicates(work.collection, split) for split in work.splits],
         "left_out": [str(bad) for bad in work.collection.dataset.bad],
-        "data_provenance": work.collection.dataset.provenance,
+        "data_provenance": work.provenance,
         "seconds": time.monotonic() - started,
         "machine": describe_machine(),
         "created_by": f"verydeep {VERSION}",

@@ -137,6 +137,13 @@ class Transfer:
         return f"{nets}, {choice.layer}@{scales}" + (f", {how}" if len(self.descriptor.scales) > 1 else "")
 
     @property
+    def provenance(self) -> str:
+        """Where the splits come from, in words."""
+        if self.protocol.train or self.settings.folds:
+            return f"Drawn from all labeled images, seed {self.settings.seed}"
+        return self.collection.dataset.provenance
+
+    @property
     def identity(self) -> dict[str, Any]:
         """All that decides the result."""
         descriptor = self.descriptor
