@@ -152,6 +152,13 @@ def test_estimator_checks_that_apply(check, weights):
     getattr(estimator_checks, check)("Descriptor", describe)
 
 
+@pytest.mark.filterwarnings("ignore:Can't test estimator")
+def test_scikit_learns_own_choice_of_checks(weights):
+    """As the tags say what it takes, scikit-learn leaves out what needs tables."""
+    results = estimator_checks.check_estimator(vd.Descriptor(str(weights), scales=(64,)))
+    print([(result["check_name"], result["status"]) for result in results or []])
+
+
 def test_it_is_a_transformer_like_any_other(weights, pictures, rng):
     describe = vd.Descriptor(str(weights), scales=(64, 96), aggregate="stack")
     wanted = describe.fit_transform(pictures)

@@ -29,7 +29,8 @@ def warnings(result: dict[str, Any]) -> list[str]:
         treated = "all classes count the same" if result["imbalance"]["weighted"] else "images all count the same"
         found.append(f"{least[1]} ({least[0]}) to {most[1]} ({most[0]}) training images a class; {treated}")
     if result["left_out"]:
-        found.append(f"{len(result['left_out'])} damaged images left out")
+        count = len(result["left_out"])
+        found.append(f"{count} damaged image{'s' if count > 1 else ''} left out")
     return found
 
 
