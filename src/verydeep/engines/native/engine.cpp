@@ -1,0 +1,142 @@
+// A sequence of layers run by a team of threads, behind a plain C interface.
+
+#include <algorithm>
+#include <cstdlib>
+#include <mutex>
+
+#include "layer.h"
+#include "threads.h"
+
+namespace avx512 { std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&); }
+namespace avx2 { std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&); }
+namespace portable { std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&); }
+
+namespace verydeep {
+namespace {
+
+constexpr long TOGETHER = 16;  // images of a batch that go through the later layers together
+
+enum Processor { PORTABLE, AVX2, AVX512 };
+
+// Memory that grows to the most that was asked of it.
+struct Buffer {
+  float* data = nullptr;
+  long floats = 0;
+  float* at_least(long wanted) {
+    if (wanted > floats) {
+      std::free(data);
+      data = static_cast<float*>(std::aligned_alloc(4096, (size_t(wanted) * sizeof(float) + 4095) / 4096 * 4096));
+      floats = data ? wanted : 0;
+    }
+    return data;
+  }
+  ~Buffer() { std::free(data); }
+};
+
+struct Engine {
+  Make make;
+  std::vector<std::unique_ptr<Layer>> layers;
+  long alone = 0;  // layers that are run for one image after the other: their activations are larger than their weights
+  std::mutex turn;
+  Buffer memory[2], between, shared;
+  std::vector<Buffer> own;
+  std::vector<std::atomic<long>> counters;
+
+  // Run layers first to last, from `in` to `out`, which may be null for the engine's own memory; return the result.
+  const float* run(size_t first, size_t last, const float* in, Shape shape, float* out, int threads) {
+    std::vector<Shape> shapes{shape};
+    long most[2] = {0, 0}, most_shared = 0, most_own = 0;
+    for (size_t i = first; i < last; i++) {
+      most_shared = std::max(most_shared, layers[i]->shared_scratch(shapes.back(), threads));
+      most_own = std::max(most_own, layers[i]->own_scratch(shapes.back(), threads));
+      shapes.push_back(layers[i]->shape(shapes.back()));
+      most[i % 2] = std::max(most[i % 2], shapes.back().floats());
+    }
+    float* buffers[2] = {memory[0].at_least(most[0]), memory[1].at_least(most[1])};
+    float* common = shared.at_least(most_shared);
+    own.resize(std::max<size_t>(own.size(), threads));
+    for (int t = 0; t < threads; t++) own[t].at_least(most_own);
+    for (auto& counter : counters) counter = 0;
+    in_parallel(threads, [&](int thread) {
+      const float* from = in;
+      for (size_t i = first; i < last; i++) {
+        float* to = i + 1 == last && out ? out : buffers[i % 2];
+        layers[i]->run(from, shapes[i - first], to, Part{thread, threads, own[thread].data, common, &counters[i]});
+        wait_for_all(threads);
+        from = to;
+      }
+    });
+    return out ? out : buffers[(last - 1) % 2];
+  }
+};
+
+Processor best() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) return AVX512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return AVX2;
+#endif
+  return PORTABLE;
+}
+
+}  // namespace
+}  // namespace verydeep
+
+using namespace verydeep;
+
+extern "C" {
+
+int vd_best_processor() { return best(); }
+
+void* vd_new(int processor) {
+  auto* engine = new Engine;
+  engine->make = portable::make;
+#if defined(__x86_64__)
+  if (processor == AVX2) engine->make = avx2::make;
+  if (processor == AVX512) engine->make = avx512::make;
+#endif
+  return engine;
+}
+
+void vd_delete(void* engine) { delete static_cast<Engine*>(engine); }
+
+void vd_add(void* handle, int kind, long in, long out, long kernel, const float* weights, const float* bias, int rectify,
+            int pool, int half, int alone) {
+  auto& engine = *static_cast<Engine*>(handle);
+  engine.layers.push_back(engine.make({Kind(kind), in, out, kernel, weights, bias, rectify != 0, Pool(pool), half != 0}));
+  engine.counters = std::vector<std::atomic<long>>(engine.layers.size());
+  if (alone) engine.alone = long(engine.layers.size());
+}
+
+void vd_shape(void* handle, long* shape) {
+  Shape s{shape[0], shape[1], shape[2], shape[3]};
+  for (auto& layer : static_cast<Engine*>(handle)->layers) s = layer->shape(s);
+  shape[0] = s.images, shape[1] = s.channels, shape[2] = s.height, shape[3] = s.width;
+}
+
+// in: [images][height][width][channels]; out: [images][height][width][channels padded to 16].. blocked as in layer.h.
+void vd_run(void* handle, const float* in, const long* shape, float* out, int threads) {
+  auto& engine = *static_cast<Engine*>(handle);
+  std::lock_guard<std::mutex> turn(engine.turn);
+  const Shape all{shape[0], shape[1], shape[2], shape[3]};
+  const size_t last = engine.layers.size(), middle = engine.alone;
+  Shape one{1, all.channels, all.height, all.width}, then = one, end = one;
+  for (size_t i = 0; i < last; i++) {
+    if (i < middle) then = engine.layers[i]->shape(then);
+    end = engine.layers[i]->shape(end);
+  }
+  const long step = all.channels * all.height * all.width;
+  for (long first = 0; first < all.images; first += TOGETHER) {
+    const long count = std::min(TOGETHER, all.images - first);
+    float* to = out + first * end.floats();
+    const float* from = in + first * step;
+    if (middle == 0) {
+      engine.run(0, last, from, {count, all.channels, all.height, all.width}, to, threads);
+      continue;
+    }
+    float* between = middle == last ? to : engine.between.at_least(count * then.floats());
+    for (long i = 0; i < count; i++) engine.run(0, middle, from + i * step, one, between + i * then.floats(), threads);
+    if (middle < last)
+      engine.run(middle, last, between, {count, then.channels, then.height, then.width}, to, threads);
+  }
+}
+}

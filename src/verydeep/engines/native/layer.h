@@ -1,0 +1,52 @@
+// What the engine knows of a layer, whatever processor its code is for.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+namespace verydeep {
+
+constexpr int LANES = 16;  // channels of a block, on every processor, so that layouts do not depend on it
+
+inline long blocks_of(long channels) { return (channels + LANES - 1) / LANES; }
+
+// Activations are laid out [images][blocks of 16 channels][height][width][16], the last block padded with zeros.
+struct Shape {
+  long images, channels, height, width;
+  long floats() const { return images * blocks_of(channels) * height * width * LANES; }
+};
+
+enum Kind { FIRST, WINOGRAD, POINTWISE, WINDOW, POOL };
+enum Pool { NONE, DOWN, UP };  // 2x2 with stride 2; an odd side's last line is dropped, or makes an output of its own
+
+struct Spec {
+  Kind kind;
+  long in, out, kernel;
+  const float* weights;  // out x in x kernel x kernel
+  const float* bias;     // out
+  bool rectify;
+  Pool pool;
+  bool half;  // whether weights are kept in half precision; WINDOW only
+};
+
+// One thread's part in running a layer.
+struct Part {
+  int thread, threads;
+  float* own;                 // scratch of this thread
+  float* shared;              // scratch of all
+  std::atomic<long>* counter; // from 0, for sharing out work
+  long take() const { return counter->fetch_add(1, std::memory_order_relaxed); }
+};
+
+struct Layer {
+  virtual ~Layer() = default;
+  virtual Shape shape(const Shape& in) const = 0;
+  virtual long own_scratch(const Shape& in, int threads) const = 0;     // in floats
+  virtual long shared_scratch(const Shape& in, int threads) const = 0;  // in floats
+  virtual void run(const float* in, const Shape& shape, float* out, const Part& part) const = 0;
+};
+
+using Make = std::unique_ptr<Layer> (*)(const Spec&);
+
+}  // namespace verydeep

@@ -1,0 +1,2 @@
+#define VD_ISA avx2
+#include "layers.inc"

@@ -1,0 +1,2 @@
+#define VD_ISA avx512
+#include "layers.inc"

@@ -1,0 +1,2 @@
+#define VD_ISA portable
+#include "layers.inc"
