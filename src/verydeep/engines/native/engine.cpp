@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <mutex>
+#include <vector>
 
 #include "layer.h"
 #include "threads.h"
@@ -43,13 +44,13 @@ struct Engine {
   std::vector<std::atomic<long>> counters;
 
   // Run layers first to last, from `in` to `out`, which may be null for the engine's own memory; return the result.
-  const float* run(size_t first, size_t last, const float* in, Shape shape, float* out, int threads) {
+  const float* run(size_t first, size_t last, const float* in, Shape shape, bool up, float* out, int threads) {
     std::vector<Shape> shapes{shape};
     long most[2] = {0, 0}, most_shared = 0, most_own = 0;
     for (size_t i = first; i < last; i++) {
       most_shared = std::max(most_shared, layers[i]->shared_scratch(shapes.back(), threads));
       most_own = std::max(most_own, layers[i]->own_scratch(shapes.back(), threads));
-      shapes.push_back(layers[i]->shape(shapes.back()));
+      shapes.push_back(layers[i]->shape(shapes.back(), up));
       most[i % 2] = std::max(most[i % 2], shapes.back().floats());
     }
     float* buffers[2] = {memory[0].at_least(most[0]), memory[1].at_least(most[1])};
@@ -61,7 +62,7 @@ struct Engine {
       const float* from = in;
       for (size_t i = first; i < last; i++) {
         float* to = i + 1 == last && out ? out : buffers[i % 2];
-        layers[i]->run(from, shapes[i - first], to, Part{thread, threads, own[thread].data, common, &counters[i]});
+        layers[i]->run(from, shapes[i - first], to, Part{thread, threads, up, own[thread].data, common, &counters[i]});
         wait_for_all(threads);
         from = to;
       }
@@ -102,27 +103,27 @@ void vd_delete(void* engine) { delete static_cast<Engine*>(engine); }
 void vd_add(void* handle, int kind, long in, long out, long kernel, const float* weights, const float* bias, int rectify,
             int pool, int half, int alone) {
   auto& engine = *static_cast<Engine*>(handle);
-  engine.layers.push_back(engine.make({Kind(kind), in, out, kernel, weights, bias, rectify != 0, Pool(pool), half != 0}));
+  engine.layers.push_back(engine.make({Kind(kind), in, out, kernel, weights, bias, rectify != 0, pool != 0, half != 0}));
   engine.counters = std::vector<std::atomic<long>>(engine.layers.size());
   if (alone) engine.alone = long(engine.layers.size());
 }
 
-void vd_shape(void* handle, long* shape) {
+void vd_shape(void* handle, long* shape, int up) {
   Shape s{shape[0], shape[1], shape[2], shape[3]};
-  for (auto& layer : static_cast<Engine*>(handle)->layers) s = layer->shape(s);
+  for (auto& layer : static_cast<Engine*>(handle)->layers) s = layer->shape(s, up);
   shape[0] = s.images, shape[1] = s.channels, shape[2] = s.height, shape[3] = s.width;
 }
 
 // in: [images][height][width][channels]; out: [images][height][width][channels padded to 16].. blocked as in layer.h.
-void vd_run(void* handle, const float* in, const long* shape, float* out, int threads) {
+void vd_run(void* handle, const float* in, const long* shape, int up, float* out, int threads) {
   auto& engine = *static_cast<Engine*>(handle);
   std::lock_guard<std::mutex> turn(engine.turn);
   const Shape all{shape[0], shape[1], shape[2], shape[3]};
   const size_t last = engine.layers.size(), middle = engine.alone;
   Shape one{1, all.channels, all.height, all.width}, then = one, end = one;
   for (size_t i = 0; i < last; i++) {
-    if (i < middle) then = engine.layers[i]->shape(then);
-    end = engine.layers[i]->shape(end);
+    if (i < middle) then = engine.layers[i]->shape(then, up);
+    end = engine.layers[i]->shape(end, up);
   }
   const long step = all.channels * all.height * all.width;
   for (long first = 0; first < all.images; first += TOGETHER) {
@@ -130,13 +131,13 @@ void vd_run(void* handle, const float* in, const long* shape, float* out, int th
     float* to = out + first * end.floats();
     const float* from = in + first * step;
     if (middle == 0) {
-      engine.run(0, last, from, {count, all.channels, all.height, all.width}, to, threads);
+      engine.run(0, last, from, {count, all.channels, all.height, all.width}, up, to, threads);
       continue;
     }
     float* between = middle == last ? to : engine.between.at_least(count * then.floats());
-    for (long i = 0; i < count; i++) engine.run(0, middle, from + i * step, one, between + i * then.floats(), threads);
+    for (long i = 0; i < count; i++) engine.run(0, middle, from + i * step, one, up, between + i * then.floats(), threads);
     if (middle < last)
-      engine.run(middle, last, between, {count, then.channels, then.height, then.width}, to, threads);
+      engine.run(middle, last, between, {count, then.channels, then.height, then.width}, up, to, threads);
   }
 }
 }

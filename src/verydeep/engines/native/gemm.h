@@ -6,16 +6,12 @@
 namespace VD_ISA {
 
 // Rows of a register tile, and vectors of outputs: as many accumulators as the registers hold.
-#if defined(__AVX512F__)
-constexpr int ROWS = 14, OUTS = 2;
-#else
-constexpr int ROWS = 6, OUTS = 1;
-#endif
+constexpr int ROWS = VD_REGISTERS == 32 ? 14 : 6, OUTS = VD_REGISTERS == 32 ? 2 : 1;
 
 // out[r][o] = sum over c of in[c / 16][r][c % 16] * weights[c][o], for R rows and O vectors of outputs.
 // `in` is laid out [blocks][stride rows][16], `weights` [16 blocks][16 O], `out` [rows][out_stride].
-template <int R, int O>
-inline void tile(const float* in, long stride, const float* weights, long blocks, float* out, long out_stride) {
+template <int R, int O, typename Weight>
+inline void tile(const float* in, long stride, const Weight* weights, long blocks, float* out, long out_stride) {
   Vector sum[R][O];
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++)
@@ -41,8 +37,9 @@ inline void tile(const float* in, long stride, const float* weights, long blocks
     for (int o = 0; o < O; o++) store(out + r * out_stride + LANES * o, sum[r][o]);
 }
 
-template <int R, int O>
-inline void up_to(int rows, const float* in, long stride, const float* weights, long blocks, float* out, long out_stride) {
+template <int R, int O, typename Weight>
+inline void up_to(int rows, const float* in, long stride, const Weight* weights, long blocks, float* out,
+                  long out_stride) {
   if constexpr (R > 0) {
     if (rows == R) tile<R, O>(in, stride, weights, blocks, out, out_stride);
     else up_to<R - 1, O>(rows, in, stride, weights, blocks, out, out_stride);
@@ -50,8 +47,8 @@ inline void up_to(int rows, const float* in, long stride, const float* weights, 
 }
 
 // The same for any number of rows, shared out evenly among register tiles.
-template <int O>
-inline void product(long rows, const float* in, long stride, const float* weights, long blocks, float* out,
+template <int O, typename Weight>
+inline void product(long rows, const float* in, long stride, const Weight* weights, long blocks, float* out,
                     long out_stride) {
   const long tiles = (rows + ROWS - 1) / ROWS;
   for (long t = 0, r = 0; t < tiles; t++) {

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <memory>
-#include <vector>
 
 namespace verydeep {
 
@@ -17,22 +16,22 @@ struct Shape {
   long floats() const { return images * blocks_of(channels) * height * width * LANES; }
 };
 
-enum Kind { FIRST, WINOGRAD, POINTWISE, WINDOW, POOL };
-enum Pool { NONE, DOWN, UP };  // 2x2 with stride 2; an odd side's last line is dropped, or makes an output of its own
+enum Kind { FIRST, WINOGRAD, WINDOW, POOL };
 
 struct Spec {
   Kind kind;
   long in, out, kernel;
   const float* weights;  // out x in x kernel x kernel
   const float* bias;     // out
-  bool rectify;
-  Pool pool;
-  bool half;  // whether weights are kept in half precision; WINDOW only
+  bool rectify;  // whether a ReLU follows
+  bool pool;     // whether a 2x2 max-pool of stride 2 follows that; WINOGRAD only
+  bool half;     // whether weights are kept in half precision; WINDOW only
 };
 
 // One thread's part in running a layer.
 struct Part {
   int thread, threads;
+  bool up;                    // whether a pool makes an output of an odd side's last line, or drops it
   float* own;                 // scratch of this thread
   float* shared;              // scratch of all
   std::atomic<long>* counter; // from 0, for sharing out work
@@ -41,7 +40,7 @@ struct Part {
 
 struct Layer {
   virtual ~Layer() = default;
-  virtual Shape shape(const Shape& in) const = 0;
+  virtual Shape shape(const Shape& in, bool up) const = 0;
   virtual long own_scratch(const Shape& in, int threads) const = 0;     // in floats
   virtual long shared_scratch(const Shape& in, int threads) const = 0;  // in floats
   virtual void run(const float* in, const Shape& shape, float* out, const Part& part) const = 0;
