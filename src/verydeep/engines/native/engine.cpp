@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <mutex>
+#include <new>
 #include <vector>
 
 #include "layer.h"
@@ -28,6 +29,7 @@ struct Buffer {
       std::free(data);
       data = static_cast<float*>(std::aligned_alloc(4096, (size_t(wanted) * sizeof(float) + 4095) / 4096 * 4096));
       floats = data ? wanted : 0;
+      if (!data) throw std::bad_alloc();
     }
     return data;
   }
@@ -100,22 +102,22 @@ void* vd_new(int processor) {
 
 void vd_delete(void* engine) { delete static_cast<Engine*>(engine); }
 
-void vd_add(void* handle, int kind, long in, long out, long kernel, const float* weights, const float* bias, int rectify,
-            int pool, int half, int alone) {
+// Add a layer; 0 where it was packed, 1 where memory ran out.
+int vd_add(void* handle, int kind, long in, long out, long kernel, const float* weights, const float* bias, int rectify,
+           int pool, int half, int alone) try {
   auto& engine = *static_cast<Engine*>(handle);
-  engine.layers.push_back(engine.make({Kind(kind), in, out, kernel, weights, bias, rectify != 0, pool != 0, half != 0}));
+  engine.layers.push_back(
+      engine.make({Kind(kind), in, out, kernel, weights, bias, rectify != 0, pool != 0, half != 0}));
   engine.counters = std::vector<std::atomic<long>>(engine.layers.size());
   if (alone) engine.alone = long(engine.layers.size());
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
 }
 
-void vd_shape(void* handle, long* shape, int up) {
-  Shape s{shape[0], shape[1], shape[2], shape[3]};
-  for (auto& layer : static_cast<Engine*>(handle)->layers) s = layer->shape(s, up);
-  shape[0] = s.images, shape[1] = s.channels, shape[2] = s.height, shape[3] = s.width;
-}
-
-// in: [images][height][width][channels]; out: [images][height][width][channels padded to 16].. blocked as in layer.h.
-void vd_run(void* handle, const float* in, const long* shape, int up, float* out, int threads) {
+// Run all layers; 0 when done, 1 where memory ran out. `in` is laid out [images][height][width][channels] where these
+// are fewer than 16, else in blocks as `out`: see layer.h.
+int vd_run(void* handle, const float* in, const long* shape, int up, float* out, int threads) try {
   auto& engine = *static_cast<Engine*>(handle);
   std::lock_guard<std::mutex> turn(engine.turn);
   const Shape all{shape[0], shape[1], shape[2], shape[3]};
@@ -125,7 +127,8 @@ void vd_run(void* handle, const float* in, const long* shape, int up, float* out
     if (i < middle) then = engine.layers[i]->shape(then, up);
     end = engine.layers[i]->shape(end, up);
   }
-  const long step = all.channels * all.height * all.width;
+  const long channels = all.channels < LANES ? all.channels : blocks_of(all.channels) * LANES;
+  const long step = channels * all.height * all.width;
   for (long first = 0; first < all.images; first += TOGETHER) {
     const long count = std::min(TOGETHER, all.images - first);
     float* to = out + first * end.floats();
@@ -139,5 +142,8 @@ void vd_run(void* handle, const float* in, const long* shape, int up, float* out
     if (middle < last)
       engine.run(middle, last, between, {count, then.channels, then.height, then.width}, up, to, threads);
   }
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
 }
 }

@@ -1,0 +1,157 @@
+"""A run of consecutive layers in the native library, as one operator of torch."""
+
+import ctypes
+import itertools
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+from torch import Tensor
+
+from verydeep.basics.errors import UserError
+from verydeep.engines.library import PROCESSORS, Processor, best_processor, load
+
+LANES = 16
+"""Channels of a block in the library's layout."""
+
+
+class Kind(IntEnum):
+    """How a layer is run."""
+
+    FIRST = 0  # 3x3 on few channels, directly
+    WINOGRAD = 1  # 3x3, by Winograd's filtering
+    WINDOW = 2  # without padding, as a matrix product: fully connected and 1x1 layers
+    POOL = 3  # 2x2 max-pool by itself
+
+
+@dataclass(frozen=True)
+class Step:
+    """A layer, with the ReLU and the pool that follow it.
+
+    Attributes
+    ----------
+    kind : Kind
+        How it is run.
+    weight : Tensor or None
+        float32, out x in x k x k; None for a pool.
+    bias : Tensor or None
+        float32, out.
+    relu, pool : bool
+        What follows; a pool only after WINOGRAD.
+    half : bool
+        Whether weights are kept in half precision; WINDOW only.
+    alone : bool
+        Whether the layers up to this one are run image by image: their activations are larger than their weights.
+    """
+
+    kind: Kind
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+    relu: bool = False
+    pool: bool = False
+    half: bool = False
+    alone: bool = False
+
+    def shape(self, channels: int, height: int, width: int, round_up: bool) -> tuple[int, int, int]:
+        """Return channels, height and width of the output."""
+        if self.weight is not None:
+            channels = self.weight.shape[0]
+            less = self.weight.shape[2] - 1 if self.kind == Kind.WINDOW else 0
+            height, width = height - less, width - less
+        if self.pool or self.kind == Kind.POOL:
+            height, width = (height + round_up) // 2, (width + round_up) // 2
+        return channels, height, width
+
+
+_stacks: "weakref.WeakValueDictionary[int, Stack]" = weakref.WeakValueDictionary()
+_numbers = itertools.count()
+
+
+class Stack:
+    """Layers whose weights are packed for the native library.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        The layers; the first says how many channels come in.
+    channels : int
+        Channels of the input.
+    processor : Processor, optional
+        Kind of code; by default the fastest that this machine runs.
+
+    Raises
+    ------
+    UserError
+        The library was not built, or this machine does not run that kind of code.
+    """
+
+    def __init__(self, steps: Sequence[Step], channels: int, processor: Processor | None = None) -> None:
+        self.library, self.steps, self.channels = load(), tuple(steps), channels
+        best = best_processor()
+        chosen = processor or best
+        if PROCESSORS.index(chosen) > PROCESSORS.index(best):
+            raise UserError(f"processor {chosen!r}: this machine runs {best} at most")
+        self.handle = ctypes.c_void_p(self.library.vd_new(PROCESSORS.index(chosen)))
+        weakref.finalize(self, self.library.vd_delete, self.handle)
+        for step in self.steps:
+            self._add(step)
+        self.number = next(_numbers)
+        _stacks[self.number] = self
+
+    def _add(self, step: Step) -> None:
+        weight, bias = (t.detach().float().contiguous() if t is not None else None for t in (step.weight, step.bias))
+        out, inner, kernel = (weight.shape[0], weight.shape[1], weight.shape[2]) if weight is not None else (0, 0, 0)
+        places = [t.data_ptr() if t is not None else None for t in (weight, bias)]
+        options = (step.relu, step.pool, step.half, step.alone)
+        if self.library.vd_add(self.handle, step.kind, inner, out, kernel, *places, *map(int, options)):
+            raise MemoryError(f"no memory to pack a layer of {inner} to {out} channels")
+
+    def shape(self, height: int, width: int, round_up: bool) -> tuple[int, int, int]:
+        """Return channels, height and width of the output for an input of this size."""
+        shape = self.channels, height, width
+        for step in self.steps:
+            shape = step.shape(*shape, round_up)
+        return shape
+
+    def __call__(self, x: Tensor, round_up: bool) -> Tensor:
+        """Run float32 N x C x H x W on the CPU; pools make an output of an odd side's last line where `round_up`."""
+        return torch.ops.verydeep.stack(x, self.number, round_up)  # type: ignore[no-any-return]
+
+    def run(self, x: Tensor, round_up: bool) -> Tensor:
+        """Do what the operator does."""
+        images, _, height, width = x.shape
+        channels, rows, columns = self.shape(height, width, round_up)
+        pixels = _to_blocks(x)
+        out = torch.empty(images, -(-channels // LANES), rows, columns, LANES)
+        shape = (ctypes.c_long * 4)(*x.shape)
+        threads = torch.get_num_threads()
+        if self.library.vd_run(
+            self.handle, pixels.data_ptr(), shape, int(round_up), out.data_ptr(), threads
+        ):
+            raise MemoryError(f"no memory to run {images} images of {height} x {width} pixels; use smaller batches")
+        return _from_blocks(out, channels)
+
+
+def _to_blocks(x: Tensor) -> Tensor:
+    """Lay N x C x H x W out as the library wants it: channels last where they are few, else in blocks of 16."""
+    if x.shape[1] < LANES:
+        return x.permute(0, 2, 3, 1).contiguous()
+    if x.shape[1] % LANES:
+        x = torch.nn.functional.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % LANES))
+    return x.unflatten(1, (-1, LANES)).permute(0, 1, 3, 4, 2).contiguous()
+
+
+def _from_blocks(x: Tensor, channels: int) -> Tensor:
+    return x.permute(0, 1, 4, 2, 3).flatten(1, 2)[:, :channels]
+
+
+@torch.library.custom_op("verydeep::stack", mutates_args=(), device_types="cpu")
+def _stack(x: Tensor, number: int, round_up: bool) -> Tensor:
+    return _stacks[number].run(x, round_up).contiguous()
+
+
+@_stack.register_fake
+def _(x: Tensor, number: int, round_up: bool) -> Tensor:
+    return x.new_empty(x.shape[0], *_stacks[number].shape(x.shape[2], x.shape[3], round_up))
