@@ -4,7 +4,7 @@ import ctypes
 import itertools
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import torch
@@ -97,6 +97,7 @@ class Stack:
         weakref.finalize(self, self.library.vd_delete, self.handle)
         for step in self.steps:
             self._add(step)
+        self.steps = tuple(replace(step, weight=_shape_of(step.weight), bias=None) for step in self.steps)
         self.number = next(_numbers)
         _stacks[self.number] = self
 
@@ -132,6 +133,10 @@ class Stack:
         ):
             raise MemoryError(f"no memory to run {images} images of {height} x {width} pixels; use smaller batches")
         return _from_blocks(out, channels)
+
+
+def _shape_of(weight: Tensor | None) -> Tensor | None:
+    return None if weight is None else weight.to("meta")
 
 
 def _to_blocks(x: Tensor) -> Tensor:
