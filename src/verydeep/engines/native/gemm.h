@@ -6,7 +6,7 @@
 namespace VD_ISA {
 
 // Rows of a register tile, and vectors of outputs: as many accumulators as the registers hold.
-constexpr int ROWS = VD_REGISTERS == 32 ? 14 : 6, OUTS = VD_REGISTERS == 32 ? 2 : 1;
+constexpr int ROWS = VD_ROWS, OUTS = VD_OUTS;
 
 // out[r][o] = sum over c of in[c / 16][r][c % 16] * weights[c][o], for R rows and O vectors of outputs.
 // `in` is laid out [blocks][stride rows][16], `weights` [16 blocks][16 O], `out` [rows][out_stride].
@@ -16,7 +16,7 @@ inline void tile(const float* in, long stride, const Weight* weights, long block
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-    for (int o = 0; o < O; o++) sum[r][o] = Vector{};
+    for (int o = 0; o < O; o++) sum[r][o] = all(0);
   for (long b = 0; b < blocks; b++, in += stride * LANES) {
 #pragma GCC unroll 4
     for (int c = 0; c < LANES; c++, weights += LANES * O) {

@@ -1,52 +1,78 @@
-// Vectors of 16 floats in the compiler's own vector type, so that one source serves AVX-512, AVX2 and Arm.
+// Vectors of 16 floats, one register or several, so that one source serves AVX-512, AVX2 and Arm.
 #pragma once
 
-#include <cstdint>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 #include "layer.h"
 
 namespace VD_ISA {
 
 using verydeep::LANES;
 
+template <int FLOATS>
+struct Register {
+  typedef float type __attribute__((vector_size(FLOATS * sizeof(float))));
+  typedef float loose __attribute__((vector_size(FLOATS * sizeof(float)), aligned(sizeof(float)), may_alias));
+};
 
+// As many registers of `FLOATS` as make 16 floats; the compiler keeps each in one.
+template <int FLOATS, int COUNT>
+struct Group {
+  Group<FLOATS, COUNT / 2> low, high;
+  static Group load(const float* from) {
+    return {Group<FLOATS, COUNT / 2>::load(from), Group<FLOATS, COUNT / 2>::load(from + FLOATS * COUNT / 2)};
+  }
+  static Group all(float value) {
+    const auto half = Group<FLOATS, COUNT / 2>::all(value);
+    return {half, half};
+  }
+  void store(float* to) const { low.store(to), high.store(to + FLOATS * COUNT / 2); }
+  Group operator+(Group o) const { return {low + o.low, high + o.high}; }
+  Group operator-(Group o) const { return {low - o.low, high - o.high}; }
+  Group operator*(Group o) const { return {low * o.low, high * o.high}; }
+  Group positive() const { return {low.positive(), high.positive()}; }
+  Group or_larger(Group o) const { return {low.or_larger(o.low), high.or_larger(o.high)}; }
+};
 
-typedef float Vector __attribute__((vector_size(64), aligned(64)));
-typedef float Loose __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t Mask __attribute__((vector_size(64), aligned(64)));
+template <int FLOATS>
+struct Group<FLOATS, 1> {
+  typename Register<FLOATS>::type v;
+  static Group load(const float* from) { return {*reinterpret_cast<const typename Register<FLOATS>::loose*>(from)}; }
+  static Group all(float value) { return {value - typename Register<FLOATS>::type{}}; }
+  void store(float* to) const { *reinterpret_cast<typename Register<FLOATS>::loose*>(to) = v; }
+  Group operator+(Group o) const { return {v + o.v}; }
+  Group operator-(Group o) const { return {v - o.v}; }
+  Group operator*(Group o) const { return {v * o.v}; }
+  // What is not a number stays it: the comparison is false then, as it is not in `or_larger`.
+  Group positive() const { return {v < 0 ? typename Register<FLOATS>::type{} : v}; }
+  Group or_larger(Group o) const { return {(v < o.v) | (o.v != o.v) ? o.v : v}; }
+};
 
-inline Vector load(const float* from) { return *reinterpret_cast<const Loose*>(from); }
+typedef Group<VD_FLOATS, LANES / VD_FLOATS> Vector;
+
+inline Vector operator*(float a, Vector b) { return Vector::all(a) * b; }
+inline void operator+=(Vector& a, Vector b) { a = a + b; }
+
+inline Vector load(const float* from) { return Vector::load(from); }
+inline void store(float* to, Vector v) { v.store(to); }
+inline Vector all(float value) { return Vector::all(value); }
+inline Vector relu(Vector v) { return v.positive(); }
+inline Vector larger(Vector a, Vector b) { return a.or_larger(b); }
 
 // Half precision, for weights that are read once from memory: kept where the processor widens it by itself.
 #if defined(VD_HALF)
 struct Half {
-  uint16_t bits;
+  unsigned short bits;
   Half& operator=(float value) { return bits = _cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT), *this; }
 };
 inline Vector load(const Half* from) {
-#if VD_REGISTERS == 32
-  return Vector(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))));
-#else
-  union {
-    Vector whole;
-    __m256 half[2];
-  } v;
   const __m128i* parts = reinterpret_cast<const __m128i*>(from);
-  v.half[0] = _mm256_cvtph_ps(_mm_loadu_si128(parts)), v.half[1] = _mm256_cvtph_ps(_mm_loadu_si128(parts + 1));
-  return v.whole;
+#if VD_FLOATS == 16
+  return {_mm512_maskz_cvtph_ps(__mmask16(-1), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(parts)))};
+#else
+  return {{_mm256_cvtph_ps(_mm_loadu_si128(parts))}, {_mm256_cvtph_ps(_mm_loadu_si128(parts + 1))}};
 #endif
 }
 #else
 using Half = float;
 #endif
-
-inline void store(float* to, Vector v) { *reinterpret_cast<Loose*>(to) = v; }
-inline Vector all(float value) { return value - Vector{}; }
-// A value that is not a number stays one: the comparison is false then.
-inline Vector relu(Vector v) { return v < 0 ? Vector{} : v; }
-inline Vector larger(Vector a, Vector b) { return (a < b) | (b != b) ? b : a; }
 
 }  // namespace VD_ISA
