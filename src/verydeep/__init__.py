@@ -7,6 +7,7 @@ from verydeep.basics.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from verydeep.datasets.opening import open_dataset as open_dataset
+    from verydeep.engines.compiled import compile_cpu as compile_cpu
     from verydeep.evaluation.evaluate import evaluate as evaluate
     from verydeep.evaluation.fuse import fuse as fuse
     from verydeep.evaluation.posteriors import Posteriors as Posteriors
@@ -31,6 +32,7 @@ _PUBLIC = {
     "predict": "verydeep.evaluation.predict",
     "Protocol": "verydeep.evaluation.protocol",
     "export": "verydeep.interchange.export",
+    "compile_cpu": "verydeep.engines.compiled",
     "create": "verydeep.nets.network",
     "VGG": "verydeep.nets.network",
     "Preprocessing": "verydeep.nets.preprocessing",

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from verydeep.cli.engine_option import EngineOption
+
 EXAMPLE = "verydeep evaluate runs/A --data scenes --protocol dense@64 --out posteriors/A"
 
 
@@ -28,6 +30,7 @@ def evaluate(
     precision: Annotated[Literal["float32", "bf16"], typer.Option(help="Of the network's arithmetic.")] = "float32",
     memory: Annotated[str, typer.Option(help="For pictures and activations, beside the weights.")] = "2GiB",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    engine: EngineOption = "auto",
     reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
     on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image does.")] = "error",
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
@@ -55,7 +58,9 @@ def evaluate(
     dataset = open_dataset(data, split, reader=reader, on_bad_image=on_bad_image)
     for bad in dataset.bad:
         typer.echo(f"left out: {bad}", err=True)
-    evaluator = Evaluator(file, dataset, options=options, memory=memory_bytes, device=device, limit=limit, cache=out)
+    evaluator = Evaluator(
+        file, dataset, options=options, memory=memory_bytes, device=device, engine=engine, limit=limit, cache=out
+    )
     for name in protocols:
         evaluator.check(name)  # all of them before the first is run
     results = {str(name): evaluator.posteriors(name) for name in protocols}

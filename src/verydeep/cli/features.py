@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from verydeep.cli.engine_option import EngineOption
+
 if TYPE_CHECKING:
     from verydeep.transfer.features import Labeled
 
@@ -31,6 +33,7 @@ def features(
     cache: Annotated[Path | None, typer.Option(help="Folder for descriptors; default: the user's cache.")] = None,
     memory: Annotated[str, typer.Option(help="For pictures and activations, beside the weights.")] = "1GiB",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    engine: EngineOption = "auto",
     reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
     on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image does.")] = "error",
     json_: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
@@ -51,7 +54,9 @@ def features(
     from verydeep.transfer.settings import parse_scales
     from verydeep.transfer.store import Store, default_folder
 
-    describe = Descriptor(list(weights), layer, (), aggregate, flip, normalize, memory=memory, device=device)
+    describe = Descriptor(
+        list(weights), layer, (), aggregate, flip, normalize, memory=memory, device=device, engine=engine
+    )
     window = describe.sources()[0].net.image_size
     describe.scales = parse_scales(scales) if scales else PROTOCOLS["folder"].scales_for(window)
     describe.fit()

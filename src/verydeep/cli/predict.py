@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from verydeep.cli.engine_option import EngineOption
+
 if TYPE_CHECKING:
     from verydeep.evaluation.predict import Prediction, Predictor
 
@@ -23,6 +25,7 @@ def predict(
     ] = None,
     memory: Annotated[str, typer.Option(help="For the activations, beside the weights.")] = "2GiB",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    engine: EngineOption = "auto",
     json_: Annotated[bool, typer.Option("--json", help="Print the predictions as JSON.")] = False,
 ) -> None:
     """Name the classes of pictures, most probable first, with their posteriors.
@@ -46,7 +49,15 @@ def predict(
         raise UserError(f"--heatmap draws one picture, and {len(files)} are given; run it once for each")
     if heatmap:
         check_suffix(heatmap)
-    predictor = Predictor(find_weights(weights), protocol, top=top, memory=parse_memory(memory), device=device)
+    predictor = Predictor(
+        find_weights(weights),
+        protocol,
+        top=top,
+        memory=parse_memory(memory),
+        device=device,
+        engine=engine,
+        pictures=len(files),
+    )
     rows: list[dict[str, Any]] = []
     bad = 0
     for file in files:

@@ -1,7 +1,7 @@
 """A network whose layers run in the native library."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,35 +17,101 @@ _POOLS_ALONE = 3
 """Up to this pool images are run one by one: until then activations are larger than weights."""
 
 
-class CompiledNet(nn.Module):
-    """Behaves as the network that it was made of, in evaluation mode on a CPU; other uses go to that network.
+class Network(Protocol):
+    """What is asked of a network; `verydeep.nets.network.VGG` has it.
 
-    Its weights are those of the moment it was made. Attributes that it lacks are the network's.
+    Its children are convolutions with or without batch norm, ReLUs, 2x2 max-pools, dropout, local response
+    normalization, in the order in which they run; its `preprocessing.pool_round_up` says how pools round.
+    """
+
+    training: bool
+    preprocessing: Any
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]: ...  # noqa: D102
+
+    def module_name(self, layer: str) -> str: ...  # noqa: D102
+
+    def check_size(self, height: int, width: int) -> None: ...  # noqa: D102
+
+    def activations(self, x: Tensor, layer: str) -> Tensor: ...  # noqa: D102
+
+
+class NativeLayers:
+    """A network's layers from the first to a chosen one, with weights packed for the native library.
 
     Parameters
     ----------
-    net : nn.Sequential
-        A VGG: convolutions, ReLUs, 2x2 max-pools and fully connected layers as convolutions, with a `preprocessing`
-        whose `pool_round_up` says how pools round.
+    net : Network
+        The network; its weights are those of the moment.
+    layer : str
+        One of its `layer_names`, the last that runs.
     accuracy : {"exact", "fast"}
-        `exact`: float32 throughout. `fast`: the weights of fully connected layers are kept in half precision, where
-        the processor widens it by itself.
+        `exact`: float32 throughout. `fast`: the weights of fully connected layers are kept in half precision where
+        the processor widens it by itself, as those with AVX2 do.
     processor : Processor, optional
         Kind of code; by default the fastest that this machine runs.
 
     Raises
     ------
     UserError
-        The native library was not built.
+        The native library was not built, or this machine does not run that kind of code.
     """
 
-    def __init__(self, net: Any, accuracy: Accuracy = "exact", processor: Processor | None = None) -> None:
+    def __init__(
+        self, net: Network, layer: str = "fc8", accuracy: Accuracy = "exact", processor: Processor | None = None
+    ) -> None:
+        if accuracy not in get_args(Accuracy):
+            raise UserError(f"accuracy {accuracy!r}: expected {' or '.join(get_args(Accuracy))}")
+        self.net, self.layer = net, layer
+        self.parts = _plan(_until(net, net.module_name(layer)), accuracy == "fast", processor)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return what the network's `activations` returns for the layer, N x C x h x w.
+
+        Parameters
+        ----------
+        x : Tensor
+            N x 3 x H x W, preprocessed. What the library does not run - a network in training, gradients, other
+            types than float32, other devices than the CPU - goes to the network itself.
+
+        Raises
+        ------
+        UserError
+            No image, images of other than 3 channels, or smaller than the network takes. It is a ValueError.
+        """
+        if x.dim() != 4 or x.shape[0] < 1 or x.shape[1] != 3:
+            raise UserError(f"input of shape {tuple(x.shape)}: expected N x 3 x H x W with at least one image")
+        self.net.check_size(x.shape[2], x.shape[3])
+        if self.net.training or not _is_plain(x):
+            return self.net.activations(x, self.layer)
+        with torch.no_grad():
+            y, round_up = x, bool(self.net.preprocessing.pool_round_up)
+            for part in self.parts:
+                y = part(y, round_up)
+        # Winograd's sums spread what is not a number over a whole tile: such an input is run as torch runs it.
+        if not torch.compiler.is_compiling() and not bool(torch.isfinite(y).all()):
+            return self.net.activations(x, self.layer)
+        return y
+
+
+class CompiledNet(nn.Module):
+    """Behaves as the network that it was made of; in testing, on a CPU, in float32, its layers run natively.
+
+    Its weights are those of the moment it was made. Attributes that it lacks are the network's. It can be copied
+    and pickled, which makes it anew.
+
+    Parameters
+    ----------
+    net, accuracy, processor
+        As in `compile_cpu`.
+    """
+
+    def __init__(self, net: Network, accuracy: Accuracy = "exact", processor: Processor | None = None) -> None:
         super().__init__()
-        if accuracy not in ("exact", "fast"):
-            raise UserError(f"accuracy {accuracy!r}: expected exact or fast")
+        self.made_of = net, accuracy, processor
+        self.native = NativeLayers(net, "fc8", accuracy, processor)
         self.net = net
-        self.parts = _plan(net, accuracy == "fast", processor)
-        self.eval()
+        self.training = net.training
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -53,101 +119,113 @@ class CompiledNet(nn.Module):
         except AttributeError:
             return getattr(super().__getattr__("net"), name)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompiledNet, self.made_of
+
     def score_map(self, x: Tensor) -> Tensor:
         """Return what the network's `score_map` returns, N x K x h x w."""
-        if self.net.training or not _is_plain(x):
-            return self.net.score_map(x)  # type: ignore[no-any-return]
-        self.net.check_size(x.shape[2], x.shape[3])
-        with torch.no_grad():
-            scores, round_up = x, self.net.preprocessing.pool_round_up
-            for part in self.parts:
-                scores = part(scores, round_up)
-        # Winograd's sums spread what is not a number over a whole tile: such an input is run as torch runs it.
-        if not torch.compiler.is_compiling() and not bool(torch.isfinite(scores).all()):
-            return self.net.score_map(x)  # type: ignore[no-any-return]
-        return scores
+        return self.native(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the class scores of whole images, N x K: the spatial mean of the score map."""
         return self.score_map(x).mean(dim=(2, 3))
 
 
-def compile_cpu(net: Any, accuracy: Accuracy = "exact", processor: Processor | None = None) -> CompiledNet:
-    """Return the network with its layers in the native library; see `CompiledNet`."""
+def compile_cpu(net: Network, accuracy: Accuracy = "exact", processor: Processor | None = None) -> CompiledNet:
+    """Return the network with its layers in the native library: 3x3 convolutions by Winograd's filtering.
+
+    Parameters
+    ----------
+    net : VGG
+        The network. In testing (`net.eval()`) its layers run natively, in training as they always did.
+    accuracy : {"exact", "fast"}
+        `exact`: float32 throughout, scores within 1e-4 relative (norm) of those in float64. `fast`: weights of fully
+        connected layers in half precision, within 1e-3; faster for one image at a time.
+    processor : {"avx512", "avx2", "portable"}, optional
+        Kind of code; by default the fastest that this machine runs.
+
+    Returns
+    -------
+    CompiledNet
+        Takes any batch and size that the network takes; threads are torch's (`torch.set_num_threads`).
+
+    Raises
+    ------
+    UserError
+        The native library was not built, or this machine does not run that kind of code.
+    """
     return CompiledNet(net, accuracy, processor)
 
 
 def _is_plain(x: Tensor) -> bool:
     tracked = torch.is_grad_enabled() and x.requires_grad
-    return (
-        x.device.type == "cpu" and x.dtype == torch.float32 and not tracked and not torch.is_autocast_enabled("cpu")
-        and x.shape[0] > 0
-    )  # fmt: skip
+    low = torch.is_autocast_enabled("cpu")
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not tracked and not low
+
+
+def _until(net: Network, last: str) -> list[nn.Module]:
+    layers = []
+    for name, layer in net.named_children():
+        layers.append(layer)
+        if name == last:
+            break
+    return layers
 
 
 Part = Callable[[Tensor, bool], Tensor]
 
 
-def _plan(net: Any, half: bool, processor: Processor | None) -> list[Part]:
+def _plan(layers: Sequence[nn.Module], half: bool, processor: Processor | None) -> list[Part]:
     """Cut the layers into runs for the library and single layers for torch."""
     parts: list[Part] = []
     steps: list[Step] = []
     channels = entering = 3
-    pools = 0
-
-    def close() -> None:
-        nonlocal steps
-        if steps:
-            parts.append(Stack(steps, entering, processor))
-        steps = []
-
-    layers = list(net.children())
-    index = 0
+    pools = index = 0
     while index < len(layers):
-        step, taken = _step(layers[index:], half, pools < _POOLS_ALONE)
+        step, taken = _step(layers[index:], half, pools < _POOLS_ALONE, begins=not steps)
         if step is not None:
-            if not steps:
-                entering = channels
+            entering = entering if steps else channels
             steps.append(step)
         elif not isinstance(layers[index], nn.Dropout):
-            close()
-            parts.append(_by_torch(layers[index : index + taken]))
+            parts += [Stack(steps, entering, processor)] if steps else []
+            parts.append(_by_torch(layers[index]))
+            steps = []
         for layer in layers[index : index + taken]:
             channels = layer.out_channels if isinstance(layer, nn.Conv2d) else channels
             pools += isinstance(layer, nn.MaxPool2d)
         index += taken
-    close()
-    return parts
+    return [*parts, Stack(steps, entering, processor)] if steps else parts
 
 
-def _step(layers: Sequence[nn.Module], half: bool, alone: bool) -> tuple[Step | None, int]:
+def _step(layers: Sequence[nn.Module], half: bool, alone: bool, begins: bool) -> tuple[Step | None, int]:
     """Return the step that the first of the layers begin, None where it is for torch, and how many it takes."""
     first = layers[0]
     if isinstance(first, nn.MaxPool2d):
         return Step(Kind.POOL, alone=alone), 1
-    if not isinstance(first, nn.Conv2d):
+    kind = _kind(first, begins) if isinstance(first, nn.Conv2d) else None
+    if kind is None or not isinstance(first, nn.Conv2d):
         return None, 1
+    following = iter(layers[1:])
+    after = next(following, None)
     taken, weight, bias = 1, first.weight, first.bias
-    if len(layers) > taken and isinstance(layers[taken], nn.BatchNorm2d):
-        weight, bias = _folded(first, layers[taken])
-        taken += 1
-    relu = len(layers) > taken and isinstance(layers[taken], nn.ReLU)
-    kind = _kind(first)
-    if kind is None:
-        return None, 1
-    taken += relu
-    pool = kind == Kind.WINOGRAD and len(layers) > taken and isinstance(layers[taken], nn.MaxPool2d)
+    if isinstance(after, nn.BatchNorm2d):
+        weight, bias = _folded(first, after)
+        taken, after = taken + 1, next(following, None)
+    relu = isinstance(after, nn.ReLU)
+    if relu:
+        taken, after = taken + 1, next(following, None)
+    pool = kind == Kind.WINOGRAD and isinstance(after, nn.MaxPool2d)
     return Step(kind, weight, bias, relu, pool, half and kind == Kind.WINDOW, alone), taken + pool
 
 
-def _kind(layer: nn.Conv2d) -> Kind | None:
+def _kind(layer: nn.Conv2d, begins: bool) -> Kind | None:
     square = layer.kernel_size[0] == layer.kernel_size[1]
     if not square or layer.stride != (1, 1) or layer.groups != 1 or layer.dilation != (1, 1):
         return None
-    if layer.padding == (0, 0) and layer.in_channels >= LANES:
+    if layer.padding == (0, 0):
         return Kind.WINDOW
     if layer.kernel_size == (3, 3) and layer.padding == (1, 1):
-        return Kind.FIRST if layer.in_channels < LANES else Kind.WINOGRAD
+        return Kind.FIRST if begins and layer.in_channels < LANES else Kind.WINOGRAD
     return None
 
 
@@ -159,10 +237,12 @@ def _folded(convolution: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
     return weight.float(), (norm.bias.double() + (before - norm.running_mean.double()) * scale).float()
 
 
-def _by_torch(layers: Sequence[nn.Module]) -> Part:
+def _by_torch(layer: nn.Module) -> Part:
     def run(x: Tensor, round_up: bool) -> Tensor:
-        for layer in layers:
-            x = F.max_pool2d(x, 2, 2, ceil_mode=round_up) if isinstance(layer, nn.MaxPool2d) else layer(x)
-        return x
+        if isinstance(layer, nn.MaxPool2d):
+            return F.max_pool2d(x, 2, 2, ceil_mode=round_up)
+        # In-place layers must not change the caller's tensor.
+        y: Tensor = F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
+        return y
 
     return run

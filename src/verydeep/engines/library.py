@@ -46,4 +46,5 @@ def load() -> ctypes.CDLL:
 
 def best_processor() -> Processor:
     """Return the kind of code that this machine runs fastest."""
-    return PROCESSORS[load().vd_best_processor()]
+    number: int = load().vd_best_processor()
+    return PROCESSORS[number]

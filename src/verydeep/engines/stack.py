@@ -20,7 +20,7 @@ LANES = 16
 class Kind(IntEnum):
     """How a layer is run."""
 
-    FIRST = 0  # 3x3 on few channels, directly
+    FIRST = 0  # 3x3 on few channels, directly; at the beginning of a stack
     WINOGRAD = 1  # 3x3, by Winograd's filtering
     WINDOW = 2  # without padding, as a matrix product: fully connected and 1x1 layers
     POOL = 3  # 2x2 max-pool by itself
@@ -89,10 +89,10 @@ class Stack:
 
     def __init__(self, steps: Sequence[Step], channels: int, processor: Processor | None = None) -> None:
         self.library, self.steps, self.channels = load(), tuple(steps), channels
-        best = best_processor()
-        chosen = processor or best
-        if PROCESSORS.index(chosen) > PROCESSORS.index(best):
-            raise UserError(f"processor {chosen!r}: this machine runs {best} at most")
+        usable = PROCESSORS[: PROCESSORS.index(best_processor()) + 1]
+        chosen = processor or usable[-1]
+        if chosen not in usable:
+            raise UserError(f"processor {chosen!r}: this machine runs {', '.join(usable)}")
         self.handle = ctypes.c_void_p(self.library.vd_new(PROCESSORS.index(chosen)))
         weakref.finalize(self, self.library.vd_delete, self.handle)
         for step in self.steps:
@@ -102,7 +102,10 @@ class Stack:
         _stacks[self.number] = self
 
     def _add(self, step: Step) -> None:
-        weight, bias = (t.detach().float().contiguous() if t is not None else None for t in (step.weight, step.bias))
+        weight, bias = step.weight, step.bias
+        if weight is not None:
+            weight = weight.detach().cpu().float().contiguous()
+            bias = torch.zeros(len(weight)) if bias is None else bias.detach().cpu().float().contiguous()
         out, inner, kernel = (weight.shape[0], weight.shape[1], weight.shape[2]) if weight is not None else (0, 0, 0)
         places = [t.data_ptr() if t is not None else None for t in (weight, bias)]
         options = (step.relu, step.pool, step.half, step.alone)
@@ -121,16 +124,25 @@ class Stack:
         return torch.ops.verydeep.stack(x, self.number, round_up)  # type: ignore[no-any-return]
 
     def run(self, x: Tensor, round_up: bool) -> Tensor:
-        """Do what the operator does."""
-        images, _, height, width = x.shape
+        """Do what the operator does: check, lay out, run, lay out.
+
+        Raises
+        ------
+        ValueError
+            The library cannot run this input: it would read or write beyond it.
+        """
+        images, given, height, width = x.shape
         channels, rows, columns = self.shape(height, width, round_up)
-        pixels = _to_blocks(x)
+        if given != self.channels or x.dtype != torch.float32 or min(images, height, width, rows, columns) < 1:
+            raise ValueError(
+                f"{x.dtype} input of shape {tuple(x.shape)}: expected float32 with {self.channels} channels, large "
+                "enough for every layer"
+            )
+        pixels = _to_pixels(x) if self.steps[0].kind == Kind.FIRST else _to_blocks(x)
         out = torch.empty(images, -(-channels // LANES), rows, columns, LANES)
         shape = (ctypes.c_long * 4)(*x.shape)
         threads = torch.get_num_threads()
-        if self.library.vd_run(
-            self.handle, pixels.data_ptr(), shape, int(round_up), out.data_ptr(), threads
-        ):
+        if self.library.vd_run(self.handle, pixels.data_ptr(), shape, int(round_up), out.data_ptr(), threads):
             raise MemoryError(f"no memory to run {images} images of {height} x {width} pixels; use smaller batches")
         return _from_blocks(out, channels)
 
@@ -139,13 +151,15 @@ def _shape_of(weight: Tensor | None) -> Tensor | None:
     return None if weight is None else weight.to("meta")
 
 
+def _to_pixels(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
 def _to_blocks(x: Tensor) -> Tensor:
-    """Lay N x C x H x W out as the library wants it: channels last where they are few, else in blocks of 16."""
-    if x.shape[1] < LANES:
-        return x.permute(0, 2, 3, 1).contiguous()
+    """Lay N x C x H x W out as N x C / 16 x H x W x 16, with zeros behind the last channel."""
     if x.shape[1] % LANES:
         x = torch.nn.functional.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % LANES))
-    return x.unflatten(1, (-1, LANES)).permute(0, 1, 3, 4, 2).contiguous()
+    return x.reshape(x.shape[0], -1, LANES, *x.shape[2:]).permute(0, 1, 3, 4, 2).contiguous()
 
 
 def _from_blocks(x: Tensor, channels: int) -> Tensor:

@@ -18,6 +18,7 @@ from verydeep.basics.progress import track
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.layout import WNID
+from verydeep.evaluation.engine import pick_engine
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.loading import Loader
@@ -40,6 +41,7 @@ def evaluate(
     options: Options | None = None,
     memory: int = DEFAULT_MEMORY,
     device: str = "auto",
+    engine: str = "auto",
     limit: int | None = None,
     cache: str | Path | None = None,
 ) -> Posteriors:
@@ -60,6 +62,8 @@ def evaluate(
         evaluated even where it alone takes more.
     device : {"auto", "cpu", "cuda", "mps"}
         Where the network runs; it is moved there.
+    engine : {"auto", "native", "torch", "openvino", "onnxruntime"}
+        What runs its layers; `auto` is the native engine on a CPU, see `verydeep.evaluation.engine.pick_engine`.
     limit : int, optional
         Test on so many images only, evenly over the classes, the same ones every time.
     cache : str or Path, optional
@@ -78,7 +82,9 @@ def evaluate(
     BadImageError
         For an image that cannot be read.
     """
-    evaluator = Evaluator(net, dataset, options=options, memory=memory, device=device, limit=limit, cache=cache)
+    evaluator = Evaluator(
+        net, dataset, options=options, memory=memory, device=device, engine=engine, limit=limit, cache=cache
+    )
     return evaluator.posteriors(protocol)
 
 
@@ -96,6 +102,7 @@ class Evaluator:
         options: Options | None = None,
         memory: int = DEFAULT_MEMORY,
         device: str = "auto",
+        engine: str = "auto",
         limit: int | None = None,
         cache: str | Path | None = None,
     ) -> None:
@@ -111,7 +118,9 @@ class Evaluator:
             raise UserError(f"data set {dataset.name}, split {dataset.split}: no images to test on")
         self.labels = _labels(self.dataset, net)
         # Most of the memory is the network's; a quarter is for originals while they are decoded.
-        self.forward = Forward(net, options or Options(), memory - memory // 4, pick_device(device))
+        options, where = options or Options(), pick_device(device)
+        self.engine = pick_engine(engine, where, options.precision, len(self.dataset))
+        self.forward = Forward(net, options, memory - memory // 4, where, self.engine)
         self.loader = Loader(self.dataset, net, memory // 4)
         self.cache = Path(cache) if cache is not None else None
         if self.cache and self.cache.exists() and not self.cache.is_dir():
@@ -130,6 +139,7 @@ class Evaluator:
             "limit": limit and f"{limit} images, evenly over the classes, seed 0",
             "preprocessing": net.preprocessing.to_dict(),
             "options": self.forward.options.to_dict(),
+            "engine": self.engine,
             "created_by": f"verydeep {VERSION}",
         }
         self.about = json.loads(json.dumps(about))  # as it will be read again: lists, no tuples

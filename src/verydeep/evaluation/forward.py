@@ -1,6 +1,6 @@
 """Views through the network: a forward pass that makes posteriors and keeps to its memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from verydeep.basics.device import place
 from verydeep.basics.errors import UserError
+from verydeep.evaluation.engine import Engine, Run, layers_by
 from verydeep.evaluation.memory import bytes_per_view, release_memory
 from verydeep.evaluation.options import Options, PoolRounding
 from verydeep.evaluation.protocol import Protocol
@@ -34,15 +35,19 @@ class Forward:
         Bytes that a batch may take on the device; one view runs even where it alone takes more.
     device : torch.device
         Where to run.
+    engine : Engine
+        What runs the layers, from `pick_engine`.
     """
 
-    def __init__(self, net: VGG, options: Options, memory: int, device: torch.device) -> None:
+    def __init__(self, net: VGG, options: Options, memory: int, device: torch.device, engine: Engine = "torch") -> None:
         self.net = net
         place(net, device)
         own: PoolRounding = "up" if net.preprocessing.pool_round_up else "down"
         self.options = replace(options, pool_rounding=options.pool_rounding or own)
         self.memory = memory
         self.device = device
+        self.engine = engine
+        self._runs: dict[str, Run] = {}  # for each layer asked for
         self._batches = 0
 
     @contextmanager
@@ -82,7 +87,7 @@ class Forward:
         UserError
             Where scores are not finite.
         """
-        return self._run(images, self.net.score_map, "scores")
+        return self._run(images, "fc8", "scores")
 
     def activations(self, images: Sequence[Picture], layer: str) -> Tensor:
         """Return what a layer gives for pictures of one size, float32 N x C x h x w, on the device.
@@ -92,16 +97,18 @@ class Forward:
         UserError
             Where the network has no such layer, or values are not finite.
         """
-        return self._run(images, lambda x: self.net.activations(x, layer), f"values at {layer}")
+        return self._run(images, layer, f"values at {layer}")
 
-    def _run(self, images: Sequence[Picture], network: Callable[[Tensor], Tensor], what: str) -> Tensor:
+    def _run(self, images: Sequence[Picture], layer: str, what: str) -> Tensor:
         self._batches += 1
         if self._batches % BATCHES_BETWEEN_RELEASES == 0:
             release_memory()
         # Copied to the device as bytes: a quarter of the floats' size.
         pixels = torch.from_numpy(np.stack(images)).to(self.device)
         with self._testing():
-            values = network(self.net.preprocessing(pixels)).float()
+            if layer not in self._runs:
+                self._runs[layer] = layers_by(self.engine, self.net, layer)
+            values = self._runs[layer](self.net.preprocessing(pixels)).float()
             if not bool(torch.isfinite(values).all()):
                 raise UserError(
                     f"the network gives {what} that are not finite: its training diverged; use other weights"

@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 
 from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
+from verydeep.evaluation.engine import pick_engine
 from verydeep.evaluation.evaluate import DEFAULT_MEMORY
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.options import Options
 from verydeep.evaluation.protocol import Protocol
-from verydeep.evaluation.views import Picture, prepare
+from verydeep.evaluation.views import VIEWS, Picture, prepare
 from verydeep.images.files import read_picture
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import load
@@ -58,6 +59,7 @@ def predict(
     options: Options | None = None,
     memory: int = DEFAULT_MEMORY,
     device: str = "auto",
+    engine: str = "auto",
 ) -> Prediction:
     """Name the classes of a picture.
 
@@ -71,7 +73,7 @@ def predict(
         By default dense evaluation at the scale of training.
     top : int
         Classes to name, at least 1.
-    options, memory, device
+    options, memory, device, engine
         As in `verydeep.evaluation.evaluate.evaluate`.
 
     Raises
@@ -81,11 +83,21 @@ def predict(
     BadImageError
         For a file that is no readable image.
     """
-    return Predictor(net, protocol, top=top, options=options, memory=memory, device=device)(image)
+    return Predictor(net, protocol, top=top, options=options, memory=memory, device=device, engine=engine, pictures=1)(
+        image
+    )
 
 
 class Predictor:
-    """Names the classes of one picture after another; parameters as those of `predict`."""
+    """Names the classes of one picture after another.
+
+    Parameters
+    ----------
+    net, protocol, top, options, memory, device, engine
+        As those of `predict`.
+    pictures : int, optional
+        How many there will be, where that is known: for few, engine `auto` is torch.
+    """
 
     def __init__(
         self,
@@ -96,13 +108,17 @@ class Predictor:
         options: Options | None = None,
         memory: int = DEFAULT_MEMORY,
         device: str = "auto",
+        engine: str = "auto",
+        pictures: int | None = None,
     ) -> None:
         net = net if isinstance(net, VGG) else load(net)
         if top < 1:
             raise UserError(f"top {top}: at least one class must be asked for")
         self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or default_protocol(net)
         self.top = top
-        self.forward = Forward(net, options or Options(), memory, pick_device(device))
+        options, where = options or Options(), pick_device(device)
+        views = pictures and pictures * sum(VIEWS[part.kind] for part in self.protocol.leaves)
+        self.forward = Forward(net, options, memory, where, pick_engine(engine, where, options.precision, views))
         self.protocol.check_scales(self.forward.least_size, net.image_size)
 
     def __call__(self, image: str | Path | Picture) -> Prediction:

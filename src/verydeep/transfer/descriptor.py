@@ -50,6 +50,8 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Bytes, or a text such as ``2GiB``, for pictures and activations, beside the weights.
     device : {"auto", "cpu", "cuda", "mps"}
         Where the network runs.
+    engine : {"auto", "native", "torch", "openvino", "onnxruntime"}
+        What runs its layers; see `verydeep.evaluation.engine.pick_engine`.
 
     Raises
     ------
@@ -81,6 +83,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         cache: str | Path | None = None,
         memory: int | str = DEFAULT_MEMORY,
         device: str = "auto",
+        engine: str = "auto",
     ) -> None:
         self.weights = weights
         self.layer = layer
@@ -91,6 +94,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.cache = cache
         self.memory = memory
         self.device = device
+        self.engine = engine
 
     def fit(self, X: Any = None, y: Any = None) -> "Descriptor":
         """Check the parameters; nothing is learned from X and y."""
@@ -159,15 +163,15 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         ]
 
     def sources(self) -> list[Source]:
-        """Return the networks, loaded once for as long as weights, memory and device stay the same."""
+        """Return the networks, loaded once for as long as weights, memory, device and engine stay the same."""
         given: list[Any] = list(self.weights) if isinstance(self.weights, list | tuple) else [self.weights]
         if not given:
             raise UserError("weights: at least one network is needed")
         memory = parse_memory(self.memory) if isinstance(self.memory, str) else self.memory
-        asked = ([str(w) if not isinstance(w, VGG) else id(w) for w in given], memory, self.device)
+        asked = ([str(w) if not isinstance(w, VGG) else id(w) for w in given], memory, self.device, self.engine)
         kept = self.__dict__.get("_kept")
         if kept is None or kept[0] != asked:
-            kept = self._kept = (asked, [Source(weights, memory, self.device) for weights in given])
+            kept = self._kept = (asked, [Source(weights, memory, self.device, self.engine) for weights in given])
         return kept[1]
 
     def __getstate__(self) -> dict[str, Any]:

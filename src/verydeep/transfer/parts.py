@@ -12,6 +12,7 @@ from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
+from verydeep.evaluation.engine import pick_engine
 from verydeep.evaluation.evaluate import DEFAULT_MEMORY, equal_sizes
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.loading import Loader
@@ -35,6 +36,8 @@ class Source:
         Bytes that pictures and activations may take together.
     device : str
         `auto`, `cpu`, `cuda` or `mps`.
+    engine : str
+        What runs its layers; `auto` is the native engine on a CPU.
 
     Attributes
     ----------
@@ -42,7 +45,9 @@ class Source:
         Of its weights and of all that belongs to them.
     """
 
-    def __init__(self, weights: VGG | str | Path, memory: int = DEFAULT_MEMORY, device: str = "auto") -> None:
+    def __init__(
+        self, weights: VGG | str | Path, memory: int = DEFAULT_MEMORY, device: str = "auto", engine: str = "auto"
+    ) -> None:
         if isinstance(weights, VGG):
             net, self.path, self.hash = weights, "", network_hash(weights)
         else:
@@ -50,7 +55,8 @@ class Source:
             net, self.path, self.hash = load(path), str(path), weights_hash(path)
         self.memory = memory
         # Most of the memory is the network's; a quarter is for originals while they are decoded.
-        self.forward = Forward(net, Options(), memory - memory // 4, pick_device(device))
+        where = pick_device(device)
+        self.forward = Forward(net, Options(), memory - memory // 4, where, pick_engine(engine, where))
 
     @property
     def net(self) -> VGG:

@@ -39,6 +39,7 @@ struct Buffer {
 struct Engine {
   Make make;
   std::vector<std::unique_ptr<Layer>> layers;
+  bool plain = false;  // whether the input is in the plain layout of a first layer
   long alone = 0;  // layers that are run for one image after the other: their activations are larger than their weights
   std::mutex turn;
   Buffer memory[2], between, shared;
@@ -106,6 +107,7 @@ void vd_delete(void* engine) { delete static_cast<Engine*>(engine); }
 int vd_add(void* handle, int kind, long in, long out, long kernel, const float* weights, const float* bias, int rectify,
            int pool, int half, int alone) try {
   auto& engine = *static_cast<Engine*>(handle);
+  if (engine.layers.empty()) engine.plain = kind == FIRST;
   engine.layers.push_back(
       engine.make({Kind(kind), in, out, kernel, weights, bias, rectify != 0, pool != 0, half != 0}));
   engine.counters = std::vector<std::atomic<long>>(engine.layers.size());
@@ -115,8 +117,8 @@ int vd_add(void* handle, int kind, long in, long out, long kernel, const float* 
   return 1;
 }
 
-// Run all layers; 0 when done, 1 where memory ran out. `in` is laid out [images][height][width][channels] where these
-// are fewer than 16, else in blocks as `out`: see layer.h.
+// Run all layers; 0 when done, 1 where memory ran out. `in` is laid out [images][height][width][channels] where the
+// first layer is a FIRST, else in blocks as `out`: see layer.h.
 int vd_run(void* handle, const float* in, const long* shape, int up, float* out, int threads) try {
   auto& engine = *static_cast<Engine*>(handle);
   std::lock_guard<std::mutex> turn(engine.turn);
@@ -127,7 +129,7 @@ int vd_run(void* handle, const float* in, const long* shape, int up, float* out,
     if (i < middle) then = engine.layers[i]->shape(then, up);
     end = engine.layers[i]->shape(end, up);
   }
-  const long channels = all.channels < LANES ? all.channels : blocks_of(all.channels) * LANES;
+  const long channels = engine.plain ? all.channels : blocks_of(all.channels) * LANES;
   const long step = channels * all.height * all.width;
   for (long first = 0; first < all.images; first += TOGETHER) {
     const long count = std::min(TOGETHER, all.images - first);

@@ -1,0 +1,121 @@
+"""What runs a network's layers in testing: torch, the native library, OpenVINO or ONNX Runtime."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from verydeep.basics.errors import UserError
+from verydeep.basics.extras import need
+from verydeep.engines import library
+from verydeep.engines.compiled import NativeLayers
+from verydeep.interchange.onnx_graph import make_model
+from verydeep.interchange.openvino_format import import_openvino
+from verydeep.interchange.served import Contract
+from verydeep.nets.network import VGG
+
+Engine = Literal["auto", "native", "torch", "openvino", "onnxruntime"]
+Run = Callable[[Tensor], Tensor]
+
+FEW = 16
+"""Fewer images than these are not worth packing the weights for: that takes as long as some ten images gain."""
+
+
+def pick_engine(name: str, device: torch.device, precision: str = "float32", images: int | None = None) -> Engine:
+    """Return the engine called `name`; `auto` is the native one where it is sure to be faster, else torch.
+
+    That is: on a CPU with AVX2 or AVX-512, in float32, for at least `FEW` images, where the library was built.
+    Nothing is measured.
+
+    Parameters
+    ----------
+    name : str
+        One of `Engine`.
+    device : torch.device
+        Where the network is to run; engines other than torch run on the CPU.
+    precision : str
+        Of the arithmetic; engines other than torch compute in float32.
+    images : int, optional
+        How many will be run, where that is known.
+
+    Raises
+    ------
+    UserError
+        No such engine, or one that does not run on this device, in this precision, or on this machine.
+    """
+    if name not in get_args(Engine):
+        raise UserError(f"engine {name!r}: expected one of {', '.join(get_args(Engine))}")
+    fits = device.type == "cpu" and precision == "float32"
+    if name == "auto":
+        many = images is None or images >= FEW
+        fast = fits and many and library.find() is not None and library.best_processor() != "portable"
+        return "native" if fast else "torch"
+    if name != "torch" and not fits:
+        raise UserError(f"engine {name} runs on the CPU in float32, not on {device} in {precision}; take engine torch")
+    if name == "native":
+        library.load()
+    return name  # type: ignore[return-value]
+
+
+def layers_by(engine: Engine, net: VGG, layer: str = "fc8") -> Run:
+    """Return what maps preprocessed images, float32 N x 3 x H x W, to a layer's values, N x C x h x w.
+
+    Engines other than torch keep the weights and the rounding of pools that the network has now.
+
+    Parameters
+    ----------
+    engine : Engine
+        As `pick_engine` returned it.
+    net : VGG
+        The network, set to testing.
+    layer : str
+        One of its `layer_names`.
+    """
+    if engine == "native":
+        return NativeLayers(net, layer)
+    if engine == "openvino":
+        return _openvino(_model(net, layer))
+    if engine == "onnxruntime":
+        return _onnxruntime(_model(net, layer))
+    return lambda x: net.activations(x, layer)
+
+
+def _model(net: VGG, layer: str) -> bytes:
+    """Return an ONNX model whose only output is the layer's; the runtimes leave out what it does not need."""
+    net.module_name(layer)  # refuses a layer that is not there
+    model = make_model(net, Contract())
+    base, relu, _ = layer.partition(".")
+    name = "relu" + base.removeprefix("conv").removeprefix("fc") if relu else base
+    onnx = need("onnx", "onnx")
+    name = "score_map" if layer == "fc8" else name
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+def _openvino(model: bytes) -> Run:
+    openvino = import_openvino()
+    core = openvino.Core()
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = core.compile_model(core.read_model(model), "CPU", settings)
+
+    def run(x: Tensor) -> Tensor:
+        return torch.from_numpy(np.array(compiled(x.contiguous().numpy())[0]))
+
+    return run
+
+
+def _onnxruntime(model: bytes) -> Run:
+    runtime = need("onnxruntime", "onnx")
+    options: Any = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+
+    def run(x: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {given.name: x.contiguous().numpy()})[0])
+
+    return run
