@@ -189,3 +189,87 @@ def _features_text(result: dict[str, Any]) -> str:
         f"(target {result['ratio_target']:.0%})",
     ]
     return "\n".join(lines)
+
+
+@app.command()
+def inference(
+    net: Annotated[str, typer.Option(help="Configuration: A, B, C, D, E, ...")] = "D",
+    size: Annotated[str, typer.Option(help="Image sizes in pixels: 224, or HEIGHTxWIDTH; several by commas.")] = "224",
+    batch: Annotated[str, typer.Option(help="Images in a batch; several by commas.")] = "1,8",
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each runtime.")] = 9,
+    width: Annotated[float, typer.Option(help="Factor on the network's channels; 1 is the paper's.")] = 1.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; default: torch's own choice.")] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="The native engine's layers, each by itself.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time a network by the native engine, torch, torch.compile, ONNX Runtime and OpenVINO, in turn in one run.
+
+    Runtimes that are not installed are named and left out.
+
+    Example: verydeep bench inference --net A --width 0.125 --batch 1 --repeats 1
+    """
+    import torch
+
+    from verydeep.benchmarks import inference, native_layers
+
+    if threads:
+        torch.set_num_threads(threads)
+    batches, sizes = _numbers("--batch", batch), [_size(text) for text in size.split(",")]
+    if layers:
+        _show(native_layers.run(net, sizes[0][0], batches[0], repeats, width), _layers_text, json_, csv)
+    else:
+        _show(inference.run(net, sizes, batches, repeats, width), _inference_text, json_, csv)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    from verydeep.basics.errors import UserError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option} {text!r}: expected whole numbers, for example 1,8") from None
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    (rows,), (columns,) = _numbers("--size", height), _numbers("--size", width or height)
+    return rows, columns
+
+
+def _inference_text(result: dict[str, Any]) -> str:
+    lines = [
+        f"{result['net']}, width {result['width']}, {result['threads']} threads, code for {result['processor_code']}; "
+        f"median of {result['repeats']}; a matrix product runs at {result['matrix_peak']:.0f} GFLOP/s",
+        f"{'size':>9}{'batch':>7}  {'runtime':15}{'ms/image':>10}{'ratio':>8}{'GFLOP/s':>9}{'difference':>12}",
+    ]
+    for row in result["rows"]:
+        size = f"{row['height']}x{row['width_pixels']}"
+        lines.append(
+            f"{size:>9}{row['batch']:7}  {row['runtime']:15}{row['milliseconds']:10.1f}{row['ratio']:8.2f}"
+            f"{row['gflops']:9.0f}{row['difference']:12.1e}"
+        )
+    lines += [
+        "ratio: time of the fastest float32 peer over this one's; difference: of the scores from torch's",
+        *(f"left out: {name}: {reason}" for name, reason in result["missing"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def _layers_text(result: dict[str, Any]) -> str:
+    lines = [
+        f"{result['net']}, batch {result['batch']}, {result['threads']} threads, code for {result['processor_code']}; "
+        f"median of {result['repeats']}",
+        f"{'layer':9}{'input':17}{'ms':>8}{'limit':>8}{'share':>7}  bound by",
+    ]
+    for row in result["rows"]:
+        lines.append(
+            f"{row['layer']:9}{row['input']:17}{row['milliseconds']:8.2f}{row['limit']:8.2f}{row['share']:7.0%}  "
+            f"{row['bound']}"
+        )
+    total, least = (sum(row[key] for row in result["rows"]) for key in ("milliseconds", "limit"))
+    lines += [
+        f"{'sum':26}{total:8.2f}{least:8.2f}{least / total:7.0%}",
+        f"limits: {result['matrix_peak']:.0f} GFLOP/s in a matrix product, {result['read_bandwidth']:.1f} GB/s read",
+    ]
+    return "\n".join(lines)

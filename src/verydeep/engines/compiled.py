@@ -1,7 +1,8 @@
 """A network whose layers run in the native library."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Protocol, get_args
+from itertools import groupby
+from typing import Any, Literal, Protocol, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ class NativeLayers:
         if accuracy not in get_args(Accuracy):
             raise UserError(f"accuracy {accuracy!r}: expected {' or '.join(get_args(Accuracy))}")
         self.net, self.layer = net, layer
-        self.parts = _plan(_until(net, net.module_name(layer)), accuracy == "fast", processor)
+        self.parts = _parts(plan(net, layer, half=accuracy == "fast"), processor)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the network's `activations` returns for the layer, N x C x h x w.
@@ -163,38 +164,51 @@ def _is_plain(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and not tracked and not low
 
 
-def _until(net: Network, last: str) -> list[nn.Module]:
-    layers = []
-    for name, layer in net.named_children():
-        layers.append(layer)
+def plan(net: Network, layer: str = "fc8", half: bool = False) -> list[Step | nn.Module]:
+    """Return what a network does up to a layer: steps for the native library, and layers that torch has to run.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    layer : str
+        The last that runs.
+    half : bool
+        Whether weights of fully connected layers are to be kept in half precision.
+    """
+    layers, last = [], net.module_name(layer)
+    for name, child in net.named_children():
+        layers.append(child)
         if name == last:
             break
-    return layers
+    planned: list[Step | nn.Module] = []
+    pools = index = 0
+    while index < len(layers):
+        begins = not planned or not isinstance(planned[-1], Step)
+        step, taken = _step(layers[index:], half, pools < _POOLS_ALONE, begins)
+        if step is not None or not isinstance(layers[index], nn.Dropout):
+            planned.append(step or layers[index])
+        pools += sum(isinstance(child, nn.MaxPool2d) for child in layers[index : index + taken])
+        index += taken
+    return planned
 
 
 Part = Callable[[Tensor, bool], Tensor]
 
 
-def _plan(layers: Sequence[nn.Module], half: bool, processor: Processor | None) -> list[Part]:
-    """Cut the layers into runs for the library and single layers for torch."""
+def _parts(planned: Sequence[Step | nn.Module], processor: Processor | None) -> list[Part]:
+    """Pack each run of steps for the library."""
     parts: list[Part] = []
-    steps: list[Step] = []
-    channels = entering = 3
-    pools = index = 0
-    while index < len(layers):
-        step, taken = _step(layers[index:], half, pools < _POOLS_ALONE, begins=not steps)
-        if step is not None:
-            entering = entering if steps else channels
-            steps.append(step)
-        elif not isinstance(layers[index], nn.Dropout):
-            parts += [Stack(steps, entering, processor)] if steps else []
-            parts.append(_by_torch(layers[index]))
-            steps = []
-        for layer in layers[index : index + taken]:
-            channels = layer.out_channels if isinstance(layer, nn.Conv2d) else channels
-            pools += isinstance(layer, nn.MaxPool2d)
-        index += taken
-    return [*parts, Stack(steps, entering, processor)] if steps else parts
+    channels = 3
+    for native, group in groupby(planned, key=lambda part: isinstance(part, Step)):
+        members = list(group)
+        if native:
+            parts.append(Stack(cast(list[Step], members), channels, processor))
+        else:
+            parts += [_by_torch(layer) for layer in cast(list[nn.Module], members)]
+        weights = [weight for member in members if (weight := getattr(member, "weight", None)) is not None]
+        channels = len(weights[-1]) if weights else channels
+    return parts
 
 
 def _step(layers: Sequence[nn.Module], half: bool, alone: bool, begins: bool) -> tuple[Step | None, int]:

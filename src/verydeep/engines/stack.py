@@ -139,12 +139,16 @@ class Stack:
                 "enough for every layer"
             )
         pixels = _to_pixels(x) if self.steps[0].kind == Kind.FIRST else _to_blocks(x)
-        out = torch.empty(images, -(-channels // LANES), rows, columns, LANES)
-        shape = (ctypes.c_long * 4)(*x.shape)
-        threads = torch.get_num_threads()
-        if self.library.vd_run(self.handle, pixels.data_ptr(), shape, int(round_up), out.data_ptr(), threads):
-            raise MemoryError(f"no memory to run {images} images of {height} x {width} pixels; use smaller batches")
+        out = torch.empty(images, -(-channels // LANES), rows, columns, LANES, dtype=torch.float32)
+        self.run_laid_out(pixels, x.shape, round_up, out)
         return _from_blocks(out, channels)
+
+    def run_laid_out(self, pixels: Tensor, shape: Sequence[int], round_up: bool, out: Tensor) -> None:
+        """Run the library on an input of N x C x H x W that has its layout already, and leave the output in it."""
+        sizes = (ctypes.c_long * 4)(*shape)
+        threads = torch.get_num_threads()
+        if self.library.vd_run(self.handle, pixels.data_ptr(), sizes, int(round_up), out.data_ptr(), threads):
+            raise MemoryError(f"no memory to run an input of shape {tuple(shape)}; use smaller batches")
 
 
 def _shape_of(weight: Tensor | None) -> Tensor | None:

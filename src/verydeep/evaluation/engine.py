@@ -59,7 +59,7 @@ def pick_engine(name: str, device: torch.device, precision: str = "float32", ima
     return name  # type: ignore[return-value]
 
 
-def layers_by(engine: Engine, net: VGG, layer: str = "fc8") -> Run:
+def layers_by(engine: Engine, net: VGG, layer: str = "fc8", precision: str = "float32") -> Run:
     """Return what maps preprocessed images, float32 N x 3 x H x W, to a layer's values, N x C x h x w.
 
     Engines other than torch keep the weights and the rounding of pools that the network has now.
@@ -72,11 +72,13 @@ def layers_by(engine: Engine, net: VGG, layer: str = "fc8") -> Run:
         The network, set to testing.
     layer : str
         One of its `layer_names`.
+    precision : {"float32", "bf16"}
+        Of OpenVINO's arithmetic, which is in bfloat16 by default where the processor has that.
     """
     if engine == "native":
         return NativeLayers(net, layer)
     if engine == "openvino":
-        return _openvino(_model(net, layer))
+        return _openvino(_model(net, layer), precision)
     if engine == "onnxruntime":
         return _onnxruntime(_model(net, layer))
     return lambda x: net.activations(x, layer)
@@ -96,10 +98,13 @@ def _model(net: VGG, layer: str) -> bytes:
     return serialized
 
 
-def _openvino(model: bytes) -> Run:
+def _openvino(model: bytes, precision: str) -> Run:
     openvino = import_openvino()
     core = openvino.Core()
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    settings = {
+        "INFERENCE_PRECISION_HINT": {"float32": "f32"}.get(precision, precision),
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
     compiled = core.compile_model(core.read_model(model), "CPU", settings)
 
     def run(x: Tensor) -> Tensor:
