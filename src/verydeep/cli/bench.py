@@ -273,3 +273,65 @@ def _layers_text(result: dict[str, Any]) -> str:
         f"limits: {result['matrix_peak']:.0f} GFLOP/s in a matrix product, {result['read_bandwidth']:.1f} GB/s read",
     ]
     return "\n".join(lines)
+
+
+@app.command()
+def accuracy(
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    weights: Annotated[Path | None, typer.Option(help="Weights file; default: random weights.")] = None,
+    net: Annotated[str, typer.Option(help="Configuration of random weights.")] = "D",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many pictures.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare the native engine's scores of photographs with those in float64, and its rankings with torch's.
+
+    Example: verydeep bench accuracy photos --net A --limit 2
+    """
+    from verydeep.benchmarks.accuracy import run
+
+    _show(run(images, weights, net, limit), _accuracy_text, json_, csv)
+
+
+def _accuracy_text(result: dict[str, Any]) -> str:
+    lines = [
+        f"{result['net']} with {result['weights']} weights, {result['pictures']} pictures; relative errors against "
+        "float64, rankings of the best five classes against torch's",
+        f"{'':17}{'greatest':>10}{'median':>10}{'same':>6}{'ties':>6}{'otherwise':>11}",
+    ]
+    for row in result["rows"]:
+        lines.append(
+            f"{row['way']:17}{row['greatest']:10.1e}{row['median']:10.1e}{row['same_ranking']:6}{row['ties']:6}"
+            f"{row['otherwise']:11}"
+        )
+    return "\n".join(lines)
+
+
+@app.command()
+def winograd(
+    net: Annotated[str, typer.Option(help="Configuration: A, A-LRN, B, D or E.")] = "D",
+    side: Annotated[int, typer.Option(help="Side of the image in pixels.")] = 224,
+    width: Annotated[float, typer.Option(help="Factor on the network's channels; 1 is the paper's.")] = 1.0,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show how errors grow through a network by Winograd's filtering with tiles of 2, 4 and 6 outputs.
+
+    Example: verydeep bench winograd --width 0.125 --side 64
+    """
+    from verydeep.benchmarks.winograd import run
+
+    _show(run(net, side, width), _winograd_text, json_, csv)
+
+
+def _winograd_text(result: dict[str, Any]) -> str:
+    blocks = [key for key in result["rows"][0] if key.startswith("block")]
+    lines = [
+        f"{result['net']}, width {result['width']}, {result['side']} x {result['side']} pixels: relative errors behind "
+        "each block, against float64",
+        f"{'':18}{'products':>9}" + "".join(f"{block:>10}" for block in blocks),
+    ]
+    for row in result["rows"]:
+        errors = "".join(f"{row[block]:10.1e}" for block in blocks)
+        lines.append(f"{row['way']:18}{row['multiplications']:9.2f}{errors}")
+    return "\n".join(lines)

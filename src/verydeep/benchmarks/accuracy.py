@@ -1,0 +1,98 @@
+"""The native engine's scores of real photographs against float64's: how far off, and whether rankings change."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from verydeep.basics.machine import describe_machine
+from verydeep.basics.progress import track
+from verydeep.engines.compiled import NativeLayers
+from verydeep.engines.library import PROCESSORS, best_processor
+from verydeep.evaluation.predict import default_protocol
+from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.views import prepare, views
+from verydeep.images.files import find_pictures, read_picture
+from verydeep.nets.network import VGG, create
+from verydeep.nets.weights import load
+
+TOP = 5
+
+
+def run(images: list[Path], weights: Path | None = None, name: str = "D", limit: int | None = None) -> dict[str, Any]:
+    """Score the central crops of photographs in float64, by torch, and by the native engine in all its ways.
+
+    Parameters
+    ----------
+    images : list of Path
+        Pictures, or folders of pictures.
+    weights : Path, optional
+        A weights file; without it configuration `name` gets random weights, scaled as He et al. do.
+    name : str
+        Configuration of the random weights.
+    limit : int, optional
+        Only so many pictures.
+
+    Returns
+    -------
+    dict
+        ``rows``: for each way the greatest and the median relative error of a picture's scores, as a norm, against
+        float64; of how many pictures the best five classes rank as by torch in float32; how many rank otherwise by
+        ties, classes that float64's scores tell apart by less than the two errors; and otherwise without that excuse;
+        ``machine``.
+
+    Raises
+    ------
+    UserError
+        No pictures, unreadable weights, or the native library was not built.
+    """
+    net = (load(weights) if weights else create(name, initialization="he", seed=0)).eval()
+    ways: dict[str, Callable[[Tensor], Tensor]] = {"torch": net.score_map}
+    for processor in reversed(PROCESSORS[: PROCESSORS.index(best_processor()) + 1]):
+        ways[f"native {processor}"] = NativeLayers(net, processor=processor)
+    ways["native fast"] = NativeLayers(net, accuracy="fast")
+    files = find_pictures(images)[:limit]
+    exact = (load(weights) if weights else create(name, initialization="he", seed=0)).eval().double()
+    scores: dict[str, list[Tensor]] = {way: [] for way in ["float64", *ways]}
+    with torch.inference_mode():
+        for file in track(files, len(files), "scoring", "pictures"):
+            x = _central_crop(net, file)
+            scores["float64"].append(exact.score_map(x.double()).mean(dim=(2, 3))[0])
+            for way, score in ways.items():
+                scores[way].append(score(x).mean(dim=(2, 3))[0].double())
+    return {
+        "net": str(net.configuration.name),
+        "weights": "trained" if weights else "random",
+        "pictures": len(files),
+        "rows": [{"way": way, **_judge(way, scores)} for way in ways],
+        "machine": describe_machine(),
+    }
+
+
+def _central_crop(net: VGG, file: Path) -> Tensor:
+    part = Protocol("center", default_protocol(net).scales)
+    (view,) = views(part, net.image_size, prepare(part, net, read_picture(file)))
+    return net.preprocessing(torch.from_numpy(np.ascontiguousarray(view))[None])
+
+
+def _judge(way: str, scores: dict[str, list[Tensor]]) -> dict[str, Any]:
+    errors, same, ties, wrong = [], 0, 0, 0
+    for found, torchs, truth in zip(scores[way], scores["torch"], scores["float64"], strict=True):
+        errors.append(float((found - truth).norm() / truth.norm()))
+        mine, theirs = (values.topk(TOP).indices for values in (found, torchs))
+        if bool((mine == theirs).all()):
+            same += 1
+            continue
+        apart = (truth[mine] - truth[theirs]).abs().max()
+        allowed = (found - truth).abs().max() + (torchs - truth).abs().max()
+        ties, wrong = (ties + 1, wrong) if apart <= allowed else (ties, wrong + 1)
+    return {
+        "greatest": max(errors),
+        "median": float(np.median(errors)),
+        "same_ranking": same,
+        "ties": ties,
+        "otherwise": wrong,
+    }
