@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FLAGS := -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-peers lint clean
+.PHONY: demo test test-peers test-native lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/verydeep reproduce --preset demo --data scenes --out demo
@@ -17,6 +17,14 @@ test: $(VENV)/installed-test lint
 # gigabytes of memory and of temporary files.
 test-peers: $(VENV)/installed-test
 	$(BIN)/python -m pytest -q -m "" tests/interchange
+
+# The native kernels alone, under the address and undefined-behavior sanitizers; it takes a minute and needs g++.
+NATIVE := src/verydeep/engines/native
+test-native:
+	@mkdir -p build
+	$(CXX) -std=c++17 -O1 -g -Wno-psabi -fsanitize=address,undefined -fno-sanitize-recover=all -pthread \
+		tests/engines/native_check.cpp $(wildcard $(NATIVE)/*.cpp) -o build/native_check
+	build/native_check
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -40,4 +48,4 @@ $(VENV)/installed-test: $(VENV)/installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) build demo
