@@ -119,6 +119,7 @@ double error_of(const Case& t, int processor) {
   std::unique_ptr<float[]> out(new float[t.images * blocks(expected.channels) * LANES * area]);
   const bool failed = vd_add(engine, t.kind, t.in, t.out, t.kernel, weights.data(), bias.data(), t.rectify, t.pool,
                              t.half, t.alone) ||
+                      vd_run(engine, pixels.get(), shape, t.up, out.get(), 1) ||  // then by more threads
                       vd_run(engine, pixels.get(), shape, t.up, out.get(), t.threads);
   vd_delete(engine);
   if (failed) return INFINITY;

@@ -232,8 +232,8 @@ def _numbers(option: str, text: str) -> list[int]:
 
 
 def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    (rows,), (columns,) = _numbers("--size", height), _numbers("--size", width or height)
+    height, times, width = text.partition("x")
+    rows, columns = _numbers("--size", f"{height},{width if times else height}")
     return rows, columns
 
 

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "layer.h"
@@ -33,6 +34,8 @@ struct Buffer {
     }
     return data;
   }
+  Buffer() = default;
+  Buffer(Buffer&& other) noexcept : data(std::exchange(other.data, nullptr)), floats(std::exchange(other.floats, 0)) {}
   ~Buffer() { std::free(data); }
 };
 

@@ -1,0 +1,148 @@
+"""The benchmarks of the engine: they compare like with like, and their figures hold together."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+from typer.testing import CliRunner
+
+from verydeep.basics.errors import UserError, WorkError
+from verydeep.benchmarks import accuracy, inference, native_layers, winograd
+from verydeep.cli import bench
+from verydeep.engines import library
+from verydeep.nets.geometry import macs
+from verydeep.nets.network import create
+
+needs_library = pytest.mark.skipif(library.find() is None, reason=library.MISSING)
+
+
+@pytest.fixture(scope="module")
+def result():
+    """A run without torch.compile, which takes its time to compile."""
+    ways = inference._ways
+    patch = pytest.MonkeyPatch()
+    patch.setattr(inference, "_ways", lambda net: ({k: v for k, v in ways(net)[0].items() if k != "torch.compile"}, {}))
+    yield inference.run("A", sizes=[(224, 224), (224, 256)], batches=(1, 2), repeats=3, width=1 / 16)
+    patch.undo()
+
+
+def test_ratios_rates_and_differences(result):
+    cases = [(row["height"], row["width_pixels"], row["batch"]) for row in result["rows"]]
+    assert sorted(set(cases)) == [(224, 224, 1), (224, 224, 2), (224, 256, 1), (224, 256, 2)]
+    net = create("A", width=1 / 16, fc_width=256)
+    for case in set(cases):
+        rows = {row["runtime"]: row for row, its in zip(result["rows"], cases, strict=True) if its == case}
+        peers = [rows[name]["milliseconds"] for name in ("torch", "onnxruntime", "openvino")]
+        for name, row in rows.items():
+            assert row["ratio"] == pytest.approx(min(peers) / row["milliseconds"])
+            assert row["gflops"] == pytest.approx(2 * macs(net, *case[:2]) / row["milliseconds"] / 1e6)
+            assert row["difference"] < (0.1 if "bf16" in name else 1e-3)
+        assert rows["torch"]["difference"] == 0
+        assert rows["onnxruntime"]["difference"] > 0
+
+
+def test_the_example_of_the_help_runs():
+    (example,) = [line for line in bench.inference.__doc__.splitlines() if "Example:" in line]
+    outcome = CliRunner().invoke(bench.app, [*example.split()[3:], "--json"])
+    assert outcome.exit_code == 0, outcome.output
+    runtimes = {row["runtime"] for row in json.loads(outcome.output)["rows"]}
+    assert {"torch", "torch.compile", "onnxruntime", "openvino"} <= runtimes
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+    def refuse(engine, net, **options):
+        raise UserError(f"this needs {engine}")
+
+    monkeypatch.setattr(inference, "layers_by", refuse)
+    monkeypatch.setattr(library, "find", lambda: None)
+    ways, missing = inference._ways(create("A", width=1 / 16).eval())
+    assert list(ways) == ["torch", "torch.compile"]
+    assert missing["openvino"] == "this needs openvino"
+    assert "was not built" in missing["native"]
+
+
+def test_a_runtime_that_computes_something_else_is_not_timed():
+    ways = {"torch": lambda x: x, "native": lambda x: x * 1.01}
+    with pytest.raises(WorkError, match=r"native differs from torch by 1\.0e-02"):
+        inference._agreement(ways, torch.randn(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("wrong", [{"repeats": 0}, {"batches": ()}, {"batches": (0,)}, {"sizes": [(8, 8)]}])
+def test_requests_without_sense_are_refused(wrong):
+    with pytest.raises(UserError):
+        inference.run("A", width=1 / 16, **wrong)
+
+
+@pytest.mark.parametrize("size", ["224x", "x", "a", "224,b"])
+def test_sizes_that_are_none_are_refused(size):
+    outcome = CliRunner().invoke(bench.app, ["inference", "--size", size])
+    assert outcome.exit_code != 0
+    assert isinstance(outcome.exception, UserError)
+
+
+@needs_library
+def test_every_layer_has_its_limit():
+    found = native_layers.run("C", side=64, repeats=2, width=1 / 8)
+    names = [row["layer"] for row in found["rows"]]
+    assert names[:2] == ["conv1_1", "conv1_2"]
+    assert names[-3:] == ["fc6", "fc7", "fc8"]
+    assert names.count("pool") == 3  # those behind C's 1x1 layers; the others are run with the layer before
+    for row in found["rows"]:
+        assert row["share"] == pytest.approx(row["limit"] / row["milliseconds"])
+        assert row["bound"] in ("arithmetic", "memory")
+
+
+@pytest.mark.parametrize("side", [2, 4, 6])
+def test_winograds_filtering_is_a_convolution(side, monkeypatch):
+    x, weight = torch.randn(2, 5, 13, 8), torch.randn(7, 5, 3, 3)
+    expected = F.conv2d(x.double(), weight.double(), padding=1)
+    torch.testing.assert_close(winograd.convolve(x, weight, side).double(), expected, rtol=1e-3, atol=1e-3)
+    rounded = winograd.convolve(x, weight, side, low=True).double()
+    assert 1e-3 < float((rounded - expected).norm() / expected.norm()) < 0.2
+
+
+def test_errors_grow_with_the_tile():
+    rows = {row["way"]: row for row in winograd.run("A", side=64, width=1 / 8)["rows"]}
+    assert rows["F(2x2) float32"]["block5"] < rows["F(4x4) float32"]["block5"] < rows["F(6x6) float32"]["block5"]
+    assert rows["F(6x6) float32"]["block5"] < 1e-4 < rows["direct bf16"]["block5"] < rows["F(4x4) bf16"]["block5"]
+    assert rows["F(4x4) float32"]["multiplications"] == 0.25
+    with pytest.raises(UserError, match="other convolutions than 3x3"):
+        winograd.run("C")
+
+
+@pytest.fixture
+def photographs(tmp_path, rng):
+    for i in range(3):
+        pixels = rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+@needs_library
+def test_accuracy_on_photographs(photographs):
+    import verydeep as vd
+
+    net = vd.create("A", classes=9, width=1 / 8, image_size=64, fc_width=32, initialization="he", seed=0)
+    vd.save(net, photographs / "net.safetensors")
+    found = accuracy.run([photographs], photographs / "net.safetensors")
+    rows = {row["way"]: row for row in found["rows"]}
+    assert found["pictures"] == 3
+    for row in rows.values():
+        assert 0 < row["median"] <= row["greatest"] < 1e-3
+        assert row["same_ranking"] + row["ties"] + row["otherwise"] == 3
+        assert row["otherwise"] == 0
+    assert rows["torch"]["same_ranking"] == 3
+
+
+def test_a_ranking_is_a_tie_only_within_the_error_allowed():
+    truth = torch.tensor([6.0, 5, 5 - 2e-3, 3, 2, 1]).double()  # two are 2e-4 of the norm apart
+    swapped = truth[[0, 2, 1, 3, 4, 5]]
+    other = truth[[1, 0, 2, 3, 4, 5]]
+    truths = [truth] * 3
+    scores = {"float64": truths, "torch": truths, "native": [truth, swapped, other]}
+    scores["native fast"] = scores["native"]
+    counts = [[accuracy._judge(way, scores)[key] for key in ("same_ranking", "ties", "otherwise")] for way in scores]
+    assert counts == [[3, 0, 0], [3, 0, 0], [1, 0, 2], [1, 1, 1]]

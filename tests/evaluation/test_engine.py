@@ -1,0 +1,113 @@
+"""Every engine gives the same scores; `auto` follows its rule."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+import verydeep as vd
+from verydeep.basics.errors import UserError
+from verydeep.cli.main import app
+from verydeep.engines import library
+from verydeep.evaluation.engine import FEW, layers_by, pick_engine
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+BUILT = library.find() is not None
+FAST = BUILT and library.best_processor() != "portable"
+ENGINES = ["torch", "openvino", "onnxruntime"] + ["native"] * BUILT
+
+
+@pytest.fixture(scope="module")
+def net():
+    options = {"classes": 7, "width": 1 / 8, "image_size": 64, "fc_width": 24}
+    return vd.create("B", initialization="he", seed=0, **options).eval()
+
+
+@pytest.fixture(scope="module")
+def files(net, tmp_path_factory):
+    """A weights file and a picture."""
+    folder = tmp_path_factory.mktemp("engine")
+    vd.save(net, folder / "net.safetensors")
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "picture.png")
+    return folder
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("layer", ["conv1_1", "conv3_2.relu", "pool4", "fc6.relu", "fc7", "fc8"])
+def test_every_engine_gives_every_layer(net, engine, layer):
+    run = layers_by(engine, net, layer)
+    for shape in ((2, 3, 64, 64), (1, 3, 70, 131)):
+        x = torch.randn(shape) * 60
+        with torch.inference_mode():
+            found, expected = run(x), net.activations(x, layer)
+        assert found.shape == expected.shape
+        assert float((found - expected).norm() / expected.norm()) < 1e-5
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_batch_norm_and_its_layers(engine):
+    net = vd.create("A", classes=5, width=1 / 8, image_size=64, fc_width=24, batch_norm=True, seed=0).eval()
+    x = torch.randn(1, 3, 64, 64) * 60
+    for layer in ("conv2_1", "conv2_1.relu"):
+        with torch.inference_mode():
+            found, expected = layers_by(engine, net, layer)(x), net.activations(x, layer)
+        assert float((found - expected).norm() / expected.norm()) < 1e-5
+
+
+def test_auto_follows_its_rule():
+    native = "native" if FAST else "torch"
+    assert pick_engine("auto", CPU) == native
+    assert pick_engine("auto", CPU, images=FEW) == native
+    assert pick_engine("auto", CPU, images=FEW - 1) == "torch"
+    assert pick_engine("auto", CPU, "bf16") == "torch"
+    assert pick_engine("auto", CUDA) == "torch"
+    assert pick_engine("torch", CUDA, "bf16") == "torch"
+
+
+@pytest.mark.parametrize("engine", ["native", "openvino", "onnxruntime"])
+def test_engines_that_cannot_do_it_say_so(engine):
+    with pytest.raises(UserError, match=f"engine {engine} runs on the CPU in float32"):
+        pick_engine(engine, CUDA)
+    with pytest.raises(UserError, match="not on cpu in bf16"):
+        pick_engine(engine, CPU, "bf16")
+    with pytest.raises(UserError, match="expected one of auto, native, torch, openvino, onnxruntime"):
+        pick_engine("tensorrt", CPU)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_predict_by_every_engine(files, engine):
+    words = ["predict", str(files / "picture.png"), "--weights", str(files / "net.safetensors"), "--json"]
+    answers = []
+    for name in (engine, "torch"):
+        result = CliRunner().invoke(app, [*words, "--engine", name])
+        assert result.exit_code == 0, result.output
+        answers.append({row["class"]: row["posterior"] for row in json.loads(result.stdout)[0]["top"]})
+    assert answers[0] == pytest.approx(answers[1], abs=1e-4)
+
+
+def test_evaluation_records_its_engine_and_continues_by_another(files, tmp_path):
+    net = vd.create(
+        "A", classes=vd.open_dataset("scenes", "test").classes, width=1 / 8, image_size=64, fc_width=16, seed=0
+    )
+    data = vd.open_dataset("scenes", "test").subset(range(20))
+    by_torch = vd.evaluate(net, data, "dense@64", engine="torch", cache=tmp_path)
+    assert by_torch.metadata["engine"] == "torch"
+    again = vd.evaluate(net, data, "dense@64", engine="auto", cache=tmp_path)  # already there
+    assert again.metadata["engine"] == "torch"
+    by_auto = vd.evaluate(net, data, "dense@64")
+    assert by_auto.metadata["engine"] == ("native" if FAST else "torch")
+    np.testing.assert_allclose(by_auto.probabilities, by_torch.probabilities, atol=1e-5)
+
+
+def test_features_by_another_engine(files):
+    picture = [str(files / "picture.png")]
+    rows = [
+        vd.Descriptor(files / "net.safetensors", scales=(64, 96), engine=engine).transform(picture)
+        for engine in ENGINES
+    ]
+    for other in rows[1:]:
+        np.testing.assert_allclose(other, rows[0], atol=1e-5)
