@@ -23,10 +23,11 @@ needs_library = pytest.mark.skipif(library.find() is None, reason=library.MISSIN
 def result():
     """A run without torch.compile, which takes its time to compile."""
     ways = inference._ways
-    patch = pytest.MonkeyPatch()
-    patch.setattr(inference, "_ways", lambda net: ({k: v for k, v in ways(net)[0].items() if k != "torch.compile"}, {}))
-    yield inference.run("A", sizes=[(224, 224), (224, 256)], batches=(1, 2), repeats=3, width=1 / 16)
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            inference, "_ways", lambda net: ({k: v for k, v in ways(net)[0].items() if k != "torch.compile"}, {})
+        )
+        return inference.run("A", sizes=[(224, 224), (224, 256)], batches=(1, 2), repeats=3, width=1 / 16)
 
 
 def test_ratios_rates_and_differences(result):
@@ -85,7 +86,7 @@ def test_sizes_that_are_none_are_refused(size):
 
 @needs_library
 def test_every_layer_has_its_limit():
-    found = native_layers.run("C", side=64, repeats=2, width=1 / 8)
+    found = native_layers.run("C", side=224, repeats=2, width=1 / 8)
     names = [row["layer"] for row in found["rows"]]
     assert names[:2] == ["conv1_1", "conv1_2"]
     assert names[-3:] == ["fc6", "fc7", "fc8"]

@@ -43,9 +43,10 @@ def run(name: str = "D", side: int = 224, batch: int = 1, repeats: int = 15, wid
     Raises
     ------
     UserError
-        The native library was not built.
+        The native library was not built, or the image is too small for the network.
     """
     net = create(name, width=width, fc_width=max(1, round(4096 * width)), initialization="he", seed=0).eval()
+    net.check_size(side, side)
     peak, bandwidth = matrix_peak(), read_bandwidth()
     shape, rows = (3, side, side), []
     for label, stack in _single_layers(net):
