@@ -103,11 +103,11 @@ def _seconds(stack: Stack, shape: tuple[int, ...], repeats: int) -> float:
     after = stack.shape(height, width, round_up=False)
     out = torch.empty(batch, -(-after[0] // LANES), *after[1:], LANES)
     times = []
-    for _ in range(repeats):
+    for _ in range(repeats + 1):  # the first warms up
         start = time.perf_counter()
         stack.run_laid_out(pixels, shape, False, out)
         times.append(time.perf_counter() - start)
-    return median(times)
+    return median(times[1:])
 
 
 def _work(step: Step, before: tuple[int, ...], after: tuple[int, ...], batch: int) -> tuple[float, float]:
