@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from verydeep.basics.errors import UserError, WorkError
-from verydeep.benchmarks import accuracy, inference, native_layers, winograd
+from verydeep.benchmarks import accuracy, inference, inference_chart, native_layers, winograd
 from verydeep.cli import bench
 from verydeep.engines import library
 from verydeep.nets.geometry import macs
@@ -43,6 +43,14 @@ def test_ratios_rates_and_differences(result):
             assert row["difference"] < (0.1 if "bf16" in name else 1e-3)
         assert rows["torch"]["difference"] == 0
         assert rows["onnxruntime"]["difference"] > 0
+
+
+def test_the_chart_shows_every_runtime(result, tmp_path):
+    inference_chart.draw(result, tmp_path / "chart.svg")
+    drawing = (tmp_path / "chart.svg").read_text()
+    assert all(f"<!-- {row['runtime']} -->" in drawing for row in result["rows"])
+    with pytest.raises(UserError, match=r"\.png or \.svg"):
+        inference_chart.draw(result, tmp_path / "chart.gif")
 
 
 def test_the_example_of_the_help_runs():

@@ -200,6 +200,7 @@ def inference(
     width: Annotated[float, typer.Option(help="Factor on the network's channels; 1 is the paper's.")] = 1.0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default: torch's own choice.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="The native engine's layers, each by itself.")] = False,
+    chart: Annotated[Path | None, typer.Option(help="Draw the figures, too: a .png or .svg file.")] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -211,7 +212,7 @@ def inference(
     """
     import torch
 
-    from verydeep.benchmarks import inference, native_layers
+    from verydeep.benchmarks import inference, inference_chart, native_layers
 
     if threads:
         torch.set_num_threads(threads)
@@ -219,7 +220,10 @@ def inference(
     if layers:
         _show(native_layers.run(net, sizes[0][0], batches[0], repeats, width), _layers_text, json_, csv)
     else:
-        _show(inference.run(net, sizes, batches, repeats, width), _inference_text, json_, csv)
+        result = inference.run(net, sizes, batches, repeats, width)
+        if chart:
+            inference_chart.draw(result, chart)
+        _show(result, _inference_text, json_, csv)
 
 
 def _numbers(option: str, text: str) -> list[int]:
