@@ -98,8 +98,8 @@ def test_posteriors_do_not_depend_on_what_shares_a_batch(make_net, rng, kind):
 def test_batches_keep_to_the_memory(make_net, monkeypatch, rng):
     net = make_net()
     seen = []
-    original = net.score_map
-    monkeypatch.setattr(net, "score_map", lambda x: seen.append(tuple(x.shape)) or original(x))
+    original = net.activations
+    monkeypatch.setattr(net, "activations", lambda x, layer: seen.append(tuple(x.shape)) or original(x, layer))
     forward = Forward(net, Options(), 3_000_000, CPU)
     forward.posteriors(Protocol("crops", (80,)), [_picture(rng, 80, 100) for _ in range(3)])
     most = forward.at_once(64, 64)
