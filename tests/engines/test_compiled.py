@@ -94,6 +94,24 @@ def test_any_layer_by_its_name():
             NativeLayers(net, "fc9")
 
 
+def test_layers_between_two():
+    for net in (network("B"), network("A", batch_norm=True), network("D", width=0.1)):
+        x = torch.randn(2, 3, 130, 98) * 60
+        with torch.no_grad():
+            for after, layer in (
+                ("pool5", "fc8"),
+                ("conv2_1.relu", "pool4"),
+                ("conv3_1", "fc6.relu"),
+                ("pool1", "pool1"),
+            ):
+                between = net.activations(x, after)
+                found = NativeLayers(net, layer, after=after)(between)
+                assert found.shape == net.activations(x, layer).shape
+                assert error(found, net.activations(x, layer)) < 1e-5
+        with pytest.raises(ValueError, match="expected N x"):
+            NativeLayers(net, "fc8", after="pool5")(x)
+
+
 def test_what_is_not_a_number_goes_through_as_in_torch():
     net = network("D")
     fast = compile_cpu(net)

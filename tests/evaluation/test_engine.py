@@ -48,6 +48,17 @@ def test_every_engine_gives_every_layer(net, engine, layer):
         assert float((found - expected).norm() / expected.norm()) < 1e-5
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_goes_on_from_a_layer(net, engine):
+    x = torch.randn(2, 3, 100, 131) * 60
+    with torch.inference_mode():
+        features, expected = net.activations(x, "pool5"), net.score_map(x)
+        found = layers_by(engine, net, after="pool5")(features)
+        assert float((net.activations(features, "fc8", after="pool5") - expected).abs().max()) == 0
+    assert found.shape == expected.shape
+    assert float((found - expected).norm() / expected.norm()) < 1e-5
+
+
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
 def test_batch_norm_and_its_layers(engine):
     net = vd.create("A", classes=5, width=1 / 8, image_size=64, fc_width=24, batch_norm=True, seed=0).eval()

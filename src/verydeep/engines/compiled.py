@@ -1,6 +1,6 @@
 """A network whose layers run in the native library."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, Literal, Protocol, cast, get_args
 
@@ -21,24 +21,22 @@ _POOLS_ALONE = 3
 class Network(Protocol):
     """What is asked of a network; `verydeep.nets.network.VGG` has it.
 
-    Its children are convolutions with or without batch norm, ReLUs, 2x2 max-pools, dropout, local response
+    Its modules are convolutions with or without batch norm, ReLUs, 2x2 max-pools, dropout, local response
     normalization, in the order in which they run; its `preprocessing.pool_round_up` says how pools round.
     """
 
     training: bool
     preprocessing: Any
 
-    def named_children(self) -> Iterator[tuple[str, nn.Module]]: ...  # noqa: D102
-
-    def module_name(self, layer: str) -> str: ...  # noqa: D102
-
     def check_size(self, height: int, width: int) -> None: ...  # noqa: D102
 
-    def activations(self, x: Tensor, layer: str) -> Tensor: ...  # noqa: D102
+    def activations(self, x: Tensor, layer: str, after: str | None = None) -> Tensor: ...  # noqa: D102
+
+    def between(self, after: str | None, layer: str) -> list[tuple[str, nn.Module]]: ...  # noqa: D102
 
 
 class NativeLayers:
-    """A network's layers from the first to a chosen one, with weights packed for the native library.
+    """A network's layers up to a chosen one, with weights packed for the native library.
 
     Parameters
     ----------
@@ -46,6 +44,8 @@ class NativeLayers:
         The network; its weights are those of the moment.
     layer : str
         One of its `layer_names`, the last that runs.
+    after : str, optional
+        The layer whose values are the input; by default images are.
     accuracy : {"exact", "fast"}
         `exact`: float32 throughout. `fast`: the weights of fully connected layers are kept in half precision where
         the processor widens it by itself, as those with AVX2 do.
@@ -59,12 +59,18 @@ class NativeLayers:
     """
 
     def __init__(
-        self, net: Network, layer: str = "fc8", accuracy: Accuracy = "exact", processor: Processor | None = None
+        self,
+        net: Network,
+        layer: str = "fc8",
+        accuracy: Accuracy = "exact",
+        processor: Processor | None = None,
+        after: str | None = None,
     ) -> None:
         if accuracy not in get_args(Accuracy):
             raise UserError(f"accuracy {accuracy!r}: expected {' or '.join(get_args(Accuracy))}")
-        self.net, self.layer = net, layer
-        self.parts = _parts(plan(net, layer, half=accuracy == "fast"), processor)
+        self.net, self.layer, self.after = net, layer, after
+        self.channels = _channels(net, after)
+        self.parts = _parts(plan(net, layer, accuracy == "fast", after), self.channels, processor)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the network's `activations` returns for the layer, N x C x h x w.
@@ -72,26 +78,29 @@ class NativeLayers:
         Parameters
         ----------
         x : Tensor
-            N x 3 x H x W, preprocessed. What the library does not run - a network in training, gradients, other
+            N x 3 x H x W, preprocessed, or the values of the layer `after`. What the library does not run - a network in training, gradients, other
             types than float32, other devices than the CPU - goes to the network itself.
 
         Raises
         ------
         UserError
-            No image, images of other than 3 channels, or smaller than the network takes. It is a ValueError.
+            No image, images of another number of channels, or smaller than the network takes. It is a ValueError.
         """
-        if x.dim() != 4 or x.shape[0] < 1 or x.shape[1] != 3:
-            raise UserError(f"input of shape {tuple(x.shape)}: expected N x 3 x H x W with at least one image")
-        self.net.check_size(x.shape[2], x.shape[3])
+        if x.dim() != 4 or x.shape[0] < 1 or x.shape[1] != self.channels:
+            raise UserError(
+                f"input of shape {tuple(x.shape)}: expected N x {self.channels} x H x W with at least one image"
+            )
+        if self.after is None:
+            self.net.check_size(x.shape[2], x.shape[3])
         if self.net.training or not _is_plain(x):
-            return self.net.activations(x, self.layer)
+            return self.net.activations(x, self.layer, self.after)
         with torch.no_grad():
             y, round_up = x, bool(self.net.preprocessing.pool_round_up)
             for part in self.parts:
                 y = part(y, round_up)
         # Winograd's sums spread what is not a number over a whole tile: such an input is run as torch runs it.
         if not torch.compiler.is_compiling() and not bool(torch.isfinite(y).all()):
-            return self.net.activations(x, self.layer)
+            return self.net.activations(x, self.layer, self.after)
         return y
 
 
@@ -164,8 +173,8 @@ def _is_plain(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and not tracked and not low
 
 
-def plan(net: Network, layer: str = "fc8", half: bool = False) -> list[Step | nn.Module]:
-    """Return what a network does up to a layer: steps for the native library, and layers that torch has to run.
+def plan(net: Network, layer: str = "fc8", half: bool = False, after: str | None = None) -> list[Step | nn.Module]:
+    """Return what a network does between two layers: steps for the native library, and layers that torch has to run.
 
     Parameters
     ----------
@@ -175,12 +184,10 @@ def plan(net: Network, layer: str = "fc8", half: bool = False) -> list[Step | nn
         The last that runs.
     half : bool
         Whether weights of fully connected layers are to be kept in half precision.
+    after : str, optional
+        The last layer that does not run.
     """
-    layers, last = [], net.module_name(layer)
-    for name, child in net.named_children():
-        layers.append(child)
-        if name == last:
-            break
+    layers = [child for _, child in net.between(after, layer)]
     planned: list[Step | nn.Module] = []
     pools = index = 0
     while index < len(layers):
@@ -196,10 +203,15 @@ def plan(net: Network, layer: str = "fc8", half: bool = False) -> list[Step | nn
 Part = Callable[[Tensor, bool], Tensor]
 
 
-def _parts(planned: Sequence[Step | nn.Module], processor: Processor | None) -> list[Part]:
+def _channels(net: Network, after: str | None) -> int:
+    """Return how many channels a layer gives, or images have."""
+    weights = [child.weight for _, child in net.between(None, after) if isinstance(child, nn.Conv2d)] if after else []
+    return len(weights[-1]) if weights else 3
+
+
+def _parts(planned: Sequence[Step | nn.Module], channels: int, processor: Processor | None) -> list[Part]:
     """Pack each run of steps for the library."""
     parts: list[Part] = []
-    channels = 3
     for native, group in groupby(planned, key=lambda part: isinstance(part, Step)):
         members = list(group)
         if native:

@@ -11,7 +11,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
 from verydeep.engines import library
 from verydeep.engines.compiled import NativeLayers
-from verydeep.interchange.onnx_graph import make_model
+from verydeep.interchange.onnx_graph import IR_VERSION, OPSET, make_model
 from verydeep.interchange.openvino_format import import_openvino
 from verydeep.interchange.served import Contract
 from verydeep.nets.network import VGG
@@ -59,7 +59,9 @@ def pick_engine(name: str, device: torch.device, precision: str = "float32", ima
     return name  # type: ignore[return-value]
 
 
-def layers_by(engine: Engine, net: VGG, layer: str = "fc8", precision: str = "float32") -> Run:
+def layers_by(
+    engine: Engine, net: VGG, layer: str = "fc8", after: str | None = None, precision: str = "float32"
+) -> Run:
     """Return what maps preprocessed images, float32 N x 3 x H x W, to a layer's values, N x C x h x w.
 
     Engines other than torch keep the weights and the rounding of pools that the network has now.
@@ -72,30 +74,49 @@ def layers_by(engine: Engine, net: VGG, layer: str = "fc8", precision: str = "fl
         The network, set to testing.
     layer : str
         One of its `layer_names`.
+    after : str, optional
+        The layer whose values are the input in place of images.
     precision : {"float32", "bf16"}
         Of OpenVINO's arithmetic, which is in bfloat16 by default where the processor has that.
     """
     if engine == "native":
-        return NativeLayers(net, layer)
+        return NativeLayers(net, layer, after=after)
     if engine == "openvino":
-        return _openvino(_model(net, layer), precision)
+        return _openvino(_model(net, layer, after), precision)
     if engine == "onnxruntime":
-        return _onnxruntime(_model(net, layer))
-    return lambda x: net.activations(x, layer)
+        return _onnxruntime(_model(net, layer, after))
+    return lambda x: net.activations(x, layer, after)
 
 
-def _model(net: VGG, layer: str) -> bytes:
-    """Return an ONNX model whose only output is the layer's; the runtimes leave out what it does not need."""
-    net.module_name(layer)  # refuses a layer that is not there
-    model = make_model(net, Contract())
-    base, relu, _ = layer.partition(".")
-    name = "relu" + base.removeprefix("conv").removeprefix("fc") if relu else base
+def _model(net: VGG, layer: str, after: str | None) -> bytes:
+    """Return an ONNX model of the layers in between, with one input and one output."""
     onnx = need("onnx", "onnx")
-    name = "score_map" if layer == "fc8" else name
-    del model.graph.output[:]
-    model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    graph = make_model(net, Contract()).graph
+    given = _output(after) if after else graph.input[0].name
+    names = [node.output[0] for node in graph.node]
+    nodes = list(graph.node)[names.index(given) + 1 if after else 0 : names.index(_output(layer)) + 1]
+    used = {name for node in nodes for name in node.input}
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            nodes,
+            graph.name,
+            [onnx.helper.make_tensor_value_info(given, onnx.TensorProto.FLOAT, ["n", "c", "h", "w"])],
+            [onnx.helper.make_tensor_value_info(_output(layer), onnx.TensorProto.FLOAT, ["n", "k", "rows", "columns"])],
+            [constant for constant in graph.initializer if constant.name in used],
+        ),
+        ir_version=IR_VERSION,
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+    )
     serialized: bytes = model.SerializeToString()
     return serialized
+
+
+def _output(layer: str) -> str:
+    """Return what the graph calls a layer's values: batch norm is folded into its convolution there."""
+    base, relu, _ = layer.partition(".")
+    if layer == "fc8":
+        return "score_map"
+    return "relu" + base.removeprefix("conv").removeprefix("fc") if relu else base
 
 
 def _openvino(model: bytes, precision: str) -> Run:

@@ -124,16 +124,18 @@ class VGG(nn.Sequential, HubMixin):
         """
         return self.activations(x, "fc8")
 
-    def activations(self, x: Tensor, layer: str) -> Tensor:
+    def activations(self, x: Tensor, layer: str, after: str | None = None) -> Tensor:
         """Return what one layer gives at every place of the image; the layers behind it are not run.
 
         Parameters
         ----------
         x : Tensor
-            N x 3 x H x W, preprocessed; H and W at least `least_size`.
+            N x 3 x H x W, preprocessed; H and W at least `least_size`. Or what the layer `after` gave.
         layer : str
             One of `layer_names`: `conv5_3` is before the ReLU (batch norm, where there is one, included),
             `conv5_3.relu` after it.
+        after : str, optional
+            A layer before it; the layers up to that one are not run.
 
         Returns
         -------
@@ -145,18 +147,23 @@ class VGG(nn.Sequential, HubMixin):
         UserError
             The network has no such layer, or the image is smaller than `least_size`.
         """
-        self.check_size(x.shape[2], x.shape[3])
-        last = self.module_name(layer)
+        if after is None:
+            self.check_size(x.shape[2], x.shape[3])
         round_up = self.preprocessing.pool_round_up
-        layers = list(self.named_children())
-        for (name, child), (_, following) in zip(layers, [*layers[1:], ("", None)], strict=True):
+        layers = [child for _, child in self.between(after, layer)]
+        for child, following in zip(layers, [*layers[1:], None], strict=True):
             if isinstance(child, nn.MaxPool2d):
                 x = relu_pool(x, round_up)
-            elif name == last or not (isinstance(child, nn.ReLU) and isinstance(following, nn.MaxPool2d)):
+            elif not (isinstance(child, nn.ReLU) and isinstance(following, nn.MaxPool2d)):
                 x = child(x)  # a ReLU before a pool runs with it
-            if name == last:
-                break
         return x
+
+    def between(self, after: str | None, layer: str) -> list[tuple[str, nn.Module]]:
+        """Return the modules that run behind a layer (from the first one where that is None) up to another."""
+        modules = list(self.named_children())
+        names = [name for name, _ in modules]
+        start = names.index(self.module_name(after)) + 1 if after else 0
+        return modules[start : names.index(self.module_name(layer)) + 1]
 
     @property
     def layer_names(self) -> tuple[str, ...]:
