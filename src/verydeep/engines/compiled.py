@@ -78,8 +78,8 @@ class NativeLayers:
         Parameters
         ----------
         x : Tensor
-            N x 3 x H x W, preprocessed, or the values of the layer `after`. What the library does not run - a network in training, gradients, other
-            types than float32, other devices than the CPU - goes to the network itself.
+            N x 3 x H x W, preprocessed, or the values of the layer `after`. What the library does not run - a network
+            in training, gradients, other types than float32, other devices than the CPU - goes to the network itself.
 
         Raises
         ------
