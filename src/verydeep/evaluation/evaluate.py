@@ -100,7 +100,8 @@ class Evaluator:
         cache: str | Path | None = None,
     ) -> None:
         weights, digest = ("", _hash(net)) if isinstance(net, VGG) else (str(net), weights_hash(net))
-        net = net if isinstance(net, VGG) else load(net)
+        net = net if isinstance(net, VGG) else load(net, "classify")
+        net.check_task("classify")
         self.dataset = dataset if limit is None else dataset.subset(evenly(dataset, limit))
         if not len(self.dataset):
             raise UserError(f"data set {dataset.name}, split {dataset.split}: no images to test on")

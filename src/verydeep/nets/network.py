@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,10 @@ from verydeep.nets.preprocessing import Preprocessing
 
 STRIDE = 32
 """Pixels between neighboring cells of the score map: five pools of stride 2."""
+
+Regression = Literal["scr", "pcr"]
+"""What a localizer's fc8 gives (paper: appendix A.1): one box for all classes, or one for each class."""
+TaskName = Literal["classify", "localize"]
 
 
 class VGG(nn.Sequential, HubMixin):
@@ -44,6 +48,9 @@ class VGG(nn.Sequential, HubMixin):
         Constant of A-LRN's normalization, in Krizhevsky's written formula.
     preprocessing : Preprocessing
         How images become the network's input.
+    regression : {"scr", "pcr"}, optional
+        None: fc8 gives a score for each class. ``scr``: center x, center y, width and height of one box for all
+        classes; ``pcr``: of one box for each class, class after class.
 
     Attributes
     ----------
@@ -65,6 +72,7 @@ class VGG(nn.Sequential, HubMixin):
         dropout: float = 0.5,
         lrn_alpha: float = 1e-4,
         preprocessing: Preprocessing | None = None,
+        regression: Regression | None = None,
     ) -> None:
         if image_size < STRIDE or image_size % STRIDE:
             raise UserError(f"image_size is {image_size}, expected a multiple of {STRIDE}, at least {STRIDE}")
@@ -75,7 +83,8 @@ class VGG(nn.Sequential, HubMixin):
             )
         convolutions, channels = _convolutions(configuration, width, batch_norm, lrn_alpha)
         window = image_size // STRIDE
-        super().__init__(OrderedDict([*convolutions, *_head(channels, window, fc_width, len(classes), dropout)]))
+        outputs = {None: len(classes), "scr": 4, "pcr": 4 * len(classes)}[regression]
+        super().__init__(OrderedDict([*convolutions, *_head(channels, window, fc_width, outputs, dropout)]))
         self.configuration = configuration
         self.classes = tuple(classes)
         self.width = width
@@ -85,7 +94,20 @@ class VGG(nn.Sequential, HubMixin):
         self.dropout = dropout
         self.lrn_alpha = lrn_alpha
         self.preprocessing = preprocessing or Preprocessing()
+        self.regression = regression
         self.provenance: dict[str, Any] = {}
+
+    @property
+    def task(self) -> TaskName:
+        """What the network answers: the class of a picture, or the box of its object."""
+        return "localize" if self.regression else "classify"
+
+    def check_task(self, task: TaskName, name: object = "the network") -> None:
+        """Raise UserError where the network, called `name` in the message, was made for the other task."""
+        if self.task != task:
+            is_what = {"classify": "a classifier", "localize": "a localizer, which gives boxes and no classes"}
+            wanted = {"classify": "a classifier", "localize": "a localizer (verydeep train --task localize makes one)"}
+            raise UserError(f"{name}: is {is_what[self.task]}; expected {wanted[task]}")
 
     @property
     def least_size(self) -> int:
@@ -121,14 +143,25 @@ class VGG(nn.Sequential, HubMixin):
         UserError
             The image is smaller than `least_size`.
         """
+        return self.head(self.trunk(x))
+
+    def trunk(self, x: Tensor) -> Tensor:
+        """Return the output of pool5, what the convolutions make of images; the first half of `score_map`."""
         self.check_size(x.shape[2], x.shape[3])
         round_up = self.preprocessing.pool_round_up
-        layers = list(self.children())
+        layers = [layer for name, layer in self.named_children() if not is_head(name)]
         for layer, following in zip(layers, [*layers[1:], None], strict=True):
             if isinstance(layer, nn.MaxPool2d):
                 x = relu_pool(x, round_up)
             elif not (isinstance(layer, nn.ReLU) and isinstance(following, nn.MaxPool2d)):
                 x = layer(x)  # a ReLU before a pool runs with it
+        return x
+
+    def head(self, x: Tensor) -> Tensor:
+        """Return the score map of pool5's output, by fc6 to fc8; the second half of `score_map`."""
+        for name, layer in self.named_children():
+            if is_head(name):
+                x = layer(x)
         return x
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,7 +170,13 @@ class VGG(nn.Sequential, HubMixin):
 
     def extra_repr(self) -> str:
         """Return what the network is a member of."""
-        return f"{self.configuration.name}, {len(self.classes)} classes, image_size={self.image_size}"
+        boxes = f", boxes: {self.regression}" if self.regression else ""
+        return f"{self.configuration.name}, {len(self.classes)} classes, image_size={self.image_size}{boxes}"
+
+
+def is_head(name: str) -> bool:
+    """Say whether a layer stands behind the convolutions: `fc6` to `fc8`, `relu6` and so on."""
+    return name[-1] in "678" and "_" not in name
 
 
 def _convolutions(
@@ -161,13 +200,13 @@ def _convolutions(
     return layers, before
 
 
-def _head(channels: int, window: int, fc_width: int, classes: int, dropout: float) -> list[tuple[str, nn.Module]]:
+def _head(channels: int, window: int, fc_width: int, outputs: int, dropout: float) -> list[tuple[str, nn.Module]]:
     """Return the named layers from fc6 to fc8."""
     layers: list[tuple[str, nn.Module]] = []
     for i, (before, kernel) in ((6, (channels, window)), (7, (fc_width, 1))):
         layers += [(f"fc{i}", Window(before, fc_width, kernel)), (f"relu{i}", nn.ReLU(inplace=True))]
         layers.append((f"drop{i}", nn.Dropout(dropout)))
-    return [*layers, ("fc8", Window(fc_width, classes, 1))]
+    return [*layers, ("fc8", Window(fc_width, outputs, 1))]
 
 
 def create(
@@ -182,6 +221,7 @@ def create(
     initialization: str = "glorot",
     seed: int | None = None,
     preprocessing: Preprocessing | None = None,
+    regression: Regression | None = None,
 ) -> VGG:
     """Make a network with random weights.
 
@@ -210,6 +250,8 @@ def create(
         Makes the weights a function of the seed; without it they follow torch's global generator.
     preprocessing : Preprocessing, optional
         By default the paper's: RGB, 0-255, ILSVRC's mean subtracted.
+    regression : {"scr", "pcr"}, optional
+        Makes a localizer, which gives boxes in place of class scores; see `VGG`.
 
     Returns
     -------
@@ -239,6 +281,7 @@ def create(
             dropout=dropout,
             lrn_alpha=lrn_alpha,
             preprocessing=preprocessing,
+            regression=regression,
         )
     net.to_empty(device="cpu")
     initialize(net, initialization, seed)
