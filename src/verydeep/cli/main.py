@@ -31,7 +31,7 @@ COMMANDS = (
     ("convert", "convert"),
     ("export", "export"),
 )
-GROUPS = (("data", "data"), ("bench", "bench"))
+GROUPS = (("localize", "localize"), ("data", "data"), ("bench", "bench"))
 
 for _name, _module in COMMANDS:
     app.command(_name)(getattr(import_module(f"verydeep.cli.{_module}"), _name))

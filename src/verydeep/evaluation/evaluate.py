@@ -20,12 +20,11 @@ from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.layout import WNID
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.fuse import fuse
-from verydeep.evaluation.loading import Loader
+from verydeep.evaluation.loading import Loader, batches
 from verydeep.evaluation.options import Options
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Protocol
 from verydeep.evaluation.unfinished import Unfinished, check_same_evaluation, start
-from verydeep.evaluation.views import view_size
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import load, weights_hash
 
@@ -105,7 +104,7 @@ class Evaluator:
         self.dataset = dataset if limit is None else dataset.subset(evenly(dataset, limit))
         if not len(self.dataset):
             raise UserError(f"data set {dataset.name}, split {dataset.split}: no images to test on")
-        self.labels = _labels(self.dataset, net)
+        self.labels = match_labels(self.dataset, net)
         # Most of the memory is the network's; a quarter is for originals while they are decoded.
         self.forward = Forward(net, options or Options(), memory - memory // 4, pick_device(device))
         self.loader = Loader(self.dataset, net, memory // 4)
@@ -171,9 +170,11 @@ class Evaluator:
     def _run(self, part: Protocol, path: Path | None) -> Posteriors:
         """Run the network for a protocol of one kind at one scale."""
         rows = Unfinished(self._start(part), path.with_name(f".{part}.unfinished") if path else None)
-        batches = [kept for batch in self._batches(part) if (kept := [i for i in batch if not rows.done[i]])]
+        crop = self.forward.net.image_size
+        every = batches(part, crop, self.loader.sizes, lambda *size: self.forward.pictures_at_once(part, *size))
+        left = [kept for batch in every if (kept := [i for i in batch if not rows.done[i]])]
         try:
-            for _ in track(self._work(part, batches, rows), sum(map(len, batches)), f"{part}"):
+            for _ in track(self._work(part, left, rows), sum(map(len, left)), f"{part}"):
                 pass
         finally:
             rows.save()
@@ -182,25 +183,11 @@ class Evaluator:
             rows.remove()
         return rows.posteriors
 
-    def _work(self, part: Protocol, batches: list[list[int]], rows: Unfinished) -> Iterator[int]:
+    def _work(self, part: Protocol, left: list[list[int]], rows: Unfinished) -> Iterator[int]:
         """Enter the posteriors of each batch into `rows`; yield the index of every picture done."""
-        for indices, pictures in zip(batches, self.loader.pictures(part, batches), strict=True):
+        for indices, pictures in zip(left, self.loader.pictures(part, left), strict=True):
             rows.add(np.array(indices), self.forward.posteriors(part, pictures))
             yield from indices
-
-    def _batches(self, part: Protocol) -> list[list[int]]:
-        """Return indices of pictures whose views have one size, as many at a time as the memory allows.
-
-        A function of data set and memory alone, so that a continued evaluation runs the same batches.
-        """
-        groups = defaultdict(list)
-        for index, size in enumerate(self.loader.sizes):
-            groups[view_size(part, self.forward.net.image_size, *size)].append(index)
-        batches = []
-        for size, group in sorted(groups.items()):
-            count = self.forward.pictures_at_once(part, *size)
-            batches += [group[start : start + count] for start in range(0, len(group), count)]
-        return batches
 
 
 def evenly(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
@@ -233,7 +220,7 @@ def _protocol(protocol: Protocol | str) -> Protocol:
     return Protocol.parse(protocol) if isinstance(protocol, str) else protocol
 
 
-def _labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
+def match_labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
     """Return the labels as indices of the network's classes: matched by name, never by position."""
     # ILSVRC's networks call a class "n01440764 tench", its data sets "n01440764".
     wnids = {name.split(" ")[0]: i for i, name in enumerate(net.classes) if WNID.fullmatch(name.split(" ")[0])}

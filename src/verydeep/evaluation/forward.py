@@ -44,7 +44,7 @@ class Forward:
         self.device = device
 
     @contextmanager
-    def _testing(self) -> Iterator[None]:
+    def testing(self) -> Iterator[None]:
         """Set the network to testing, with the pooling asked for, and set it back."""
         net, preprocessing, training = self.net, self.net.preprocessing, self.net.training
         net.preprocessing = replace(preprocessing, pool_round_up=self.options.pool_rounding == "up")
@@ -60,12 +60,12 @@ class Forward:
     @property
     def least_size(self) -> int:
         """Smallest image side in pixels that the network takes whole, with the pooling asked for."""
-        with self._testing():
+        with self.testing():
             return self.net.least_size
 
     def at_once(self, height: int, width: int) -> int:
         """Return how many views of this size share a batch: at least one."""
-        with self._testing():
+        with self.testing():
             return min(MOST_AT_ONCE, max(1, self.memory // bytes_per_view(self.net, height, width)))
 
     def pictures_at_once(self, part: Protocol, height: int, width: int) -> int:
@@ -82,7 +82,7 @@ class Forward:
         """
         # Copied to the device as bytes: a quarter of the floats' size.
         pixels = torch.from_numpy(np.stack(images)).to(self.device)
-        with self._testing():
+        with self.testing():
             scores = self.net.score_map(self.net.preprocessing(pixels)).float()
             if not bool(torch.isfinite(scores).all()):
                 raise UserError(

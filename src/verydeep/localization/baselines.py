@@ -35,7 +35,7 @@ def best_constant_box(boxes: Sequence[Boxes]) -> NDArray[np.float64]:
 
     starts = [np.median(every, axis=0), every.mean(axis=0), np.array(WHOLE)]
     starts += [np.array([0.5 - s / 2, 0.5 - s / 2, 0.5 + s / 2, 0.5 + s / 2]) for s in (0.5, 0.7, 0.85)]
-    best = max(starts, key=value)
+    best: NDArray[np.float64] = max(starts, key=value)
     for step in STEPS:
         while True:
             moved = [np.clip(best + step * move, 0, 1) for move in _MOVES]

@@ -79,9 +79,9 @@ class Guesses:
     def rows(self, chosen: Sequence[int] | NDArray[np.int64]) -> "Guesses":
         """Return these images alone, in this order."""
         at = np.asarray(chosen, np.int64)
-        lists = {name: [getattr(self, name)[i] for i in at] for name in ("truths", "windows", "scores")}
-        arrays = {name: getattr(self, name)[at] for name in _ARRAYS}
-        return replace(self, ids=tuple(self.ids[i] for i in at), **lists, **arrays)
+        parts: dict[str, Any] = {name: getattr(self, name)[at] for name in _ARRAYS}
+        parts |= {name: [getattr(self, name)[i] for i in at] for name in ("truths", "windows", "scores")}
+        return replace(self, ids=tuple(self.ids[i] for i in at), **parts)
 
     def write(self, path: Path) -> None:
         """Write the Parquet file, whole or not at all; nested arrays are flat lists, their shapes as documented."""
@@ -120,8 +120,13 @@ class Guesses:
             sizes=np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1).astype(np.int64),
             names=names,
             metadata=about,
-            **shaped,
-            **(flat | {"boxes": flat["boxes"].reshape(-1, count, 4)}),
+            truths=shaped["truths"],
+            windows=shaped["windows"],
+            scores=shaped["scores"],
+            classes=flat["classes"],
+            posteriors=flat["posteriors"],
+            boxes=flat["boxes"].reshape(-1, count, 4),
+            ratings=flat["ratings"],
         )
 
 

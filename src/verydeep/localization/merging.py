@@ -169,7 +169,7 @@ class _Groups:
         shared *= common[1]
         apart = self.center[:, first:] - self.center[:, column]
         apart *= apart
-        score = apart[0]
+        score: NDArray[Any] = apart[0]
         score += apart[1]
         np.sqrt(score, out=score)
         if self.literal:
@@ -201,6 +201,7 @@ class _Groups:
         lost = self.low[0, self.partner[rows]] == FAR
         self.partner, self.seen = number[self.partner[rows]], np.where(lost, -1, self.seen[rows])
         self.joins = self.joins[rows]
-        self.low, self.high, self.center = (np.ascontiguousarray(a[:, rows]) for a in (self.low, self.high, self.center))
+        for name in ("low", "high", "center"):
+            setattr(self, name, np.ascontiguousarray(getattr(self, name)[:, rows]))
         self.area, self.size, self.least = self.area[rows], self.size[rows], self.least[rows]
         self.weight, self.first = self.weight[rows], self.first[rows]

@@ -42,7 +42,7 @@ class LocalizationFigures:
 def overlaps(guesses: Guesses) -> NDArray[np.float64]:
     """Return the IoU of each counted image's G boxes with the true box that each fits best, shape (N', G)."""
     rows = np.flatnonzero(guesses.counted)
-    found = [iou(guesses.boxes[i][:, None], guesses.truths[i][None]).max(axis=1) for i in rows]
+    found = [iou(guesses.boxes[i][:, None], guesses.truths[i][None]).max(axis=1) for i in rows.tolist()]
     return np.array(found).reshape(len(rows), guesses.classes.shape[1])
 
 

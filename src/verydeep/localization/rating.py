@@ -64,9 +64,7 @@ def merge_guesses(parts: Sequence[Guesses], rule: MergeRule, names: Sequence[str
         if part.ids != first.ids or part.names != first.names:
             raise UserError(f"{name} and {names[0]} are of other images or classes; test both on the same data")
         if not np.array_equal(part.classes, first.classes):
-            raise UserError(
-                f"{name} and {names[0]} guess other classes; give both evaluations the same --posteriors"
-            )
+            raise UserError(f"{name} and {names[0]} guess other classes; give both evaluations the same --posteriors")
     boxes, ratings = np.empty_like(first.boxes), np.empty_like(first.ratings)
     windows = [np.concatenate(rows) for rows in zip(*(part.windows for part in parts), strict=True)]
     scores = [np.concatenate(rows) for rows in zip(*(part.scores for part in parts), strict=True)]

@@ -20,7 +20,6 @@ from verydeep.nets.network import VGG, Regression
 from verydeep.training.recipe import Recipe
 from verydeep.training.task import CentralCrops
 
-
 _FIGURES = {"localization_error": "localization error", "mean_iou": "mean IoU"}
 
 
@@ -93,9 +92,7 @@ class Localization:
         """Return loss, localization error given the class, and IoU with the best instance, in original pixels."""
         labels = torch.tensor([sample.label for sample in crops.samples])
         rows = []
-        for answer, sample, size in zip(
-            _own(scores, labels).double().numpy(), crops.samples, crops.sizes, strict=True
-        ):
+        for answer, sample, size in zip(_own(scores, labels).double().numpy(), crops.samples, crops.sizes, strict=True):
             frame, truth = Frame.central(*size, crops.side, crops.crop), as_array(sample.boxes)
             overlaps = iou(frame.to_picture(decode(answer, crops.crop)), truth)
             squared = np.square(encode(frame.to_window(truth), crops.crop) - answer).sum(-1)
@@ -110,6 +107,6 @@ class Localization:
 
 def _own(scores: Tensor, labels: Tensor) -> Tensor:
     """Return of each image the four numbers that its class's box is read from, N x 4."""
-    if scores.shape[1] == 4:
-        return scores
-    return scores.unflatten(1, (-1, 4))[torch.arange(len(labels), device=scores.device), labels]
+    boxes = scores.reshape(len(scores), -1, 4)
+    own = labels if boxes.shape[1] > 1 else torch.zeros_like(labels)
+    return boxes[torch.arange(len(labels), device=scores.device), own]

@@ -1,0 +1,152 @@
+"""Classes and boxes of single pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from verydeep.basics.device import pick_device
+from verydeep.basics.errors import UserError
+from verydeep.evaluation.evaluate import DEFAULT_MEMORY
+from verydeep.evaluation.options import Options
+from verydeep.evaluation.predict import default_protocol, read_picture
+from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.views import Picture, prepare
+from verydeep.localization.boxes import clip
+from verydeep.localization.dense import Pair
+from verydeep.localization.evaluate import check_protocol, first_frame, windows_of
+from verydeep.localization.merging import MergeRule
+from verydeep.localization.rating import best_box
+from verydeep.nets.network import VGG
+from verydeep.nets.weights import load
+
+DEFAULT_RULE = MergeRule(0.5)
+"""Boxes that overlap well become one; `verydeep localize tune` finds the threshold for a data set."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One class and where its object is.
+
+    Attributes
+    ----------
+    name : str
+        The class.
+    posterior : float
+        In [0, 1].
+    box : tuple of float
+        xmin, ymin, xmax, ymax: edges in pixels of the upright original picture.
+    rating : float
+        Sum of the class's scores over the windows whose boxes were merged into this one.
+    """
+
+    name: str
+    posterior: float
+    box: tuple[float, float, float, float]
+    rating: float
+
+
+@dataclass(frozen=True)
+class Localized:
+    """What is where in a picture.
+
+    Attributes
+    ----------
+    name : str
+        Path of the picture; empty for an array.
+    height, width : int
+        Of the picture in pixels.
+    protocol : Protocol
+        Which windows were looked at.
+    top : tuple of Found
+        The most probable classes, in descending order.
+    """
+
+    name: str
+    height: int
+    width: int
+    protocol: Protocol
+    top: tuple[Found, ...]
+
+
+class Localizer:
+    """Localizes in one picture after another (paper: appendix A.2).
+
+    Parameters
+    ----------
+    classifier, localizer : VGG, str or Path
+        Networks or weights files that fit together. The classifier names the classes, as `verydeep predict` does,
+        and rates boxes.
+    protocol : Protocol or str, optional
+        By default dense at the localizer's scale of training.
+    top : int
+        Classes to localize, at least 1.
+    rule : MergeRule
+        Which boxes become one.
+    memory : int
+        Bytes that activations may take.
+    device : str
+        `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises
+    ------
+    UserError
+        Where the networks do not fit together, or cannot be tested by the protocol.
+    """
+
+    def __init__(
+        self,
+        classifier: VGG | str | Path,
+        localizer: VGG | str | Path,
+        protocol: Protocol | str | None = None,
+        *,
+        top: int = 5,
+        rule: MergeRule = DEFAULT_RULE,
+        memory: int = DEFAULT_MEMORY,
+        device: str = "auto",
+    ) -> None:
+        if top < 1:
+            raise UserError(f"top {top}: at least one class must be asked for")
+        names = tuple("the network" if isinstance(net, VGG) else str(net) for net in (classifier, localizer))
+        first = classifier if isinstance(classifier, VGG) else load(classifier, "classify")
+        second = localizer if isinstance(localizer, VGG) else load(localizer, "localize")
+        self.pair = Pair(first, second, Options(), memory, pick_device(device), (names[0], names[1]))
+        self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or default_protocol(second)
+        check_protocol(self.protocol, self.pair)
+        self.top, self.rule = top, rule
+
+    def __call__(self, image: str | Path | Picture) -> Localized:
+        """Return classes and boxes for a file or an array, uint8 (H, W, 3), upright RGB."""
+        original = image if isinstance(image, np.ndarray) else read_picture(Path(image))
+        height, width = original.shape[:2]
+        net, parts = self.pair.classifier.net, []
+        posterior = np.zeros(len(net.classes))
+        for part in self.protocol.leaves:
+            picture = prepare(part, net, original)
+            posterior += self.pair.classifier.posteriors(part, [picture])[0] / len(self.protocol.leaves)
+            scores, answers = self.pair.maps([picture])
+            parts.append((scores[0], answers[0], first_frame(part, (height, width), self.pair.size), self.pair.size))
+        best = np.argsort(-posterior, kind="stable")[: self.top]
+        boxes, scores = (np.concatenate(p) for p in zip(*(windows_of(*part, best) for part in parts), strict=True))
+        found = []
+        for k, label in enumerate(best.tolist()):
+            box, rating = best_box(boxes[:, k], scores[:, k], self.rule)
+            xmin, ymin, xmax, ymax = clip(box, height, width).tolist()
+            found.append(Found(net.classes[label], float(posterior[label]), (xmin, ymin, xmax, ymax), rating))
+        name = "" if isinstance(image, np.ndarray) else str(image)
+        return Localized(name, height, width, self.protocol, tuple(found))
+
+
+def localize(
+    classifier: VGG | str | Path,
+    localizer: VGG | str | Path,
+    image: str | Path | Picture,
+    protocol: Protocol | str | None = None,
+    *,
+    top: int = 5,
+    rule: MergeRule = DEFAULT_RULE,
+    memory: int = DEFAULT_MEMORY,
+    device: str = "auto",
+) -> Localized:
+    """Name the classes of a picture and say where each is; parameters as those of `Localizer`."""
+    return Localizer(classifier, localizer, protocol, top=top, rule=rule, memory=memory, device=device)(image)
