@@ -37,7 +37,8 @@ def show(
 ) -> None:
     """Print classes, counts, image sizes and damaged files; draw a contact sheet.
 
-    Every image is decoded. With --boxes every annotation without a usable box is listed, by file and value. Splits are made as training and testing make them with seed 0.
+    Every image is decoded. With --boxes every annotation without a usable box is listed, by file and value. Splits are
+    made as training and testing make them with seed 0.
 
     Example: verydeep data show scenes --split val --out sheet.png
     """
