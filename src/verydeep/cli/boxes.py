@@ -24,7 +24,7 @@ NOTE = (
 
 def chosen_rule(
     threshold: float | None, match: Literal["recommended", "literal"] | None, tuned: Path | None
-) -> "tuple[MergeRule, Tuned | None]":
+) -> "Tuned":
     """Return how boxes are merged: as tuned, as given, or by default."""
     from verydeep.localization.localize import DEFAULT_RULE
     from verydeep.localization.merging import MergeRule
@@ -33,11 +33,11 @@ def chosen_rule(
     if tuned:
         if threshold is not None or match is not None:
             raise UserError("--tuned says threshold and match; leave out --threshold and --match")
-        found = Tuned.read(tuned)
-        return found.rule, found
+        return Tuned.read(tuned)
     if match == "literal" and threshold is None:
         raise UserError("--match literal counts in pixels: give a --threshold, or find one with verydeep localize tune")
-    return MergeRule(DEFAULT_RULE.threshold if threshold is None else threshold, match or "recommended"), None
+    rule = MergeRule(DEFAULT_RULE.threshold if threshold is None else threshold, match or "recommended")
+    return Tuned(rule, (), 0, 0.0, "", "")  # as if tuned on other images: none of these is left out
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,7 @@ class BoxRequest:
     out: Path
 
 
-def echo_boxes(
-    request: BoxRequest, protocols: Sequence[str], merging: "tuple[MergeRule, Tuned | None]", json_: bool
-) -> None:
+def echo_boxes(request: BoxRequest, protocols: Sequence[str], tuned: "Tuned", json_: bool) -> None:
     """Test a localizer and print its figures."""
     from verydeep.datasets import open_dataset
     from verydeep.evaluation.memory import parse_memory
@@ -89,19 +87,16 @@ def echo_boxes(
     )
     for protocol in wanted:
         evaluator.check(protocol)  # all of them before the first is run
-    results = {str(protocol): evaluator.guesses(protocol, merging[0]) for protocol in wanted}
+    rule = tuned.rule_for(dataset.name, dataset.split)
+    results = {str(protocol): evaluator.guesses(protocol, rule) for protocol in wanted}
     rows = [(name, guesses, str(evaluator.path(Protocol.parse(name)))) for name, guesses in results.items()]
-    echo_figures(rows, merging, json_)
+    echo_figures(rows, rule, json_)
 
 
-def echo_figures(
-    rows: "Sequence[tuple[str, Guesses, str]]", merging: "tuple[MergeRule, Tuned | None]", json_: bool
-) -> None:
+def echo_figures(rows: "Sequence[tuple[str, Guesses, str]]", rule: "MergeRule", json_: bool) -> None:
     """Print the figures of guesses, each with its name and file."""
     from verydeep.cli.errors_table import table
 
-    rule, tuned = merging
-    rows = [(name, tuned.rest(guesses) if tuned else guesses, file) for name, guesses, file in rows]
     if json_:
         results = [{"protocol": name, **values(guesses), "file": file} for name, guesses, file in rows]
         typer.echo(json.dumps({"merging": vars(rule), "results": results}, indent=2))
@@ -111,8 +106,8 @@ def echo_figures(
     typer.echo(table([("protocol", *HEAD, "file"), *lines]))
     typer.echo(NOTE)
     typer.echo(f"boxes merged up to {rule.threshold:g} of the {rule.match} match score")
-    if tuned:
-        typer.echo(f"without the {tuned.share:.0%} of the images that the threshold was chosen on")
+    if rule.held_out:
+        typer.echo(f"without the {rule.held_out:.0%} of the images that the threshold was chosen on")
 
 
 def baselines(guesses: "Guesses") -> "list[tuple[str, Guesses]]":

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from verydeep.localization.merging import MergeRule
     from verydeep.localization.tuning import Tuned
 
 EXAMPLE = "verydeep fuse posteriors/D/dense@64.parquet posteriors/E/dense@64.parquet --out fused.parquet"
@@ -40,9 +39,9 @@ def fuse(
     from verydeep.evaluation.fuse import fuse as average
     from verydeep.evaluation.metrics import mcnemar_of
     from verydeep.evaluation.posteriors import Posteriors
-    from verydeep.localization.guesses import read_metadata
+    from verydeep.localization.guesses import holds_boxes
 
-    if read_metadata(files[0]).get("boxes"):
+    if holds_boxes(files[0]):
         _fuse_boxes(files, out, chosen_rule(threshold, None, tuned), json_)
         return
     if tuned or threshold is not None:
@@ -71,15 +70,16 @@ def fuse(
         typer.echo(str(out))
 
 
-def _fuse_boxes(files: list[Path], out: Path | None, merging: "tuple[MergeRule, Tuned | None]", json_: bool) -> None:
+def _fuse_boxes(files: list[Path], out: Path | None, tuned: "Tuned", json_: bool) -> None:
     """Merge the boxes of all files at once, and print figures of each and of all together."""
     from verydeep.cli.boxes import echo_figures
     from verydeep.localization.guesses import Guesses
     from verydeep.localization.rating import merge_guesses
 
     parts, names = [Guesses.read(file) for file in files], [str(file) for file in files]
-    together = merge_guesses(parts, merging[0], names)
+    rule = tuned.rule_for(parts[0].metadata.get("data", ""), parts[0].metadata.get("split", ""))
+    together = merge_guesses(parts, rule, names)
     if out:
         together.write(out)
-    alone = [(name, merge_guesses([part], merging[0]), name) for name, part in zip(names, parts, strict=True)]
-    echo_figures([*alone, ("merged together", together, str(out) if out else "")], merging, json_)
+    alone = [(name, merge_guesses([part], rule), name) for name, part in zip(names, parts, strict=True)]
+    echo_figures([*alone, ("merged together", together, str(out) if out else "")], rule, json_)

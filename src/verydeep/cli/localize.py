@@ -70,7 +70,7 @@ def pictures(
     from verydeep.localization.localize import Localizer
     from verydeep.training.run_folder import find_weights
 
-    files, (rule, _) = find_pictures(images), chosen_rule(threshold, match, tuned)
+    files, rule = find_pictures(images), chosen_rule(threshold, match, tuned).rule
     nets = find_weights(classifier), find_weights(localizer)
     found = Localizer(*nets, protocol, top=top, rule=rule, memory=parse_memory(memory), device=device)
     rows: list[dict[str, Any]] = []
@@ -152,7 +152,7 @@ def tune(
 
     parts, names = [Guesses.read(file) for file in files], [str(file) for file in files]
     tuned = choose(parts, match, share, names=names)
-    rest = figures(merge_guesses([tuned.rest(part) for part in parts], tuned.rule, names))
+    rest = figures(merge_guesses(parts, tuned.rule_for(tuned.data, tuned.split), names))
     if out:
         tuned.write(out)
     if json_:

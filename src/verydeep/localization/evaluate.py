@@ -103,15 +103,19 @@ class BoxEvaluator:
         """Return where the guesses of a protocol are kept."""
         return self.cache / f"{protocol}.parquet" if self.cache else None
 
-    def guesses(self, protocol: Protocol | str, rule: MergeRule) -> Guesses:
-        """Return the guesses by a protocol, merged by a rule; from its file where the networks have run already."""
+    def guesses(self, protocol: Protocol | str, rule: MergeRule | None) -> Guesses:
+        """Return the guesses by a protocol, merged by a rule; from its file where the networks have run already.
+
+        Without a rule the windows' boxes are not merged; they are what a threshold is chosen with.
+        """
         protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol
         self.check(protocol)
         path = self.path(protocol)
         found = self._found(path) if path and path.exists() else None
-        if found and found.metadata.get("merging") == asdict(rule):
+        if found and (rule is None or found.metadata.get("merging") == asdict(rule)):
             return found
-        merged = merge_guesses([found or self._run(protocol)], rule)
+        found = found or self._run(protocol)
+        merged = merge_guesses([found], rule) if rule else found
         if path:
             merged.write(path)
         return merged

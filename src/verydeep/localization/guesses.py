@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside
 from verydeep.localization.boxes import Boxes
@@ -83,6 +84,17 @@ class Guesses:
         parts |= {name: [getattr(self, name)[i] for i in at] for name in ("truths", "windows", "scores")}
         return replace(self, ids=tuple(self.ids[i] for i in at), **parts)
 
+    @property
+    def tested(self) -> "Guesses":
+        """The images that figures are of: all but those that the threshold of merging was chosen on."""
+        share = (self.metadata.get("merging") or {}).get("held_out", 0.0)
+        return self.without_held_out(share) if share else self
+
+    def without_held_out(self, share: float) -> "Guesses":
+        """Return the guesses, merged, without the images that `held_out` chooses."""
+        rest = self.rows(np.setdiff1d(np.arange(len(self)), held_out(self.ids, share)))
+        return replace(rest, metadata={**self.metadata, "merging": {**self.metadata["merging"], "held_out": 0.0}})
+
     def write(self, path: Path) -> None:
         """Write the Parquet file, whole or not at all; nested arrays are flat lists, their shapes as documented."""
         columns: dict[str, Any] = {"id": pa.array(self.ids, pa.string()), "label": pa.array(self.labels)}
@@ -130,6 +142,13 @@ class Guesses:
         )
 
 
+def held_out(ids: Sequence[str], share: float) -> NDArray[np.int64]:
+    """Return the images to choose a threshold on: `share` of all, by chance, the same in whatever order they stand."""
+    order = np.argsort(np.array(ids, dtype=object), kind="stable")
+    chosen = generator(0).permutation(len(order))[: max(1, round(share * len(order)))]
+    return np.sort(order[chosen])
+
+
 _ARRAYS = ("labels", "sizes", "classes", "posteriors", "boxes", "ratings")
 _LISTS = {
     "truths": np.float64,
@@ -147,6 +166,14 @@ def _unpack(column: Any) -> list[NDArray[Any]]:
     flat = column.combine_chunks()
     values, offsets = flat.flatten().to_numpy(zero_copy_only=False), flat.offsets.to_numpy()
     return [values[a:b] for a, b in zip(offsets[:-1] - offsets[0], offsets[1:] - offsets[0], strict=True)]
+
+
+def holds_boxes(path: Path) -> bool:
+    """Return whether a file is one of boxes; no, too, for one that cannot be read."""
+    try:
+        return bool(read_metadata(path).get("boxes"))
+    except UserError:
+        return False
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

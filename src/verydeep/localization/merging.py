@@ -33,6 +33,8 @@ class MergeRule:
         merged box is the mean of all its members.
         ``literal``: OverFeat as printed: distance of the centers in pixels plus area in common in square pixels,
         which calls boxes the more alike the less they overlap. A merged box is the mean of the two it was made of.
+    held_out : float
+        Share of the images under test that the threshold was chosen on, in [0, 1): figures leave them out.
 
     Raises
     ------
@@ -42,6 +44,7 @@ class MergeRule:
 
     threshold: float
     match: Match = "recommended"
+    held_out: float = 0.0
 
     def __post_init__(self) -> None:
         if self.match not in get_args(Match):

@@ -59,13 +59,14 @@ def wrong(guesses: Guesses, k: int) -> NDArray[np.bool_]:
 
 
 def figures(guesses: Guesses) -> LocalizationFigures:
-    """Return errors and mean IoU with 95 % bootstrap intervals over images.
+    """Return errors and mean IoU with 95 % bootstrap intervals over images; images held out for tuning are left out.
 
     Raises
     ------
     UserError
         Where no image has a label and a box.
     """
+    guesses = guesses.tested
     count = int(guesses.counted.sum())
     if not count:
         raise UserError("boxes: no image has a label and a true box, so there is nothing to compare with")

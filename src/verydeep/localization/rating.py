@@ -1,6 +1,6 @@
 """From the boxes of all windows to one box a class: merged, then rated (paper: appendix A.2)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -76,11 +76,6 @@ def merge_guesses(parts: Sequence[Guesses], rule: MergeRule, names: Sequence[str
     if len(parts) > 1:
         about = {**_common([part.metadata for part in parts]), "merging": asdict(rule)}
     return replace(first, windows=windows, scores=scores, boxes=boxes, ratings=ratings, metadata=about)
-
-
-def without(guesses: Guesses, ids: Collection[str]) -> Guesses:
-    """Return the guesses without some images, for example those that the threshold was chosen on."""
-    return guesses.rows([i for i, name in enumerate(guesses.ids) if name not in ids])
 
 
 def _common(metadata: list[dict[str, Any]]) -> dict[str, Any]:

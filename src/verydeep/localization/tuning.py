@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_text
 from verydeep.basics.progress import track
 from verydeep.localization.boxes import clip, iou
-from verydeep.localization.guesses import Guesses
+from verydeep.localization.guesses import Guesses, held_out
 from verydeep.localization.merging import Match, MergeRule
 from verydeep.localization.metrics import HIT
 from verydeep.localization.rating import best_box, merge_guesses
@@ -68,21 +66,9 @@ class Tuned:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: no file of verydeep localize tune ({type(error).__name__}: {error})") from None
 
-    def rest(self, guesses: Guesses) -> Guesses:
-        """Return the guesses without the images that the threshold was chosen on."""
-        if (guesses.metadata.get("data"), guesses.metadata.get("split")) != (self.data, self.split):
-            return guesses
-        held = set(held_out(guesses, self.share).tolist())
-        return guesses.rows([i for i in range(len(guesses)) if i not in held])
-
-
-def held_out(guesses: Guesses, share: float) -> NDArray[np.int64]:
-    """Return the images to choose on: `share` of all, at random, the same ones in whatever order they stand."""
-    if not 0 < share < 1:
-        raise UserError(f"share {share}: expected a share above 0 and below 1")
-    order = np.argsort(np.array(guesses.ids, dtype=object), kind="stable")
-    chosen = generator(0).permutation(len(order))[: max(1, round(share * len(order)))]
-    return np.sort(order[chosen])
+    def rule_for(self, data: str, split: str) -> MergeRule:
+        """Return the rule for the images of a data set's split; on those tuned on it leaves the held-out ones out."""
+        return replace(self.rule, held_out=self.share if (data, split) == (self.data, self.split) else 0.0)
 
 
 def tune(
@@ -114,8 +100,10 @@ def tune(
     UserError
         Where none of the held-out images has a true box, or the parts do not fit together.
     """
+    if not 0 < share < 1:
+        raise UserError(f"share {share}: expected a share above 0 and below 1")
     tried = tuple(thresholds or THRESHOLDS[match])
-    held = [part.rows(held_out(part, share)) for part in parts]
+    held = [part.rows(held_out(part.ids, share)) for part in parts]
     together = merge_guesses([_own_class(part) for part in held], MergeRule(-1.0, match), names)
     rows = np.flatnonzero(together.counted).tolist()
     if not rows:
@@ -125,8 +113,8 @@ def tune(
         rule, missed = MergeRule(threshold, match), 0
         for i in rows:
             box, _ = best_box(together.windows[i][:, 0], together.scores[i][:, 0], rule)
-            missed += iou(clip(box, *together.sizes[i]), together.truths[i]).max() < HIT
-        errors.append(missed / len(rows))
+            missed += bool(iou(clip(box, *together.sizes[i]), together.truths[i]).max() < HIT)
+        errors.append(float(missed) / len(rows))
     best = [threshold for threshold, error in zip(tried, errors, strict=True) if error == min(errors)]
     about = together.metadata
     curve = tuple(zip(tried, errors, strict=True))

@@ -382,7 +382,7 @@ class _Run:
         rate = self._rate(schedule.factor(progress.epoch + 1 - 1 / count))
         self.processes.average(tensor for tensor in self.net.buffers())
         result = self._validate()
-        self._check(result.loss, schedule.factor(progress.epoch), "validation loss")
+        self._check(result["val_loss"], schedule.factor(progress.epoch), "validation loss")
         progress.seconds += time.monotonic() - begun
         progress.epoch, progress.step = progress.epoch + 1, 0
         values = {
