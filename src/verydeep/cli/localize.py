@@ -66,7 +66,7 @@ def pictures(
     from verydeep.basics.errors import BadImageError
     from verydeep.cli.boxes import chosen_rule
     from verydeep.evaluation.memory import parse_memory
-    from verydeep.evaluation.predict import find_pictures
+    from verydeep.images.files import find_pictures
     from verydeep.localization.localize import Localizer
     from verydeep.training.run_folder import find_weights
 
@@ -104,7 +104,7 @@ def _names(files: list[Path]) -> list[str]:
 
 def _draw(result: "Localized", path: Path) -> str:
     from verydeep.basics.files import write_aside
-    from verydeep.evaluation.predict import read_picture
+    from verydeep.images.files import read_picture
     from verydeep.localization.drawing import draw_boxes
 
     boxes, captions = [found.box for found in result.top], [f"{f.name} {f.posterior:.0%}" for f in result.top]

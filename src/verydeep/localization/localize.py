@@ -9,9 +9,10 @@ from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.evaluation.evaluate import DEFAULT_MEMORY
 from verydeep.evaluation.options import Options
-from verydeep.evaluation.predict import default_protocol, read_picture
+from verydeep.evaluation.predict import default_protocol
 from verydeep.evaluation.protocol import Protocol
 from verydeep.evaluation.views import Picture, prepare
+from verydeep.images.files import read_picture
 from verydeep.localization.boxes import clip
 from verydeep.localization.dense import Pair
 from verydeep.localization.evaluate import check_protocol, first_frame, windows_of

@@ -67,7 +67,7 @@ def draw_examples(
     device : str
         `auto`, `cpu`, `cuda` or `mps`.
     """
-    forward = Forward(load(weights), Options(), DEFAULT_MEMORY, pick_device(device))
+    forward = Forward(load(weights, "classify"), Options(), DEFAULT_MEMORY, pick_device(device))
     place = {sample.id: index for index, sample in enumerate(dataset.samples)}
     chosen = [index for index in _drawn(posteriors, right) if posteriors.ids[index] in place][:count]
     return [
