@@ -20,6 +20,8 @@ from verydeep.evaluation.loading import Loader, batches
 from verydeep.evaluation.options import Options, Precision
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.views import Picture
+from verydeep.images.crops import grid
 from verydeep.localization.boxes import Frame, as_array
 from verydeep.localization.dense import Pair, boxes_of_windows
 from verydeep.localization.guesses import GUESSES, Guesses
@@ -181,26 +183,55 @@ class BoxEvaluator:
     ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
         """Yield index, boxes and scores of every image at one scale."""
         size, sizes = self.pair.size, self.loader.sizes
-        every = batches(part, size, sizes, self.pair.at_once)
+        every = batches(part, size, sizes, lambda *view: max(1, self.pair.at_once(*view) // VIEWS[part.kind]))
         loaded = zip(every, self.loader.pictures(part, every), strict=True)
         progress = track(loaded, len(sizes), f"{part}", size=max(map(len, every)))
         for indices, pictures in progress:
-            scores, answers = self.pair.maps(pictures)
-            for index, score, answer in zip(indices, scores, answers, strict=True):
-                yield index, *windows_of(score, answer, first_frame(part, sizes[index], size), size, classes[index])
+            shown = [views(part, p, sizes[index], size) for index, p in zip(indices, pictures, strict=True)]
+            scores, answers = self.pair.maps([view for row in shown for view, _ in row])
+            each = len(shown[0])
+            for n, (index, row) in enumerate(zip(indices, shown, strict=True)):
+                cells = zip(scores[n * each :], answers[n * each :], row, strict=False)
+                parts = [windows_of(score, answer, frame, size, classes[index]) for score, answer, (_, frame) in cells]
+                boxes, rated = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+                yield index, boxes, rated
 
 
 def check_protocol(protocol: Protocol, pair: Pair) -> None:
     """Raise UserError where a pair of networks cannot be tested by a protocol."""
-    if protocol.kind not in ("center", "dense"):
-        raise UserError(f"protocol {protocol}: boxes come from center@Q or dense@Q,... alone")
+    if protocol.kind not in VIEWS:
+        raise UserError(f"protocol {protocol}: boxes come from center@Q, dense@Q,... or crops@Q,...")
     protocol.check_scales(pair.least_size, pair.size)
 
 
-def first_frame(part: Protocol, original: tuple[int, int], size: int) -> Frame:
-    """Return where the first window of a protocol's view lies in a picture of (height, width) pixels."""
+VIEWS = {"center": 1, "dense": 1, "crops": 25}
+"""Views that `views` returns for each kind."""
+
+
+def views(part: Protocol, picture: Picture, original: tuple[int, int], size: int) -> list[tuple[Picture, Frame]]:
+    """Return what of a prepared picture the networks are shown, and where the first window of each view lies.
+
+    ``center``: the central window. ``dense``: the whole picture, whose windows are the cells of the map. ``crops``:
+    5x5 windows from edge to edge, each by itself. None is mirrored.
+
+    Parameters
+    ----------
+    part : Protocol
+        Of one kind at one scale.
+    picture : ndarray of uint8, shape (H, W, 3)
+        From `verydeep.evaluation.views.prepare`.
+    original : (int, int)
+        Height and width of the original picture.
+    size : int
+        Side of a window.
+    """
     scale = part.scales[0]
-    return Frame.central(*original, scale, size) if part.kind == "center" else Frame(*original, scale)
+    if part.kind == "center":
+        return [(picture, Frame.central(*original, scale, size))]
+    if part.kind == "dense":
+        return [(picture, Frame(*original, scale))]
+    places = grid(*picture.shape[:2], size)
+    return [(picture[y : y + size, x : x + size], Frame(*original, scale, y, x)) for y, x in places]
 
 
 def windows_of(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
@@ -13,9 +14,9 @@ from verydeep.evaluation.predict import default_protocol
 from verydeep.evaluation.protocol import Protocol
 from verydeep.evaluation.views import Picture, prepare
 from verydeep.images.files import read_picture
-from verydeep.localization.boxes import clip
+from verydeep.localization.boxes import Frame, clip
 from verydeep.localization.dense import Pair
-from verydeep.localization.evaluate import check_protocol, first_frame, windows_of
+from verydeep.localization.evaluate import check_protocol, views, windows_of
 from verydeep.localization.merging import MergeRule
 from verydeep.localization.rating import best_box
 from verydeep.nets.network import VGG
@@ -120,22 +121,25 @@ class Localizer:
         """Return classes and boxes for a file or an array, uint8 (H, W, 3), upright RGB."""
         original = image if isinstance(image, np.ndarray) else read_picture(Path(image))
         height, width = original.shape[:2]
-        net, parts = self.pair.classifier.net, []
+        net: VGG = self.pair.classifier.net
+        found: list[tuple[NDArray[np.float32], NDArray[np.float32], Frame]] = []
         posterior = np.zeros(len(net.classes))
         for part in self.protocol.leaves:
             picture = prepare(part, net, original)
             posterior += self.pair.classifier.posteriors(part, [picture])[0] / len(self.protocol.leaves)
-            scores, answers = self.pair.maps([picture])
-            parts.append((scores[0], answers[0], first_frame(part, (height, width), self.pair.size), self.pair.size))
+            shown = views(part, picture, (height, width), self.pair.size)
+            maps = self.pair.maps([view for view, _ in shown])
+            found += [(score, answer, frame) for score, answer, (_, frame) in zip(*maps, shown, strict=True)]
         best = np.argsort(-posterior, kind="stable")[: self.top]
-        boxes, scores = (np.concatenate(p) for p in zip(*(windows_of(*part, best) for part in parts), strict=True))
-        found = []
+        windows = [windows_of(score, answer, frame, self.pair.size, best) for score, answer, frame in found]
+        boxes, scores = (np.concatenate(rows) for rows in zip(*windows, strict=True))
+        top = []
         for k, label in enumerate(best.tolist()):
             box, rating = best_box(boxes[:, k], scores[:, k], self.rule)
             xmin, ymin, xmax, ymax = clip(box, height, width).tolist()
-            found.append(Found(net.classes[label], float(posterior[label]), (xmin, ymin, xmax, ymax), rating))
+            top.append(Found(net.classes[label], float(posterior[label]), (xmin, ymin, xmax, ymax), rating))
         name = "" if isinstance(image, np.ndarray) else str(image)
-        return Localized(name, height, width, self.protocol, tuple(found))
+        return Localized(name, height, width, self.protocol, tuple(top))
 
 
 def localize(
