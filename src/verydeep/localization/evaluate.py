@@ -230,7 +230,7 @@ def views(part: Protocol, picture: Picture, original: tuple[int, int], size: int
         return [(picture, Frame.central(*original, scale, size))]
     if part.kind == "dense":
         return [(picture, Frame(*original, scale))]
-    places = grid(*picture.shape[:2], size)
+    places = grid(picture.shape[0], picture.shape[1], size)
     return [(picture[y : y + size, x : x + size], Frame(*original, scale, y, x)) for y, x in places]
 
 
