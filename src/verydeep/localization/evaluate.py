@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from verydeep.localization.boxes import Frame, as_array
 from verydeep.localization.dense import Pair, boxes_of_windows
 from verydeep.localization.guesses import GUESSES, Guesses
 from verydeep.localization.merging import MergeRule
-from verydeep.localization.rating import merge_guesses
+from verydeep.localization.rating import merge_guesses, together
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import load, weights_hash
 
@@ -108,7 +108,8 @@ class BoxEvaluator:
     def guesses(self, protocol: Protocol | str, rule: MergeRule | None) -> Guesses:
         """Return the guesses by a protocol, merged by a rule; from its file where the networks have run already.
 
-        Without a rule the windows' boxes are not merged; they are what a threshold is chosen with.
+        Without a rule the windows' boxes are not merged; they are what a threshold is chosen with. Where classes are
+        those of given posteriors, several scales are put together of one file for each.
         """
         protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol
         self.check(protocol)
@@ -116,7 +117,7 @@ class BoxEvaluator:
         found = self._found(path) if path and path.exists() else None
         if found and (rule is None or found.metadata.get("merging") == asdict(rule)):
             return found
-        found = found or self._run(protocol)
+        found = found or self._from_scales(protocol, rule) or self._run(protocol)
         merged = merge_guesses([found], rule) if rule else found
         if path:
             merged.write(path)
@@ -131,6 +132,14 @@ class BoxEvaluator:
         if found.ids != tuple(sample.id for sample in self.dataset.samples):
             raise UserError(f"{path}: holds boxes of other images; choose another folder or remove it")
         return found
+
+    def _from_scales(self, protocol: Protocol, rule: MergeRule | None) -> Guesses | None:
+        """Return the windows of several scales out of a file each, where the guessed classes are the same in all."""
+        if len(protocol.scales) == 1 or self.posteriors is None or self.cache is None:
+            return None
+        parts = [self.guesses(Protocol(protocol.kind, (scale,)), rule) for scale in protocol.scales]
+        metadata = {"protocol": str(protocol), **self.about}
+        return replace(together(parts), metadata=metadata)
 
     def _run(self, protocol: Protocol) -> Guesses:
         """Run the networks: every window's boxes and scores, not yet merged."""

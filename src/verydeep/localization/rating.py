@@ -58,6 +58,18 @@ def merge_guesses(parts: Sequence[Guesses], rule: MergeRule, names: Sequence[str
     UserError
         Where they differ in images or guessed classes.
     """
+    every = together(parts, names)
+    boxes, ratings = np.empty_like(every.boxes), np.empty_like(every.ratings)
+    for i in track(range(len(every)), len(every), "merging"):
+        for k in range(every.classes.shape[1]):
+            boxes[i, k], ratings[i, k] = best_box(every.windows[i][:, k], every.scores[i][:, k], rule)
+        boxes[i] = clip(boxes[i], *every.sizes[i])
+    about = _common([part.metadata for part in parts]) if len(parts) > 1 else every.metadata
+    return replace(every, boxes=boxes, ratings=ratings, metadata={**about, "merging": asdict(rule)})
+
+
+def together(parts: Sequence[Guesses], names: Sequence[str] = ()) -> Guesses:
+    """Return the windows of all parts in one, not merged; parameters and errors as those of `merge_guesses`."""
     first = parts[0]
     names = names or [f"boxes {i + 1}" for i in range(len(parts))]
     for part, name in zip(parts[1:], names[1:], strict=True):
@@ -65,17 +77,9 @@ def merge_guesses(parts: Sequence[Guesses], rule: MergeRule, names: Sequence[str
             raise UserError(f"{name} and {names[0]} are of other images or classes; test both on the same data")
         if not np.array_equal(part.classes, first.classes):
             raise UserError(f"{name} and {names[0]} guess other classes; give both evaluations the same --posteriors")
-    boxes, ratings = np.empty_like(first.boxes), np.empty_like(first.ratings)
     windows = [np.concatenate(rows) for rows in zip(*(part.windows for part in parts), strict=True)]
     scores = [np.concatenate(rows) for rows in zip(*(part.scores for part in parts), strict=True)]
-    for i in track(range(len(first)), len(first), "merging"):
-        for k in range(first.classes.shape[1]):
-            boxes[i, k], ratings[i, k] = best_box(windows[i][:, k], scores[i][:, k], rule)
-        boxes[i] = clip(boxes[i], *first.sizes[i])
-    about = {**first.metadata, "merging": asdict(rule)}
-    if len(parts) > 1:
-        about = {**_common([part.metadata for part in parts]), "merging": asdict(rule)}
-    return replace(first, windows=windows, scores=scores, boxes=boxes, ratings=ratings, metadata=about)
+    return replace(first, windows=windows, scores=scores)
 
 
 def _common(metadata: list[dict[str, Any]]) -> dict[str, Any]:

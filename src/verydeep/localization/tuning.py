@@ -15,7 +15,7 @@ from verydeep.localization.boxes import clip, iou
 from verydeep.localization.guesses import Guesses, held_out
 from verydeep.localization.merging import Match, MergeRule
 from verydeep.localization.metrics import HIT
-from verydeep.localization.rating import best_box, merge_guesses
+from verydeep.localization.rating import best_box, together
 
 # The recommended score of two boxes is 0 for equal ones and above 1 for disjoint ones; the literal one is in pixels.
 THRESHOLDS: dict[Match, tuple[float, ...]] = {
@@ -85,7 +85,7 @@ def tune(
     Parameters
     ----------
     parts : sequence of Guesses
-        Of the scales and networks that are merged together.
+        Of the scales and networks that are merged every.
     match : {"recommended", "literal"}
         How alike boxes are.
     share : float
@@ -98,25 +98,25 @@ def tune(
     Raises
     ------
     UserError
-        Where none of the held-out images has a true box, or the parts do not fit together.
+        Where none of the held-out images has a true box, or the parts do not fit every.
     """
     if not 0 < share < 1:
         raise UserError(f"share {share}: expected a share above 0 and below 1")
     tried = tuple(thresholds or THRESHOLDS[match])
     held = [part.rows(held_out(part.ids, share)) for part in parts]
-    together = merge_guesses([_own_class(part) for part in held], MergeRule(-1.0, match), names)
-    rows = np.flatnonzero(together.counted).tolist()
+    every = together([_own_class(part) for part in held], names)
+    rows = np.flatnonzero(every.counted).tolist()
     if not rows:
         raise UserError("tune: none of the held-out images has a label and a true box; test on annotated images")
     errors = []
     for threshold in track(tried, len(tried), "thresholds", "thresholds"):
         rule, missed = MergeRule(threshold, match), 0
         for i in rows:
-            box, _ = best_box(together.windows[i][:, 0], together.scores[i][:, 0], rule)
-            missed += bool(iou(clip(box, *together.sizes[i]), together.truths[i]).max() < HIT)
+            box, _ = best_box(every.windows[i][:, 0], every.scores[i][:, 0], rule)
+            missed += bool(iou(clip(box, *every.sizes[i]), every.truths[i]).max() < HIT)
         errors.append(float(missed) / len(rows))
     best = [threshold for threshold, error in zip(tried, errors, strict=True) if error == min(errors)]
-    about = together.metadata
+    about = every.metadata
     curve = tuple(zip(tried, errors, strict=True))
     return Tuned(MergeRule(best[len(best) // 2], match), curve, len(rows), share, about["data"], about["split"])
 

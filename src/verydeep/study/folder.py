@@ -60,7 +60,7 @@ class StudyFolder:
 
     def union(self, members: Sequence[str]) -> Path:
         """Return the file of boxes that several tests give together, each named as "RUN PROTOCOL"."""
-        return self.path / "boxes" / "unions" / f"{' + '.join(members)}.parquet"
+        return self.path / "boxes" / "unions" / f"{'+'.join(members).replace(' ', '-')}.parquet"
 
     def tested(self, run: Run) -> list[Protocol]:
         """Return the protocols that the run has been tested by, of those planned and their parts.

@@ -49,6 +49,8 @@ class Run:
         How it is tested.
     regression : {"scr", "pcr"} or None
         Kind of a localizer's boxes; None for a classifier.
+    least_hits : float or None
+        Share of the test images whose object a localizer must find; None where nothing is expected.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Run:
     init_from: str | None
     protocols: tuple[Protocol, ...]
     regression: Regression | None = None
+    least_hits: float | None = None
 
 
 def make_plan(preset: Preset, only: Iterable[str] = ()) -> list[Run]:
@@ -120,6 +123,7 @@ def _localizer(preset: Preset, localizer: Localizer) -> Run:
         source,
         tuple(Protocol.parse(text) for text in localizer.protocols),
         localizer.regression,
+        localizer.least_hits,
     )
 
 

@@ -66,6 +66,9 @@ class Localizer(_Section):
     tune: Literal["fc", "all"]
     # For example center@384, dense@384, dense@352,384.
     protocols: Annotated[tuple[str, ...], Field(min_length=1)]
+    # Share of the test images whose object it must find, given the class, by the first of these; `verydeep reproduce`
+    # says so where it does not, and fails.
+    least_hits: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class Data(_Section):
