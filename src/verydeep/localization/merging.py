@@ -93,13 +93,16 @@ class _Groups:
 
     def __init__(self, boxes: Boxes, rule: MergeRule) -> None:
         count = len(boxes)
-        self.literal, self.threshold = rule.match == "literal", rule.threshold
+        self.literal = rule.match == "literal"
+        # The recommended score is kept without its constant 1, which changes no order.
+        self.threshold = rule.threshold - (0 if self.literal else 1)
         # Lower and upper edges apart, two rows each, so that one operation does x and y of all boxes.
         real = np.float32 if count > MANY else np.float64
         # A box without any extent gets next to none, to divide by.
         self.low = np.array(boxes[:, :2].T, real, order="C")
         self.high = np.maximum(boxes[:, 2:].T, boxes[:, :2].T + NOTHING).astype(real, order="C")
-        self.center, self.area, self.size = np.empty_like(self.low), np.empty(count, real), np.empty(count, real)
+        self.center, self.area, self.half = np.empty_like(self.low), np.empty(count, real), np.empty(count, real)
+        self.work = np.empty((5, count), real)  # for intermediate results, which would take longer to allocate
         self._derive(slice(None))
         self.weight = np.ones(count)
         self.first = np.arange(count)  # number of the first member, as the boxes were given
@@ -160,32 +163,30 @@ class _Groups:
         self.center[0, rows], self.center[1, rows] = (left + right) / 2, (top + bottom) / 2
         width, height = right - left, bottom - top
         self.area[rows] = width * height
-        self.size[rows] = (width + height) / 2
+        self.half[rows] = (width + height) / 4
 
     def _scores(self, row: int, first: int) -> NDArray[Any]:
-        """Return how alike a row is to all rows from `first` on."""
+        """Return how alike a row is to all rows from `first` on, valid until the next call."""
         column = slice(row, row + 1)
-        common = np.minimum(self.high[:, first:], self.high[:, column])
-        common -= np.maximum(self.low[:, first:], self.low[:, column])
+        work = self.work[:, : len(self.area) - first]
+        common, apart, size = work[:2], work[2:4], work[4]
+        np.minimum(self.high[:, first:], self.high[:, column], out=common)
+        np.maximum(self.low[:, first:], self.low[:, column], out=apart)
+        common -= apart
         np.maximum(common, 0, out=common)
-        shared = common[0]
-        shared *= common[1]
-        apart = self.center[:, first:] - self.center[:, column]
+        shared = np.multiply(common[0], common[1], out=common[0])
+        np.subtract(self.center[:, first:], self.center[:, column], out=apart)
         apart *= apart
-        score: NDArray[Any] = apart[0]
-        score += apart[1]
+        score: NDArray[Any] = np.add(apart[0], apart[1], out=apart[0])
         np.sqrt(score, out=score)
         if self.literal:
             score += shared
             return score
-        size = self.size[first:] + self.size[row]
-        size *= 0.5
-        score /= size
-        union = self.area[first:] + self.area[row]
+        score /= np.add(self.half[first:], self.half[row], out=size)
+        union = np.add(self.area[first:], self.area[row], out=size)
         union -= shared
         shared /= union
         score -= shared
-        score += 1
         return score
 
     def _keep_nearest(self, row: int, later: NDArray[Any]) -> None:
@@ -206,5 +207,5 @@ class _Groups:
         self.joins = self.joins[rows]
         for name in ("low", "high", "center"):
             setattr(self, name, np.ascontiguousarray(getattr(self, name)[:, rows]))
-        self.area, self.size, self.least = self.area[rows], self.size[rows], self.least[rows]
+        self.area, self.half, self.least = self.area[rows], self.half[rows], self.least[rows]
         self.weight, self.first = self.weight[rows], self.first[rows]

@@ -15,7 +15,7 @@ from verydeep.localization.guesses import Guesses
 from verydeep.localization.merging import MergeRule, merge
 
 
-def best_box(boxes: Boxes, scores: NDArray[Any], rule: MergeRule) -> tuple[Boxes, float]:
+def best_box(boxes: NDArray[Any], scores: NDArray[Any], rule: MergeRule) -> tuple[Boxes, float]:
     """Merge the boxes of n windows, and return the merged box with the highest rating.
 
     "Spatially close predictions are first merged (by averaging their coordinates) and then rated based on the class

@@ -54,7 +54,8 @@ class Tuned:
     def write(self, path: Path) -> None:
         """Write it as JSON."""
         values = {key: value for key, value in vars(self).items() if key != "rule"}
-        write_text(path, json.dumps({**vars(self.rule), **values}, indent=2))
+        rule = {"threshold": self.rule.threshold, "match": self.rule.match}
+        write_text(path, json.dumps({**rule, **values}, indent=2))
 
     @staticmethod
     def read(path: Path) -> "Tuned":
@@ -85,7 +86,7 @@ def tune(
     Parameters
     ----------
     parts : sequence of Guesses
-        Of the scales and networks that are merged every.
+        Of the scales and networks that are merged together.
     match : {"recommended", "literal"}
         How alike boxes are.
     share : float
@@ -98,7 +99,7 @@ def tune(
     Raises
     ------
     UserError
-        Where none of the held-out images has a true box, or the parts do not fit every.
+        Where none of the held-out images has a true box, or the parts do not fit together.
     """
     if not 0 < share < 1:
         raise UserError(f"share {share}: expected a share above 0 and below 1")
