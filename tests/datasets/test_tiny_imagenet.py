@@ -85,7 +85,8 @@ def test_bad_boxes_are_listed_and_cost_no_image(tiny):
     folder = tiny(changes)
     train, val = (open_dataset(folder, split) for split in ("train", "val"))
     assert len(train) == 9
-    assert [sample.boxes for sample in train.samples[:3]] == [(), (), (Box(1, 2, 4, 5),)]
+    own = [sample.boxes for sample in train.samples if wnid in sample.id]
+    assert own == [(), (), (Box(1, 2, 4, 5),)]
     missing = f"annotates train/{wnid}/images/gone.JPEG, which is not there"
     reasons = ["box 9 1 8 63 has xmax 8 below xmin 9", "box 0 0 nan 3 is not finite", missing]
     assert [error.reason for error in train.bad_boxes] == reasons

@@ -57,7 +57,11 @@ def test_what_is_there_is_not_done_again(files, boxed, rng, tmp_path, monkeypatc
     cache = tmp_path / "boxes"
     how = {"posteriors": _posteriors(boxed, rng), "device": "cpu", "cache": cache}
     first = BoxEvaluator(*files, boxed, **how).guesses("dense@72,96", RULE)
-    assert sorted(path.name for path in cache.iterdir()) == ["dense@72,96.parquet", "dense@72.parquet", "dense@96.parquet"]
+    assert sorted(path.name for path in cache.iterdir()) == [
+        "dense@72,96.parquet",
+        "dense@72.parquet",
+        "dense@96.parquet",
+    ]
     assert Guesses.read(cache / "dense@72,96.parquet").metadata["protocol"] == "dense@72,96"
     monkeypatch.setattr(BoxEvaluator, "_windows", None)  # no network runs from here on
     evaluator = BoxEvaluator(*files, boxed, **how)
@@ -73,7 +77,9 @@ def test_what_is_there_is_not_done_again(files, boxed, rng, tmp_path, monkeypatc
 def test_several_scales_by_their_files_are_the_windows_of_all(files, boxed, rng, tmp_path):
     posteriors = _posteriors(boxed, rng)
     plain = BoxEvaluator(*files, boxed, posteriors=posteriors, device="cpu").guesses("dense@72,100", RULE)
-    kept = BoxEvaluator(*files, boxed, posteriors=posteriors, device="cpu", cache=tmp_path).guesses("dense@72,100", RULE)
+    kept = BoxEvaluator(*files, boxed, posteriors=posteriors, device="cpu", cache=tmp_path).guesses(
+        "dense@72,100", RULE
+    )
     np.testing.assert_array_equal(kept.boxes, plain.boxes)
     for one, two in zip(kept.windows, plain.windows, strict=True):
         np.testing.assert_array_equal(one, two)
@@ -100,12 +106,12 @@ def test_what_does_not_fit_is_refused(files, boxed, rng, tmp_path):
     few = _posteriors(boxed.subset(range(4)), rng)
     with pytest.raises(UserError, match="posteriors: without 5 of the 9 images"):
         BoxEvaluator(*files, boxed, posteriors=few, device="cpu").guesses("center@72", RULE)
-    with pytest.raises(UserError, match="localizer.safetensors"):
+    with pytest.raises(UserError, match=r"localizer\.safetensors"):
         BoxEvaluator(files[1], files[0], boxed, device="cpu")
 
 
 def test_bad_boxes_are_named_or_left_out(files, boxed):
-    height, width = boxed.size(2)
+    _, width = boxed.size(2)
     box = replace(boxed.samples[2].boxes[0], xmax=width + 30.0, xmin=0.0)
     boxed.samples[2] = replace(boxed.samples[2], boxes=(box,))
     with pytest.raises(UserError, match=r"boxed/2\.png: its box with edges 0 .* reaches out of the image"):

@@ -25,9 +25,7 @@ def _plainly(boxes, threshold, match):
     """OverFeat's loop: the best of all pairs, again and again; members by number."""
     groups = [(box.copy(), [i]) for i, box in enumerate(boxes)]
     while len(groups) > 1:
-        best = min(
-            (_score(groups[i][0], groups[j][0], match), i, j) for j in range(len(groups)) for i in range(j)
-        )
+        best = min((_score(groups[i][0], groups[j][0], match), i, j) for j in range(len(groups)) for i in range(j))
         if best[0] > threshold:
             break
         _, i, j = best

@@ -68,8 +68,7 @@ def test_every_view_shows_enough_of_the_object(drawn):
             _, answer = views(0, height, width, np.random.default_rng(seed))
             shares.append(float(visible_share(decode(answer.astype(np.float64), CROP), CROP)))
         assert min(shares) >= least - 1e-6
-    rows, columns = rescaled_size(height, width, 72)
-    assert columns > 3 * CROP
+    assert rescaled_size(height, width, 72)[1] > 3 * CROP
 
 
 def test_where_redrawing_fails_the_most_is_shown(drawn, monkeypatch):

@@ -18,7 +18,7 @@ READERS = {
     "tiny-imagenet": "tiny_imagenet",
     "caltech-101": "caltech101",
     "ilsvrc": "ilsvrc",
-    "voc": "voc",
+    "voc": "voc_objects",
     "class-folders": "class_folders",
 }
 OUTER_KEPT = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
