@@ -149,9 +149,10 @@ def test_localizers_are_trained_tested_merged_and_only_once(preset, tmp_path) ->
     head = 'labels = ["B-s36"]\nunions = [["A-s36-scr-fc center@40", "B-s36-48-pcr-all dense@64"]]\n'
     (tmp_path / "boxes.toml").write_text(head + text)
     out, name = tmp_path / "study", str(tmp_path / "boxes.toml")
+    (tmp_path / "wrong.toml").write_text(head.replace('B-s36"', 'B-s37"') + text)
+    wrong = load_preset(str(tmp_path / "wrong.toml"))
     with pytest.raises(UserError, match="it plans no classifier 'B-s37'"):
-        (tmp_path / "wrong.toml").write_text(head.replace('B-s36"', 'B-s37"') + text)
-        make_plan(load_preset(str(tmp_path / "wrong.toml")))
+        make_plan(wrong)
     reproduce(name, "scenes", out, device="cpu", quiet=True)
     folder, chosen = StudyFolder(out), load_preset(name)
     runs = make_plan(chosen)
