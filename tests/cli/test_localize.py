@@ -73,7 +73,7 @@ def test_the_examples_run_as_they_stand(here):
     shown = " ".join(run("localize", "pictures", "--help").replace("│", " ").split())
     assert module.EXAMPLE in shown
     text = run("localize", *shlex.split(module.EXAMPLE)[2:])
-    assert text.startswith("photo.jpg (dense@80;")
+    assert text.startswith("photo.jpg (crops@80;")
     with Image.open("boxes/photo.png") as drawn:
         assert drawn.format == "PNG"
     _boxes(here)

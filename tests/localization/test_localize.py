@@ -48,7 +48,7 @@ def test_a_localizers_own_scale_is_the_default(make_pair, rng):
     classifier, localizer = make_pair()
     localizer.provenance = {"train_scales": [80, 80]}
     picture = rng.integers(0, 256, (100, 90, 3), dtype=np.uint8)
-    assert str(Localizer(classifier, localizer, device="cpu")(picture).protocol) == "dense@80"
+    assert str(Localizer(classifier, localizer, device="cpu")(picture).protocol) == "crops@80"
     with pytest.raises(UserError, match="top 0"):
         Localizer(classifier, localizer, "dense@80", top=0)
 

@@ -41,7 +41,8 @@ def pictures(
     classifier: Annotated[Path, typer.Option(help="Weights or run of the network that names and rates.")],
     localizer: Annotated[Path, typer.Option(help="Weights or run of the network that gives boxes.")],
     protocol: Annotated[
-        str | None, typer.Option(help="dense@Q,... or center@Q; default: dense at the localizer's training scale.")
+        str | None,
+        typer.Option(help="dense@Q,..., crops@Q,... or center@Q; default: at the localizer's training scale."),
     ] = None,
     top: Annotated[int, typer.Option(help="Classes to name and localize.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures with their boxes drawn.")] = None,

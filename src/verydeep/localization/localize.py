@@ -11,7 +11,7 @@ from verydeep.basics.errors import UserError
 from verydeep.evaluation.evaluate import DEFAULT_MEMORY
 from verydeep.evaluation.options import Options
 from verydeep.evaluation.predict import default_protocol
-from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.protocol import Kind, Protocol
 from verydeep.evaluation.views import Picture, prepare
 from verydeep.images.files import read_picture
 from verydeep.localization.boxes import Frame, clip
@@ -24,6 +24,10 @@ from verydeep.nets.weights import load
 
 DEFAULT_RULE = MergeRule(0.5)
 """Boxes that overlap well become one; `verydeep localize tune` finds the threshold for a data set."""
+
+DENSE_FROM = 224
+"""Side of the windows, px, from which on boxes are by default computed densely. A window tells places by the zeros around
+it, which in dense application its neighbors replace; the smaller it is, the more of it that reaches."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Localizer:
         Networks or weights files that fit together. The classifier names the classes, as `verydeep predict` does,
         and rates boxes.
     protocol : Protocol or str, optional
-        By default dense at the localizer's scale of training.
+        By default at the localizer's scale of training: dense, or for windows below `DENSE_FROM` a grid of crops.
     top : int
         Classes to localize, at least 1.
     rule : MergeRule
@@ -113,7 +117,7 @@ class Localizer:
         first = classifier if isinstance(classifier, VGG) else load(classifier, "classify")
         second = localizer if isinstance(localizer, VGG) else load(localizer, "localize")
         self.pair = Pair(first, second, Options(), memory, pick_device(device), (names[0], names[1]))
-        self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or default_protocol(second)
+        self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or _usual(second)
         check_protocol(self.protocol, self.pair)
         self.top, self.rule = top, rule
 
@@ -140,6 +144,11 @@ class Localizer:
             top.append(Found(net.classes[label], float(posterior[label]), (xmin, ymin, xmax, ymax), rating))
         name = "" if isinstance(image, np.ndarray) else str(image)
         return Localized(name, height, width, self.protocol, tuple(top))
+
+
+def _usual(localizer: VGG) -> Protocol:
+    kind: Kind = "dense" if localizer.image_size >= DENSE_FROM else "crops"
+    return Protocol(kind, default_protocol(localizer).scales)
 
 
 def localize(
