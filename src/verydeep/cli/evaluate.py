@@ -54,7 +54,8 @@ def evaluate(
     A protocol that is the mean of others (several scales, dense+crops) writes theirs too. Images held out for a
     missing split are those that this network was not trained on.
 
-    A localizer is tested with --task localize --classifier runs/A, on images with boxes, by center@Q or dense@Q,...:
+    A localizer is tested with --task localize --classifier runs/A, on images with boxes, by center@Q,
+    dense@Q,... or crops@Q,...:
     five classes an image from the posteriors, the boxes of all windows merged and rated by the classifier's scores.
 
     Example: verydeep evaluate runs/A --data scenes --protocol dense@64 --out posteriors/A
