@@ -26,8 +26,8 @@ DEFAULT_RULE = MergeRule(0.5)
 """Boxes that overlap well become one; `verydeep localize tune` finds the threshold for a data set."""
 
 DENSE_FROM = 224
-"""Side of the windows, px, from which on boxes are by default computed densely. A network tells places by the zeros around
-its window, where in dense application the neighbors are; the smaller the window, the more of it that reaches."""
+"""Side of the windows, px, from which on boxes are by default computed densely. A network tells places by the zeros
+around its window, where in dense application the neighbors are; the smaller the window, the more of it that reaches."""
 
 
 @dataclass(frozen=True)
