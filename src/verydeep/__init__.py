@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from verydeep.nets.weights import save as save
     from verydeep.training.recipe import load_recipe as load_recipe
     from verydeep.training.train import train as train
+    from verydeep.transfer.descriptor import Descriptor as Descriptor
 
 # Where each public name stands; imported on first use, so that `import verydeep` stays quick.
 _PUBLIC = {
@@ -39,6 +40,7 @@ _PUBLIC = {
     "save": "verydeep.nets.weights",
     "load_recipe": "verydeep.training.recipe",
     "train": "verydeep.training.train",
+    "Descriptor": "verydeep.transfer.descriptor",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -202,3 +202,33 @@ def _localization_text(result: dict[str, Any]) -> str:
         for clusters, seconds in zip(result["merge_clusters"], result["merge_seconds"], strict=True)
     ]
     return "\n".join(lines)
+
+
+@app.command()
+def features(
+    images: Annotated[int, typer.Option(help="Pictures of 640 x 427 pixels.")] = 16,
+    scale: Annotated[int, typer.Option(help="Q, the smallest side in pixels that they are rescaled to.")] = 256,
+    width: Annotated[float, typer.Option(help="Factor on all channels; 1 is the paper's D.")] = 1.0,
+    repeats: Annotated[int, typer.Option(help="Timed runs of each way.")] = 3,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Describe picture files, and run the bare forward passes: images a second of both.
+
+    Example: verydeep bench features --images 2 --repeats 1
+    """
+    from verydeep.benchmarks.features import run
+
+    _show(run(images, scale, width, repeats, device), _features_text, json_, csv)
+
+
+def _features_text(result: dict[str, Any]) -> str:
+    lines = [
+        f"fc7 of D, width {result['width']}, of {result['images']} JPEG files at {result['scale']} with their mirror "
+        f"images, {result['device']}, {result['threads']} threads; median of {result['repeats']}",
+        *(f"{row['way']:12}{row['images_per_second']:10.2f} images/s" for row in result["rows"]),
+        f"extraction reaches {result['ratio']:.0%} of the throughput of the bare passes "
+        f"(target {result['ratio_target']:.0%})",
+    ]
+    return "\n".join(lines)

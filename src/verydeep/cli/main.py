@@ -30,6 +30,8 @@ COMMANDS = (
     ("predict", "predict"),
     ("convert", "convert"),
     ("export", "export"),
+    ("features", "features"),
+    ("transfer", "transfer"),
 )
 GROUPS = (("localize", "localize"), ("data", "data"), ("bench", "bench"))
 

@@ -1,4 +1,4 @@
-"""`verydeep tables`: the paper's Tables 3 to 6, 8 and 9 from the posteriors and boxes of a study."""
+"""`verydeep tables`: the paper's Tables 3 to 6, 8, 9, 11 and 12 from what a study's folder holds."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,20 +9,35 @@ EXAMPLE = "verydeep tables demo --format markdown"
 
 
 def tables(
-    study: Annotated[Path, typer.Argument(help="Folder with files of posteriors or boxes, in it or below.")],
+    study: Annotated[Path, typer.Argument(help="Folder with posteriors, boxes or transfers, in it or below.")],
     format_: Annotated[
         Literal["text", "markdown", "csv", "json", "html"], typer.Option("--format", help="How to print them.")
     ] = "text",
     json_: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
-    """Print the paper's Tables 3 to 6, 8 and 9 from whatever posteriors and boxes a folder holds; no network is run.
+    """Print the paper's tables from what a folder holds: 3 to 6, 8 and 9 of tests, 11 and 12 of transfers.
 
-    Errors come with 95 % bootstrap intervals. On ILSVRC-2012 the paper's figures stand beside them. A cell is empty
-    where a run is missing.
+    No network is run. Errors come with 95 % bootstrap intervals. On the paper's data its figures stand beside them.
+    A cell is empty where a run is missing.
 
     Example: verydeep tables demo --format markdown
     """
-    from verydeep.study.box_tables import every_table
-    from verydeep.study.render import render
+    import json
 
-    typer.echo(render(every_table(study), "json" if json_ else format_))
+    from verydeep.study.box_tables import every_table
+    from verydeep.study.found import NothingFoundError
+    from verydeep.study.render import render
+    from verydeep.study.transfer_tables import read_transfer_tables, render_transfer
+
+    form = "json" if json_ else format_
+    transfers, errors = read_transfer_tables(study), ""
+    try:
+        errors = render(every_table(study), form)
+    except NothingFoundError:
+        if not transfers:
+            raise
+    parts = [part for part in (errors, render_transfer(transfers, form) if transfers else "") if part]
+    if form == "json":
+        typer.echo(json.dumps([table for part in parts for table in json.loads(part)], indent=2))
+    else:
+        typer.echo("\n\n".join(parts))

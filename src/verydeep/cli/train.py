@@ -14,10 +14,14 @@ EXAMPLE = "verydeep train --net A --data scenes --recipe scenes --out runs/A"
 
 
 def train(
-    net: Annotated[str, typer.Option(help="Configuration: A, A-LRN, B, C, D, E or B-5x5.")],
     data: Annotated[str, typer.Option(help="Data set: a folder, a .tar, or 'scenes' (embedded).")],
     out: Annotated[Path, typer.Option(help="Folder of the run; a run that was stopped there is continued.")],
-    recipe: Annotated[str, typer.Option(help="Recipe by name, or a .toml file.")] = "paper-s256",
+    net: Annotated[
+        str | None, typer.Option(help="Configuration: A, A-LRN, B, C, D, E or B-5x5; default: that of --init-from.")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Recipe by name, or a .toml file; default: paper-s256, with --reset finetune.")
+    ] = None,
     task: Annotated[
         Literal["classify", "localize"], typer.Option(help="Learn the class, or the box of the class's object.")
     ] = "classify",
@@ -27,7 +31,15 @@ def train(
     tune: Annotated[
         Literal["all", "fc"] | None, typer.Option(help="Train all layers, or fc6 to fc8 alone; default: the recipe's.")
     ] = None,
-    init_from: Annotated[Path | None, typer.Option(help="Run or weights file of a classifier to start from.")] = None,
+    init_from: Annotated[Path | None, typer.Option(help="Run or weights file to start from.")] = None,
+    reset: Annotated[
+        list[str] | None,
+        typer.Option(help="Layer of --init-from to begin anew, fc8 for other classes; may be given several times."),
+    ] = None,
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(help="Layers not to train, by the beginning of their names: conv, conv1, fc6, ..."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a recipe's value: optimizer.learning_rate=0.005.")
     ] = None,
@@ -51,11 +63,26 @@ def train(
     import json
     from dataclasses import asdict
 
+    from verydeep.basics.errors import UserError
+    from verydeep.training.fine_tuning import fine_tuning
     from verydeep.training.recipe import load_recipe
     from verydeep.training.train import train as run
 
-    changes = [*(set_ or []), *([f"optimizer.trained_layers={tune}"] if tune else [])]
-    effective, learned = load_recipe(recipe, changes), _task(task, regression, skip=on_bad_image == "skip")
+    learned = _task(task, regression, skip=on_bad_image == "skip")
+    if learned.regression and (reset or freeze):
+        raise UserError(
+            "--reset and --freeze are for classes: of a localizer the last layer is new; --tune says what is trained"
+        )
+    if init_from is None and (reset or freeze or net is None):
+        what = "--net: a configuration is needed" if net is None else "--reset and --freeze need --init-from"
+        raise UserError(f"{what} (--net A, or --init-from W for a network to start from)")
+    changes = [f"optimizer.trained_layers={tune}"] if tune else []
+    if init_from is not None:
+        configuration, fine = fine_tuning(init_from, reset or [], freeze or [])
+        changes += fine
+        net = net or configuration
+    assert net is not None
+    effective = load_recipe(recipe or ("finetune" if reset else "paper-s256"), [*changes, *(set_ or [])])
     if effective.optimizer.trained_layers == "fc" and init_from is None:
         raise UserError("--tune fc leaves convolutions as they are: give the classifier to take them from, --init-from")
     if not json_:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +137,10 @@ class Dataset:
             If the file's header is damaged, or it is empty or no image.
         """
         return size(self.read(index), self.where(index))
+
+    def content_hash(self, index: int) -> bytes:
+        """Return 16 bytes that are the same for images of the same content: a hash of the file."""
+        return blake2b(self.read(index), digest_size=16).digest()
 
     def subset(self, indices: Iterable[int]) -> "Dataset":
         """Return a data set of the images `indices`, in that order; classes and labels stay."""

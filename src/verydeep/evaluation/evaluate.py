@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,11 @@ class Evaluator:
         weights, digest = ("", _hash(net)) if isinstance(net, VGG) else (str(net), weights_hash(net))
         net = net if isinstance(net, VGG) else load(net, "classify")
         net.check_task("classify")
+        if net.provenance.get("multi_label"):
+            raise UserError(
+                f"{weights or 'this network'}: its images may have several classes, and evaluation counts one; "
+                "its mean average precision is in result.json beside it"
+            )
         self.dataset = dataset if limit is None else dataset.subset(evenly(dataset, limit))
         if not len(self.dataset):
             raise UserError(f"data set {dataset.name}, split {dataset.split}: no images to test on")
@@ -170,8 +175,7 @@ class Evaluator:
     def _run(self, part: Protocol, path: Path | None) -> Posteriors:
         """Run the network for a protocol of one kind at one scale."""
         rows = Unfinished(self._start(part), path.with_name(f".{part}.unfinished") if path else None)
-        crop = self.forward.net.image_size
-        every = batches(part, crop, self.loader.sizes, lambda *size: self.forward.pictures_at_once(part, *size))
+        every = equal_sizes(self.forward, self.loader.sizes, part)
         left = [kept for batch in every if (kept := [i for i in batch if not rows.done[i]])]
         try:
             for _ in track(self._work(part, left, rows), sum(map(len, left)), f"{part}"):
@@ -188,6 +192,23 @@ class Evaluator:
         for indices, pictures in zip(left, self.loader.pictures(part, left), strict=True):
             rows.add(np.array(indices), self.forward.posteriors(part, pictures))
             yield from indices
+
+
+def equal_sizes(forward: Forward, sizes: Sequence[tuple[int, int]], part: Protocol) -> list[list[int]]:
+    """Return indices of pictures whose views have one size, as many at a time as the memory allows.
+
+    A function of sizes and memory alone, so that a continued evaluation runs the same batches.
+
+    Parameters
+    ----------
+    forward : Forward
+        The network that they are for.
+    sizes : sequence of (int, int)
+        Height and width of every original.
+    part : Protocol
+        Of one kind at one scale.
+    """
+    return batches(part, forward.net.image_size, sizes, lambda *size: forward.pictures_at_once(part, *size))
 
 
 def evenly(dataset: Dataset, count: int, seed: int = 0) -> list[int]:

@@ -1,6 +1,6 @@
 """Views through the network: a forward pass that makes posteriors and keeps to its memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,12 +11,13 @@ from torch import Tensor
 
 from verydeep.basics.device import place
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.memory import bytes_per_view
+from verydeep.evaluation.memory import bytes_per_view, release_memory
 from verydeep.evaluation.options import Options, PoolRounding
 from verydeep.evaluation.protocol import Protocol
 from verydeep.evaluation.views import VIEWS, Picture, views
 from verydeep.nets.network import VGG
 
+BATCHES_BETWEEN_RELEASES = 16
 MOST_AT_ONCE = 256  # views; larger batches gain nothing and save progress less often
 
 
@@ -42,6 +43,7 @@ class Forward:
         self.options = replace(options, pool_rounding=options.pool_rounding or own)
         self.memory = memory
         self.device = device
+        self._batches = 0
 
     @contextmanager
     def testing(self) -> Iterator[None]:
@@ -80,15 +82,35 @@ class Forward:
         UserError
             Where scores are not finite.
         """
+        return self._run(images, self.net.score_map, "scores")
+
+    def activations(self, images: Sequence[Picture], layer: str) -> Tensor:
+        """Return what a layer gives for pictures of one size, float32 N x C x h x w, on the device.
+
+        Raises
+        ------
+        UserError
+            Where the network has no such layer, or values are not finite.
+        """
+        return self._run(images, lambda x: self.net.activations(x, layer), f"values at {layer}")
+
+    def _run(self, images: Sequence[Picture], network: Callable[[Tensor], Tensor], what: str) -> Tensor:
+        self.count_batch()
         # Copied to the device as bytes: a quarter of the floats' size.
         pixels = torch.from_numpy(np.stack(images)).to(self.device)
         with self.testing():
-            scores = self.net.score_map(self.net.preprocessing(pixels)).float()
-            if not bool(torch.isfinite(scores).all()):
+            values = network(self.net.preprocessing(pixels)).float()
+            if not bool(torch.isfinite(values).all()):
                 raise UserError(
-                    "the network gives scores that are not finite: its training diverged; use other weights"
+                    f"the network gives {what} that are not finite: its training diverged; use other weights"
                 )
-            return scores
+            return values
+
+    def count_batch(self) -> None:
+        """Give freed memory back now and then, between batches."""
+        self._batches += 1
+        if self._batches % BATCHES_BETWEEN_RELEASES == 0:
+            release_memory()
 
     def posteriors(self, part: Protocol, pictures: Sequence[Picture]) -> NDArray[np.float32]:
         """Return the posteriors of prepared pictures whose views have one size.
@@ -103,7 +125,8 @@ class Forward:
         Returns
         -------
         ndarray of float32, shape (N, K)
-            Mean over the views of their soft-max posteriors.
+            Mean over the views of their soft-max posteriors; of a network for images of several classes (its
+            provenance says `multi_label`), of one sigmoid a class.
         """
         every = [view for picture in pictures for view in views(part, self.net.image_size, picture)]
         size = self.at_once(*every[0].shape[:2])
@@ -113,7 +136,8 @@ class Forward:
 
     def _of_views(self, batch: Sequence[Picture]) -> Tensor:
         scores = self.score_maps(batch)
+        several = self.net.provenance.get("multi_label", False)
         if self.options.softmax == "location":
-            return scores.softmax(dim=1).mean(dim=(2, 3))
+            return (scores.sigmoid() if several else scores.softmax(dim=1)).mean(dim=(2, 3))
         pooled = scores.amax(dim=(2, 3)) if self.options.pool == "max" else scores.mean(dim=(2, 3))
-        return pooled.softmax(dim=1)
+        return pooled.sigmoid() if several else pooled.softmax(dim=1)

@@ -75,6 +75,7 @@ class Pair:
             Center x, center y, width and height of every window's boxes, divided by the window's size.
         """
         classifier, localizer = self.classifier.net, self.localizer.net
+        self.classifier.count_batch()
         pixels = torch.from_numpy(np.stack(pictures)).to(self.classifier.device)
         with ExitStack() as stack:
             for forward in (self.classifier, self.localizer):

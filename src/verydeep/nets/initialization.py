@@ -72,7 +72,9 @@ def initialize(net: "VGG", scheme: str, seed: int | None = None) -> None:
 
 
 @torch.no_grad()
-def copy_layers(source: "VGG", target: "VGG", names: tuple[str, ...] | None = None) -> tuple[str, ...]:
+def copy_layers(
+    source: "VGG", target: "VGG", names: tuple[str, ...] | None = None, without: tuple[str, ...] = ()
+) -> tuple[str, ...]:
     """Copy layers by name, with their batch norm.
 
     Parameters
@@ -82,6 +84,8 @@ def copy_layers(source: "VGG", target: "VGG", names: tuple[str, ...] | None = No
     names : tuple of str, optional
         Names of convolutions and fully connected layers, for example `COPIED_FROM_A`; by default every layer
         with weights that `target` has.
+    without : tuple of str
+        Names of layers that are not copied all the same: they keep their random weights.
 
     Returns
     -------
@@ -97,6 +101,9 @@ def copy_layers(source: "VGG", target: "VGG", names: tuple[str, ...] | None = No
     if source.batch_norm != target.batch_norm:
         has, lacks = ("has", "has none") if source.batch_norm else ("has none", "has")
         raise UserError(f"cannot copy layers: their network {has} batch norm, the one that takes them {lacks}")
+    for name in without:
+        _keys(name, target.state_dict(), target.configuration.name)
+    wanted = tuple(name for name in wanted if name not in without)
     available, state = source.state_dict(), target.state_dict()
     layers = [*wanted, *(name.replace("conv", "bn") for name in wanted if target.batch_norm and name[:2] != "fc")]
     keys = [key for layer in layers for key in _keys(layer, state, target.configuration.name)]

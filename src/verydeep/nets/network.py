@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, Literal
 
 import torch
@@ -143,19 +144,45 @@ class VGG(nn.Sequential, HubMixin):
         UserError
             The image is smaller than `least_size`.
         """
-        return self.head(self.trunk(x))
+        return self.activations(x, "fc8")
+
+    def activations(self, x: Tensor, layer: str) -> Tensor:
+        """Return what one layer gives at every place of the image; the layers behind it are not run.
+
+        Parameters
+        ----------
+        x : Tensor
+            N x 3 x H x W, preprocessed; H and W at least `least_size`.
+        layer : str
+            One of `layer_names`: `conv5_3` is before the ReLU (batch norm, where there is one, included),
+            `conv5_3.relu` after it.
+
+        Returns
+        -------
+        Tensor
+            N x C x h x w.
+
+        Raises
+        ------
+        UserError
+            The network has no such layer, or the image is smaller than `least_size`.
+        """
+        self.check_size(x.shape[2], x.shape[3])
+        last = self.module_name(layer)
+        round_up = self.preprocessing.pool_round_up
+        layers = list(self.named_children())
+        for (name, child), (_, following) in zip(layers, [*layers[1:], ("", None)], strict=True):
+            if isinstance(child, nn.MaxPool2d):
+                x = relu_pool(x, round_up)
+            elif name == last or not (isinstance(child, nn.ReLU) and isinstance(following, nn.MaxPool2d)):
+                x = child(x)  # a ReLU before a pool runs with it
+            if name == last:
+                break
+        return x
 
     def trunk(self, x: Tensor) -> Tensor:
         """Return the output of pool5, what the convolutions make of images; the first half of `score_map`."""
-        self.check_size(x.shape[2], x.shape[3])
-        round_up = self.preprocessing.pool_round_up
-        layers = [layer for name, layer in self.named_children() if not is_head(name)]
-        for layer, following in zip(layers, [*layers[1:], None], strict=True):
-            if isinstance(layer, nn.MaxPool2d):
-                x = relu_pool(x, round_up)
-            elif not (isinstance(layer, nn.ReLU) and isinstance(following, nn.MaxPool2d)):
-                x = layer(x)  # a ReLU before a pool runs with it
-        return x
+        return self.activations(x, "pool5")
 
     def head(self, x: Tensor) -> Tensor:
         """Return the score map of pool5's output, by fc6 to fc8; the second half of `score_map`."""
@@ -163,6 +190,30 @@ class VGG(nn.Sequential, HubMixin):
             if is_head(name):
                 x = layer(x)
         return x
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names that `activations` takes, in order: `conv1_1`, `conv1_1.relu`, ..., `pool5`, ..., `fc7.relu`, `fc8`."""
+        names: list[str] = []
+        for name, child in self.named_children():
+            if isinstance(child, nn.ReLU):
+                names.append(f"{names[-1]}.relu")
+            elif not isinstance(child, nn.BatchNorm2d | nn.Dropout):
+                names.append(name)
+        return tuple(names)
+
+    def module_name(self, layer: str) -> str:
+        """Return the name of the module whose output a layer's is; UserError where there is no such layer."""
+        if layer not in self.layer_names:
+            near = get_close_matches(layer, self.layer_names, n=1) or ["fc7.relu"]
+            raise UserError(
+                f"{self.configuration.name} has no layer {layer!r}: they are conv1_1, conv1_1.relu, ..., pool5, fc6, "
+                f"..., fc7.relu, fc8 (did you mean {near[0]}?)"
+            )
+        base, relu, _ = layer.partition(".")
+        if relu:
+            return base.replace("conv", "relu").replace("fc", "relu")
+        return base.replace("conv", "bn") if self.batch_norm else base
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the class scores of whole images, N x K: the spatial mean of the score map."""

@@ -13,6 +13,11 @@ from verydeep.localization.guesses import holds_boxes
 from verydeep.nets.configurations import CONFIGURATIONS
 from verydeep.study.published import Scales
 
+
+class NothingFoundError(UserError):
+    """A folder without posteriors of networks' tests; it may hold results of another kind."""
+
+
 ORDER = list(CONFIGURATIONS)
 FC_ONLY, BATCH_NORM = "FC only", "batch norm"
 PLAIN = Options().to_dict()
@@ -105,7 +110,7 @@ def find(study: Path) -> dict[tuple[str, str], list[Tested]]:
             tested = Tested(path, _network(about), Protocol.parse(about["protocol"]), measure(posteriors))
             sets.setdefault((about["data"], images), []).append(tested)
     if not sets:
-        raise UserError(
+        raise NothingFoundError(
             f"{study}: none of its posteriors belongs in a table (that takes labels, the paper's options, and a "
             "network whose training scales are known); verydeep reproduce writes such files"
         )
@@ -120,7 +125,7 @@ def files_in(study: Path) -> list[Path]:
     # What an unfinished evaluation keeps stands in hidden folders.
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(study).parts)]
     if not files:
-        raise UserError(f"{study}: no posteriors (*.parquet) in it; verydeep reproduce and evaluate write them")
+        raise NothingFoundError(f"{study}: no posteriors (*.parquet) in it; verydeep reproduce and evaluate write them")
     return files
 
 

@@ -1,4 +1,4 @@
-"""The paper's figures as data: Tables 3 to 10 of arXiv:1409.1556v6, errors in % on ILSVRC-2012.
+"""The paper's figures as data: Tables 3 to 10 of arXiv:1409.1556v6, errors in % on ILSVRC-2012; Tables 11 and 12.
 
 Written the paper's way: S is the smallest image side in training, fixed (256, 256) or drawn from a range
 (256, 512); Q are the smallest sides in testing. "val" is the validation set of 50,000 images, which the paper
@@ -218,4 +218,47 @@ TABLE_10 = (
     Comparison("GoogLeNet", None, None, 26.7),
     Comparison("OverFeat", None, 30.0, 29.9),
     Comparison("Krizhevsky et al.", None, None, 34.2),
+)
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """One row of Table 11: descriptors and linear classifiers on other data sets.
+
+    Attributes
+    ----------
+    title : str
+        The method.
+    voc2007, voc2012 : float or None
+        Mean average precision, %.
+    caltech101, caltech256 : (float, float) or None
+        Mean class recall and its standard deviation over random splits, %.
+    """
+
+    title: str
+    voc2007: float | None
+    voc2012: float | None
+    caltech101: tuple[float, float] | None
+    caltech256: tuple[float, float] | None
+
+
+# Table 11 (appendix B.2). "2000 classes": pre-trained on an extension of ILSVRC.
+TABLE_11 = (
+    Transferred("Zeiler & Fergus", None, 79.0, (86.5, 0.5), (74.2, 0.3)),
+    Transferred("Chatfield et al.", 82.4, 83.2, (88.4, 0.6), (77.6, 0.1)),
+    Transferred("He et al.", 82.4, None, (93.4, 0.5), None),
+    Transferred("Wei et al.", 81.5, 81.7, None, None),
+    Transferred("Wei et al., 2000 classes", 85.2, 90.3, None, None),
+    Transferred("VGG D", 89.3, 89.0, (91.8, 1.0), (85.0, 0.2)),
+    Transferred("VGG E", 89.3, 89.0, (92.3, 0.5), (85.1, 0.3)),
+    Transferred("VGG D & E", 89.7, 89.3, (92.7, 0.5), (86.2, 0.3)),
+)
+
+# Table 12: VOC-2012 action classification, mean average precision, %. "1512 classes": of pre-training.
+TABLE_12 = (
+    ("Oquab et al., 1512 classes", 70.2),
+    ("Gkioxari et al.", 73.6),
+    ("Hoai", 76.3),
+    ("VGG D & E, image", 79.2),
+    ("VGG D & E, image + person box", 84.0),
 )

@@ -70,6 +70,8 @@ class Initialization(_Section):
     scheme: str = "normal(0.01)"
     # "auto": all layers from the same configuration; from a shallower one the paper's seven, by name.
     copy_layers: Literal["auto"] | tuple[str, ...] = "auto"
+    # Layers that are not taken over from it but stay random; with fc8 among them its classes may be others.
+    reset: tuple[str, ...] = ()
 
 
 class Optimizer(_Section):
@@ -88,6 +90,8 @@ class Optimizer(_Section):
     bias_weight_decay: NotNegative = 1.0
     # "fc": only fc6, fc7 and fc8 are trained, as for one network of the paper's submission.
     trained_layers: Literal["all", "fc"] = "all"
+    # Factors on the learning rate of layers whose names begin so, the longest that fits; 0 freezes them: {conv = 0.1}.
+    layer_learning_rates: dict[str, NotNegative] = {}
 
 
 class Schedule(_Section):

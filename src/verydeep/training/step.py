@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from verydeep.basics.chance import generator
+from verydeep.basics.errors import UserError
 from verydeep.datasets.loader import Batch
 from verydeep.nets.network import VGG
 from verydeep.training.parallel import Processes
@@ -36,24 +37,58 @@ class StepResult:
 
 
 def make_optimizer(net: VGG, settings: Optimizer) -> torch.optim.SGD:
-    """Return SGD with momentum over the trained layers, weights and biases in groups of their own."""
+    """Return SGD with momentum over the trained layers, weights and biases in groups of their own.
+
+    Raises
+    ------
+    UserError
+        A factor for layers that the network has not, or nothing left to train.
+    """
+    factors = layer_factors(net, settings)
     for name, layer in net.named_children():
-        layer.requires_grad_(settings.trained_layers == "all" or name.startswith("fc"))
-    trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    weights = [parameter for parameter in trained if parameter.ndim > 1]
-    biases = [parameter for parameter in trained if parameter.ndim == 1]
-    groups: list[dict[str, Any]] = [
-        {"params": weights, "multiplier": 1.0, "weight_decay": settings.weight_decay},
-        {
-            "params": biases,
-            "multiplier": settings.bias_learning_rate,
-            "weight_decay": settings.weight_decay * settings.bias_weight_decay,
-        },
-    ]
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in trained)
+        layer.requires_grad_(factors[name] > 0)
+    groups: list[dict[str, Any]] = []
+    for factor in sorted(set(factors.values()) - {0.0}, reverse=True):
+        layers = [layer for name, layer in net.named_children() if factors[name] == factor]
+        trained = [parameter for layer in layers for parameter in layer.parameters()]
+        weights = [parameter for parameter in trained if parameter.ndim > 1]
+        biases = [parameter for parameter in trained if parameter.ndim == 1]
+        decay = settings.weight_decay
+        groups += [
+            {"params": weights, "multiplier": factor, "weight_decay": decay},
+            {
+                "params": biases,
+                "multiplier": factor * settings.bias_learning_rate,
+                "weight_decay": decay * settings.bias_weight_decay,
+            },
+        ]
+    if not any(group["params"] for group in groups):
+        raise UserError("optimizer.layer_learning_rates: freezes every layer; leave one to train, such as fc8")
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in net.parameters())
     return torch.optim.SGD(
-        groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused
+        [group for group in groups if group["params"]],
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        fused=fused,
     )
+
+
+def layer_factors(net: VGG, settings: Optimizer) -> dict[str, float]:
+    """Return the factor on the learning rate of each of the network's modules; batch norm has its convolution's."""
+    rates, factors = settings.layer_learning_rates, {}
+    names = {name: name.replace("bn", "conv") for name, _ in net.named_children()}
+    for prefix in rates:
+        if not any(layer.startswith(prefix) for layer in names.values()):
+            raise UserError(
+                f"optimizer.layer_learning_rates: {net.configuration.name} has no layer that begins with {prefix!r}; "
+                "for example conv, conv1_1, fc, fc8"
+            )
+    for name, layer in names.items():
+        fitting = [prefix for prefix in rates if layer.startswith(prefix)]
+        factor = float(rates[max(fitting, key=len)]) if fitting else 1.0
+        factors[name] = factor if settings.trained_layers == "all" or layer.startswith("fc") else 0.0
+    return factors
 
 
 def set_training(net: VGG) -> None:

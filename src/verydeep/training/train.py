@@ -181,7 +181,8 @@ def _prepare(
     )
     source = load(find_weights(init_from), "classify") if init_from is not None else None
     if source:
-        _check_classes(source.classes, training.classes)
+        if "fc8" not in recipe.initialization.reset:
+            _check_classes(source.classes, training.classes)
         _check_input(source.preprocessing, preprocessing, images)
     network = create(
         net,
@@ -202,7 +203,7 @@ def _check_classes(known: Sequence[str], wanted: Sequence[str]) -> None:
     if tuple(known) != tuple(wanted):
         raise UserError(
             f"--init-from: its network knows {len(known)} classes ({known[0]}, ...), the data set "
-            f"has {len(wanted)} ({wanted[0]}, ...); they must be the same"
+            f"has {len(wanted)} ({wanted[0]}, ...); they must be the same, or --reset fc8"
         )
 
 
@@ -225,7 +226,8 @@ def _check_input(source: Preprocessing, wanted: Preprocessing, images: Images) -
 
 def _take_over(source: VGG, network: VGG, recipe: Recipe, task: Task) -> None:
     layers = recipe.initialization.copy_layers
-    copy_layers(source, network, task.layers_to_copy(source, network) if layers == "auto" else tuple(layers))
+    names = task.layers_to_copy(source, network) if layers == "auto" else tuple(layers)
+    copy_layers(source, network, names, without=recipe.initialization.reset)
 
 
 def _provenance(recipe: Recipe, training: Dataset, words: dict[str, str]) -> dict[str, Any]:

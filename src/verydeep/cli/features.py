@@ -1,0 +1,94 @@
+"""`verydeep features`: descriptors of pictures as a file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from verydeep.transfer.features import Labeled
+
+EXAMPLE = "verydeep features photos --weights runs/A --scales 64,96 --out features.parquet"
+
+
+def features(
+    images: Annotated[list[Path], typer.Argument(help="Pictures, folders of them, or one data set.")],
+    weights: Annotated[
+        list[Path], typer.Option(help="Weights file or folder of a run; of several, descriptors are stacked.")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write, .parquet or .npy (with a .json beside it).")],
+    layer: Annotated[str, typer.Option(help="conv1_1, conv1_1.relu, ..., pool5, ..., fc7.relu, fc8.")] = "fc7.relu",
+    scales: Annotated[
+        str | None, typer.Option(help="Q,... in pixels; default: 256,384,512 for windows of 224, others in proportion.")
+    ] = None,
+    aggregate: Annotated[Literal["mean", "stack", "max"], typer.Option(help="Over the scales.")] = "mean",
+    flip: Annotated[bool, typer.Option(help="Average over the mirror image, too.")] = True,
+    normalize: Annotated[
+        Literal["l2", "l2-scales", "l2-whole", "none"],
+        typer.Option(help="To unit norm: each network's descriptor, each scale's, the whole, or none."),
+    ] = "l2",
+    dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Of the file.")] = "float32",
+    cache: Annotated[Path | None, typer.Option(help="Folder for descriptors; default: the user's cache.")] = None,
+    memory: Annotated[str, typer.Option(help="For pictures and activations, beside the weights.")] = "1GiB",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
+    on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image does.")] = "error",
+    json_: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write the descriptors of pictures: a layer's map at several scales, averaged over places and mirror images.
+
+    The same command continues one that was stopped, and pictures that were described before, by the same weights and
+    settings, are not described again. A data set's labels and splits are written, too.
+
+    Example: verydeep features photos --weights runs/A --scales 64,96 --out features.parquet
+    """
+    import json
+    from dataclasses import asdict
+
+    from verydeep.transfer.descriptor import Descriptor
+    from verydeep.transfer.features import write_features
+    from verydeep.transfer.protocols import PROTOCOLS
+    from verydeep.transfer.settings import parse_scales
+    from verydeep.transfer.store import Store, default_folder
+
+    describe = Descriptor(list(weights), layer, (), aggregate, flip, normalize, memory=memory, device=device)
+    window = describe.sources()[0].net.image_size
+    describe.scales = parse_scales(scales) if scales else PROTOCOLS["folder"].scales_for(window)
+    describe.fit()
+    pictures = _pictures(images, reader, on_bad_image)
+    for bad in pictures.dataset.bad:
+        typer.echo(f"left out: {bad}", err=True)
+    written = write_features(describe, pictures, out, Store(cache or default_folder()), dtype)
+    if json_:
+        typer.echo(json.dumps({"file": str(out), **asdict(written)}))
+    else:
+        known = f"{written.computed} passes through a network" if written.computed else "nothing had to be computed"
+        typer.echo(f"{written.rows} pictures, {written.width} numbers each ({known})\n{out}")
+
+
+def _pictures(images: list[Path], reader: str | None, on_bad_image: Literal["error", "skip"]) -> "Labeled":
+    """Return one data set with all its splits, or the pictures named, without labels."""
+    from verydeep.basics.errors import BadImageError
+    from verydeep.datasets.checking import decode_all
+    from verydeep.images.files import find_pictures
+    from verydeep.transfer.collection import read_all
+    from verydeep.transfer.features import Labeled
+    from verydeep.transfer.pictures import paths
+
+    if len(images) == 1 and (reader or _is_data_set(images[0])):
+        dataset, own = read_all(str(images[0]), reader, on_bad_image)
+        return Labeled(dataset, [name for name, indices in own.items() for _ in indices])
+    files = paths(find_pictures(images))
+    if on_bad_image == "skip":
+        results = list(decode_all(files))
+        bad = tuple(result for result in results if isinstance(result, BadImageError))
+        files = files.subset(i for i, result in enumerate(results) if not isinstance(result, BadImageError))
+        files.bad = bad
+    return Labeled(files, [""] * len(files))
+
+
+def _is_data_set(path: Path) -> bool:
+    """Say whether a path is a data set: `scenes`, a tar, or a folder with pictures in subfolders alone."""
+    if path.is_dir():
+        return any(entry.is_dir() for entry in path.iterdir()) and not any(entry.is_file() for entry in path.iterdir())
+    return str(path) == "scenes" or path.suffix == ".tar"

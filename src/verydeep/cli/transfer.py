@@ -1,0 +1,117 @@
+"""`verydeep transfer`: linear classifiers on a network's descriptors."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+EXAMPLE = "verydeep transfer --weights runs/A --data photos --protocol folder --scales 64,96 --out flowers"
+
+
+def transfer(
+    data: Annotated[str, typer.Option(help="Data set: a folder, a .tar, or 'scenes'; VOC's own folder or tar.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    weights: Annotated[
+        list[Path] | None, typer.Option(help="Weights file or folder of a run; of several, descriptors are stacked.")
+    ] = None,
+    protocol: Annotated[
+        Literal["caltech101", "caltech256", "voc2007", "voc2012", "voc2012-action", "folder"],
+        typer.Option(help="How to divide and to measure."),
+    ] = "folder",
+    layer: Annotated[str, typer.Option(help="conv1_1, conv1_1.relu, ..., pool5, ..., fc7.relu, fc8.")] = "fc7.relu",
+    scales: Annotated[
+        str | None, typer.Option(help="Q,... in pixels; default: the protocol's, in proportion to the window.")
+    ] = None,
+    aggregate: Annotated[
+        Literal["mean", "stack", "max"] | None, typer.Option(help="Over the scales; default: the protocol's.")
+    ] = None,
+    flip: Annotated[bool, typer.Option(help="Average over the mirror image, too.")] = True,
+    normalize: Annotated[
+        Literal["l2", "l2-scales", "l2-whole", "none"],
+        typer.Option(help="To unit norm: each network's descriptor, each scale's, the whole, or none."),
+    ] = "l2",
+    classifier: Annotated[Literal["svm", "logistic"], typer.Option(help="Linear SVM or logistic regression.")] = "svm",
+    balanced: Annotated[bool, typer.Option(help="Let all classes count the same.")] = True,
+    baseline: Annotated[
+        Literal["random", "pixels", "hog"] | None,
+        typer.Option(help="Instead of the trained network: random weights, raw pixels, gradient histograms."),
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="Protocol folder: stratified folds, not one hold-out.")] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Protocol folder: a network trained on the same data, such as a fine-tuned one.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random splits.")] = 0,
+    cache: Annotated[Path | None, typer.Option(help="Folder for descriptors; default: the user's cache.")] = None,
+    memory: Annotated[str, typer.Option(help="For pictures and activations, beside the weights.")] = "1GiB",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
+    on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image does.")] = "error",
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Train linear classifiers on a network's descriptors, and measure them as the paper's appendix B does.
+
+    The folder gets result.json, report.html, the test images' posteriors, the splits, and classifier.safetensors: a
+    network with the classifier as its fc8, for predict, evaluate and the rest. Descriptors are kept and not computed
+    twice.
+
+    Example: verydeep transfer --weights runs/A --data photos --protocol folder --scales 64,96 --out flowers
+    """
+    import json
+
+    from verydeep.evaluation.memory import parse_memory
+    from verydeep.transfer.run import transfer as run
+    from verydeep.transfer.settings import Settings, parse_scales
+
+    choice = Settings(
+        layer,
+        parse_scales(scales) if scales else None,
+        aggregate,
+        flip,
+        normalize,
+        classifier,
+        balanced,
+        baseline,
+        folds,
+        seed,
+    )
+    result = run(
+        weights or [],
+        data,
+        protocol,
+        out,
+        choice,
+        compare=compare,
+        cache=cache,
+        memory=parse_memory(memory),
+        device=device,
+        reader=reader,
+        on_bad_image=on_bad_image,
+    )
+    for bad in result["left_out"]:
+        typer.echo(f"left out: {bad}", err=True)
+    typer.echo(json.dumps(result, indent=1) if json_ else _words(result, out))
+
+
+def _words(result: dict[str, Any], out: Path) -> str:
+    from verydeep.cli.errors_table import table
+    from verydeep.transfer.words import figure, splits_in_words, warnings
+
+    head = ("system", "numbers", f"{result['measure']} %", "C")
+    rows = [
+        (
+            system["name"],
+            str(system["width"]),
+            figure(system["merit"], system["std"]),
+            ", ".join(f"{split['C']:g}" for split in system["splits"]),
+        )
+        for system in result["systems"]
+    ]
+    rows += [
+        (f"{made['file']}, {made['protocol']}", "", figure(made["merit"], None), f"{made['C']:g}")
+        for made in result["deployed"]
+    ]
+    if compared := result["compared"]:
+        rows.append((f"{compared['weights']}, {compared['protocol']}", "", figure(compared["merit"], None), ""))
+    splits = splits_in_words(result["systems"][0]["splits"])
+    about = f"{result['identity']['data']}, {len(result['identity']['classes'])} classes; {splits}"
+    return "\n".join([about, table([head, *rows]), *warnings(result), str(out / "report.html")])

@@ -1,0 +1,135 @@
+"""A network's layer at one scale as a descriptor: dense, its map averaged over places and over the mirror image."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from verydeep.basics.device import pick_device
+from verydeep.basics.errors import UserError
+from verydeep.basics.version import VERSION
+from verydeep.datasets.dataset import Dataset
+from verydeep.evaluation.evaluate import DEFAULT_MEMORY, equal_sizes
+from verydeep.evaluation.forward import Forward
+from verydeep.evaluation.loading import Loader
+from verydeep.evaluation.options import Options
+from verydeep.evaluation.protocol import Protocol
+from verydeep.nets.geometry import summarize
+from verydeep.nets.network import VGG
+from verydeep.nets.weights import describe, load, weights_hash
+from verydeep.training.run_folder import find_weights
+from verydeep.transfer.store import Rows
+
+
+class Source:
+    """A network ready to describe pictures.
+
+    Parameters
+    ----------
+    weights : VGG, str or Path
+        A network, its weights file, or the folder of its run.
+    memory : int
+        Bytes that pictures and activations may take together.
+    device : str
+        `auto`, `cpu`, `cuda` or `mps`.
+
+    Attributes
+    ----------
+    hash : str
+        Of its weights and of all that belongs to them.
+    """
+
+    def __init__(self, weights: VGG | str | Path, memory: int = DEFAULT_MEMORY, device: str = "auto") -> None:
+        if isinstance(weights, VGG):
+            net, self.path, self.hash = weights, "", network_hash(weights)
+        else:
+            path = find_weights(weights)
+            net, self.path, self.hash = load(path), str(path), weights_hash(path)
+        self.memory = memory
+        # Most of the memory is the network's; a quarter is for originals while they are decoded.
+        self.forward = Forward(net, Options(), memory - memory // 4, pick_device(device))
+
+    @property
+    def net(self) -> VGG:
+        """The network."""
+        return self.forward.net
+
+    def channels(self, layer: str) -> int:
+        """Return how many numbers a layer gives at each place; UserError where there is no such layer."""
+        self.net.module_name(layer)
+        rows = {row.name: row for row in summarize(self.net, self.net.image_size, self.net.image_size)}
+        return rows[layer.partition(".")[0]].output[0]
+
+
+class NetworkPart:
+    """One layer of one network at one scale (paper: appendix B).
+
+    Parameters
+    ----------
+    source : Source
+        The network.
+    layer : str
+        One of its `layer_names`.
+    scale : int
+        Q, the smallest side in pixels that pictures are rescaled to; they are not cropped.
+    flip : bool
+        Whether the mean is taken over the mirror image, too.
+
+    Raises
+    ------
+    UserError
+        The network has no such layer, or takes no pictures of this size.
+    """
+
+    def __init__(self, source: Source, layer: str, scale: int, flip: bool) -> None:
+        self.source, self.layer, self.flip = source, layer, flip
+        self.protocol = Protocol("dense", (scale,))
+        self.width = source.channels(layer)
+        if scale < source.forward.least_size:
+            raise UserError(
+                f"scale {scale} is too small for {source.path or source.net.configuration.name}: the least is "
+                f"{source.forward.least_size}"
+            )
+        self.name = f"{layer} at {scale}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that the values depend on beside the picture."""
+        return {
+            "weights_hash": self.source.hash,
+            "layer": self.layer,
+            "scale": self.protocol.scales[0],
+            "flip": self.flip,
+            "created_by": f"verydeep {VERSION}",  # another version may decode or rescale otherwise
+        }
+
+    def rows(self, dataset: Dataset) -> Iterator[tuple[list[int], Rows]]:
+        """Yield indices of pictures that shared a batch, and their descriptors."""
+        forward, loader = self.source.forward, Loader(dataset, self.source.net, self.source.memory // 4)
+        batches = equal_sizes(forward, loader.sizes, self.protocol)
+        for indices, pictures in zip(batches, loader.pictures(self.protocol, batches), strict=True):
+            means = forward.activations(pictures, self.layer).mean(dim=(2, 3))
+            if self.flip:
+                mirrored = [picture[:, ::-1] for picture in pictures]
+                means = (means + forward.activations(mirrored, self.layer).mean(dim=(2, 3))) / 2
+            yield indices, means.cpu().numpy()
+
+    def maps(self, dataset: Dataset) -> Iterator[tuple[int, Rows]]:
+        """Yield the index of each picture and its map, h x w x channels, not averaged over anything."""
+        forward, loader = self.source.forward, Loader(dataset, self.source.net, self.source.memory // 4)
+        batches = equal_sizes(forward, loader.sizes, self.protocol)
+        for indices, pictures in zip(batches, loader.pictures(self.protocol, batches), strict=True):
+            maps = forward.activations(pictures, self.layer).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            yield from zip(indices, np.asarray(maps), strict=True)
+
+
+def network_hash(net: VGG) -> str:
+    """Return a hash of a network that comes from no file: of its weights and all that is said of them."""
+    about = {key: value for key, value in describe(net).items() if key != "provenance"}
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, tensor in net.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,165 @@
+"""Descriptors kept by what they were computed from, so that none is computed twice."""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verydeep.basics.files import write_aside, write_text
+from verydeep.basics.progress import track
+from verydeep.datasets.dataset import Dataset
+
+PIECE_BYTES = 32 * 2**20
+"""Descriptors in memory before they are written: what a stopped extraction may lose, beside `PIECE_SECONDS` of work."""
+PIECE_SECONDS = 60.0
+
+Rows = NDArray[np.float32]
+
+
+class Part(Protocol):
+    """One elementary descriptor, such as a network's layer at one scale: computed once, combined in many ways."""
+
+    @property
+    def name(self) -> str:
+        """In words, for the progress bar."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that its values depend on beside the picture, JSON-able."""
+
+    @property
+    def width(self) -> int:
+        """Numbers a picture."""
+
+    def rows(self, dataset: Dataset) -> Iterator[tuple[list[int], Rows]]:
+        """Yield indices of pictures, in any order, and their descriptors: float32, one row each."""
+
+
+class Store:
+    """Descriptors by part and by the content of the picture.
+
+    Pieces of them are files `<part>/<piece>.npy`, written as they come, each whole or not at all; so a stopped
+    extraction continues, and pictures known from elsewhere are not computed again.
+
+    Parameters
+    ----------
+    folder : Path or None
+        Where they are kept; None keeps them in memory, for as long as this object lives.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._pieces: dict[str, list[Path | NDArray[Any]]] = {}
+        self._places: dict[str, dict[bytes, tuple[int, int]]] = {}
+
+    def fill(self, part: Part, dataset: Dataset, keys: Sequence[bytes]) -> int:
+        """Compute what is not there yet.
+
+        Parameters
+        ----------
+        part : Part
+            What to compute.
+        dataset : Dataset
+            The pictures.
+        keys : sequence of bytes
+            Their `content_hash`, in the data set's order.
+
+        Returns
+        -------
+        int
+            How many were computed.
+
+        Raises
+        ------
+        BadImageError
+            For a picture that cannot be read; those before it are kept.
+        """
+        places = self._open(part)
+        missing = {key: index for index, key in enumerate(keys) if key not in places}  # of equal pictures one
+        if not missing:
+            return 0
+        wanted, indices = list(missing), list(missing.values())
+        fresh = np.empty(_rows_a_piece(part.width), _kind(part.width))
+        count, last = 0, time.monotonic()
+        batches = part.rows(dataset.subset(indices))
+        try:
+            for index, row in track(_one_by_one(batches), len(wanted), part.name):
+                fresh[count] = (wanted[index], row)
+                count += 1
+                if count == len(fresh) or time.monotonic() - last > PIECE_SECONDS:
+                    self._add(part, fresh[:count])
+                    count, last = 0, time.monotonic()
+        finally:
+            if count:
+                self._add(part, fresh[:count])
+        return len(wanted)
+
+    def read(self, part: Part, keys: Sequence[bytes]) -> Rows:
+        """Return descriptors that are there, N x `part.width`, in the order of `keys`."""
+        places, pieces = self._open(part), self._pieces[_label(part)]
+        where = np.array([places[key] for key in keys], dtype=np.int64).reshape(-1, 2)
+        out = np.empty((len(keys), part.width), np.float32)
+        for number in np.unique(where[:, 0]).tolist():
+            piece = pieces[number]
+            # Mapped for the moment, so that of a large piece only the rows asked for are read.
+            values = np.load(piece, mmap_mode="r") if isinstance(piece, Path) else piece
+            chosen = where[:, 0] == number
+            out[chosen] = values["descriptor"][where[chosen, 1]]
+        return out
+
+    def _open(self, part: Part) -> dict[bytes, tuple[int, int]]:
+        """Return piece and row of every picture known for a part."""
+        label = _label(part)
+        if label not in self._places:
+            self._pieces[label], self._places[label] = [], {}
+            for path in sorted((self.folder / label).glob("[!.]*.npy")) if self.folder else []:
+                self._enter(label, path, np.load(path, mmap_mode="r")["image"])
+        return self._places[label]
+
+    def _enter(self, label: str, piece: Path | NDArray[Any], images: NDArray[Any]) -> None:
+        number = len(self._pieces[label])
+        self._pieces[label].append(piece)
+        self._places[label].update((image.tobytes(), (number, row)) for row, image in enumerate(images))
+
+    def _add(self, part: Part, rows: NDArray[Any]) -> None:
+        label = _label(part)
+        if self.folder is None:
+            self._enter(label, rows.copy(), rows["image"])
+            return
+        about = self.folder / label / "about.json"
+        if not about.is_file():
+            write_text(about, json.dumps(part.identity, indent=2))
+        path = self.folder / label / f"{uuid.uuid4().hex}.npy"  # never another's, were two to write at once
+        with write_aside(path) as aside:
+            np.save(aside, rows)
+        self._enter(label, path, rows["image"])
+
+
+def default_folder() -> Path:
+    """Return where descriptors are kept between commands: `verydeep/descriptors` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "verydeep" / "descriptors"
+
+
+def _label(part: Part) -> str:
+    return blake2b(json.dumps(part.identity, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
+def _kind(width: int) -> np.dtype[Any]:
+    # V and not S: numpy would cut the zeros at the end of a hash off.
+    return np.dtype([("image", "V16"), ("descriptor", np.float32, (width,))])
+
+
+def _rows_a_piece(width: int) -> int:
+    return max(1, PIECE_BYTES // _kind(width).itemsize)
+
+
+def _one_by_one(batches: Iterator[tuple[list[int], Rows]]) -> Iterator[tuple[int, Rows]]:
+    for indices, rows in batches:
+        yield from zip(indices, rows, strict=True)

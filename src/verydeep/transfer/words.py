@@ -1,0 +1,43 @@
+"""A transfer's result in words, the same for the console and the report."""
+
+from typing import Any
+
+
+def figure(merit: float, std: float | None) -> str:
+    """Return a figure in per cent, with its standard deviation over splits where there are several.
+
+    Examples
+    --------
+    >>> figure(0.9234, 0.0051), figure(0.5, None)
+    ('92.3 ± 0.5', '50.0')
+    """
+    return f"{100 * merit:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
+
+
+def warnings(result: dict[str, Any]) -> list[str]:
+    """Return what a reader of the figures must know: duplicates, unequal classes, images left out."""
+    found = []
+    for split in result["duplicates"]:
+        if split["test_images"]:
+            same = "; ".join(f"{test} = {train}" for test, train in split["examples"][:2])
+            found.append(
+                f"{split['split']}: {split['test_images']} test images are among the training images, too, byte for "
+                f"byte ({same})"
+            )
+    least, most = result["imbalance"]["least"], result["imbalance"]["most"]
+    if most[1] > least[1]:
+        treated = "all classes count the same" if result["imbalance"]["weighted"] else "images all count the same"
+        found.append(f"{least[1]} ({least[0]}) to {most[1]} ({most[0]}) training images a class; {treated}")
+    if result["left_out"]:
+        count = len(result["left_out"])
+        found.append(f"{count} damaged image{'s' if count > 1 else ''} left out")
+    return found
+
+
+def splits_in_words(splits: list[dict[str, Any]]) -> str:
+    """Return how many splits there are, and how many images the first one has for what."""
+    first = splits[0]
+    return (
+        f"{len(splits)} split{'s' if len(splits) > 1 else ''} of {first['train']} images to train on, "
+        f"{first['validation']} to choose C on, {first['test']} to test on"
+    )

@@ -1,0 +1,118 @@
+"""Fine-tuning: what is frozen stays to the bit, what is reset is new, and every layer has the rate it was given."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer import Typer
+from typer.testing import CliRunner
+
+import verydeep as vd
+from verydeep.basics.errors import UserError
+from verydeep.cli import train as command
+from verydeep.training.fine_tuning import fine_tuning
+from verydeep.training.recipe import load_recipe
+from verydeep.training.step import layer_factors, make_optimizer, set_training
+
+SHORT = ["--set", "schedule.epochs=2", "--set", "optimizer.batch_size=8"]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    net = vd.create("A", list("abcde"), width=1 / 32, batch_norm=True, image_size=32, fc_width=8, seed=2)
+    net.bn1_1.running_mean.fill_(3.0)
+    net.provenance = {"train_scales": [32, 40]}
+    vd.save(net, tmp_path / "source.safetensors")
+    return tmp_path / "source.safetensors"
+
+
+def run(*words: str) -> None:
+    app = Typer()
+    app.command()(command.train)
+    result = CliRunner().invoke(app, words)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+
+
+def test_only_what_is_not_frozen_changes(source: Path, colors: Path, tmp_path: Path) -> None:
+    words = ["--init-from", str(source), "--data", str(colors), "--out", str(tmp_path / "run")]
+    run(*words, "--reset", "fc8", "--freeze", "conv", *SHORT)
+    before, after = vd.load(source), vd.load(tmp_path / "run" / "best.safetensors")
+    assert after.classes == ("blue", "green", "red")
+    assert (after.width, after.batch_norm, after.preprocessing) == (before.width, True, before.preprocessing)
+    assert after.provenance["train_scales"] == [32, 40]
+    for name, tensor in before.state_dict().items():
+        if name.startswith(("conv", "bn")):  # with the running statistics of batch norm
+            assert torch.equal(tensor, after.state_dict()[name]), name
+        elif name.endswith("weight") and not name.startswith("fc8"):
+            assert not torch.equal(tensor, after.state_dict()[name]), name
+            torch.testing.assert_close(tensor, after.state_dict()[name], atol=0.2, rtol=0)  # begun from the source
+
+
+def test_without_freezing_everything_learns(source: Path, colors: Path, tmp_path: Path) -> None:
+    words = ["--init-from", str(source), "--data", str(colors), "--out", str(tmp_path / "run")]
+    run(*words, "--reset", "fc8", *SHORT)
+    before, after = vd.load(source).state_dict(), vd.load(tmp_path / "run" / "best.safetensors").state_dict()
+    assert not torch.equal(before["conv1_1.weight"], after["conv1_1.weight"])
+    assert not torch.equal(before["bn1_1.running_mean"], after["bn1_1.running_mean"])
+
+
+def test_a_steps_length_follows_the_layers_factor() -> None:
+    net = vd.create("A", 3, width=1 / 32, batch_norm=True, image_size=32, fc_width=8, seed=1)
+    factors = {"conv": 0.1, "conv1": 0.0, "fc8": 10.0}
+    words = [f"optimizer.layer_learning_rates.{name}={value}" for name, value in factors.items()]
+    settings = load_recipe("paper-s256", [*words, "optimizer.weight_decay=0", "optimizer.momentum=0"]).optimizer
+    found = layer_factors(net, settings)
+    assert (found["conv1_1"], found["bn1_1"], found["conv2_1"], found["bn2_1"]) == (0.0, 0.0, 0.1, 0.1)
+    assert (found["fc6"], found["fc8"]) == (1.0, 10.0)
+    optimizer = make_optimizer(net, settings)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    for group in optimizer.param_groups:
+        group["lr"] = settings.learning_rate * group["multiplier"]
+    optimizer.step()
+    for name, parameter in net.named_parameters():
+        wanted = settings.learning_rate * found[name.split(".")[0]]
+        np.testing.assert_allclose((before[name] - parameter.detach()).numpy(), wanted, rtol=1e-3, atol=1e-7)
+
+
+def test_frozen_batch_norm_is_not_in_training_mode() -> None:
+    net = vd.create("A", 3, width=1 / 32, batch_norm=True, image_size=32, fc_width=8, seed=1)
+    make_optimizer(net, load_recipe("paper-s256", ["optimizer.layer_learning_rates.conv1=0"]).optimizer)
+    set_training(net)
+    assert (net.bn1_1.training, net.bn2_1.training, net.drop6.training) == (False, True, True)
+
+
+def test_the_recipe_takes_the_sources_shape(source: Path) -> None:
+    configuration, changes = fine_tuning(source, ["fc8"], ["conv"])
+    recipe = load_recipe("finetune", changes)
+    assert configuration == "A"
+    assert (recipe.network.width, recipe.network.image_size, recipe.network.batch_norm) == (1 / 32, 32, True)
+    assert recipe.images.scales == (32, 40)
+    assert recipe.initialization.reset == ("fc8",)
+    assert recipe.optimizer.layer_learning_rates == {"conv": 0.0, "fc8": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--init-from", "SOURCE"], "must be the same, or --reset fc8"),
+        (["--init-from", "SOURCE", "--reset", "fc8", "--reset", "fc9"], "no such layer"),
+        (["--init-from", "SOURCE", "--reset", "fc8", "--freeze", "cov"], "no layer that begins with 'cov'"),
+        (["--init-from", "SOURCE", "--reset", "fc8", "--freeze", "conv", "--freeze", "fc"], "freezes every layer"),
+        (["--reset", "fc8", "--net", "A"], "--reset and --freeze need --init-from"),
+        ([], "--net: a configuration is needed"),
+    ],
+)
+def test_wrong_requests(source: Path, colors: Path, tmp_path: Path, words: list[str], said: str) -> None:
+    words = [str(source) if word == "SOURCE" else word for word in words]
+    shape = ["--set", "network.width=0.03125", "--set", "network.image_size=32", "--set", "network.fc_width=8"]
+    shape += ["--set", "network.batch_norm=true", "--set", "images.scales=[32, 40]"]
+    if "--freeze" in words and "fc" in words:
+        shape += ["--set", "optimizer.layer_learning_rates.fc8=0"]
+    with pytest.raises(UserError, match=said):
+        run(*words, "--data", str(colors), "--out", str(tmp_path / "run"), *shape)
+    assert not (tmp_path / "run").exists()
