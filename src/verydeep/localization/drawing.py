@@ -41,6 +41,7 @@ def draw_boxes(
     pen = ImageDraw.Draw(image)
     line = max(2, round(min(image.size) / 150))
     for truth in truths:
+        _outline(pen, truth, scale, (0, 0, 0), line + 4, image.size)  # beneath the white, to be seen on light ground
         _outline(pen, truth, scale, TRUTH, line + 2, image.size)
     for rank, (box, caption) in reversed(list(enumerate(zip(boxes, captions, strict=True)))):
         color = COLORS[rank % len(COLORS)]
