@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from verydeep.datasets.dataset import Box, Sample
-from verydeep.images.rescale import rescale, rescaled_size
-from verydeep.localization.boxes import decode
+from verydeep.datasets.loader import TrainingLoader
+from verydeep.images.crops import center
+from verydeep.images.rescale import rescale, rescaled_crop, rescaled_size
+from verydeep.localization.boxes import Frame, as_array, decode, encode
 from verydeep.localization.views import ObjectViews, visible_share
 
 CROP = 64
@@ -100,3 +102,40 @@ def test_views_follow_from_chance_alone(boxed):
         first, second = (views(index, height, width, np.random.default_rng(3)) for _ in range(2))
         assert first[0] == second[0]
         np.testing.assert_array_equal(first[1], second[1])
+
+
+def test_training_and_testing_see_the_object_where_the_answer_says_to_a_tenth_of_a_pixel(boxed, rng):
+    """The loader's own crops, and the central crop of validation: a shift of half a pixel anywhere would show."""
+    pictures, samples = [], []
+    for i in range(60):
+        (x, y), (width, height) = rng.integers(14, 26, 2), rng.integers(10, 24, 2)
+        picture = np.zeros((64, 64, 3), np.uint8)
+        picture[y : y + height, x : x + width] = 255
+        pictures.append(picture)
+        samples.append(Sample(f"{i}.png", 0, (Box(float(x), float(y), float(x + width), float(y + height)),)))
+    data = type(boxed)(pictures, samples, "train")
+    views = ObjectViews(data, CROP, (72, 72), True, 0.5)
+    loader = TrainingLoader(
+        data, crop=CROP, scales=(72, 72), batch_size=30, seed=0, color=None, drawer=views, workers=1
+    )
+    seen = [
+        (image, target) for batch in loader.epoch(0) for image, target in zip(batch.images, batch.targets, strict=True)
+    ]
+    assert len(seen) == 60
+    for image, target in seen:
+        np.testing.assert_allclose(_seen(image.numpy()), target.numpy() * CROP, atol=0.1)
+    top, left = center(72, 72, CROP)
+    for i, sample in enumerate(data.samples):
+        crop = rescaled_crop(data.image(i), 72, top, left, CROP, CROP, "bilinear")
+        truth = encode(Frame.central(64, 64, 72, CROP).to_window(as_array(sample.boxes)), CROP)[0]
+        np.testing.assert_allclose(_seen(crop), truth * CROP, atol=0.1)
+
+
+def _seen(image):
+    """Center and size of what is bright, to a fraction of a pixel."""
+    found = []
+    for axis in (0, 1):
+        light = image[..., 0].max(axis=axis) / 255
+        found.append(((light * (np.arange(CROP) + 0.5)).sum() / light.sum(), light.sum()))
+    (x, width), (y, height) = found
+    return [x, y, width, height]
