@@ -179,14 +179,17 @@ def _runs(folder: StudyFolder, trained: Sequence[Run]) -> str:
 
 def _examples(folder: StudyFolder, trained: Sequence[Run], testing: Dataset, device: str) -> tuple[str, str, str]:
     """Return what the examples are, those named right and those named wrong, of the network with the least error."""
-    classifiers = [run for run in trained if not run.regression]
-    tests = [(run, protocol) for run in classifiers for protocol in run.protocols if protocol.kind == "dense"]
-    files = {pair: folder.posteriors(pair[0].name) / f"{pair[1]}.parquet" for pair in tests}
-    errors = {pair: top_k_error(Posteriors.read(file), 1) for pair, file in files.items() if file.is_file()}
-    if not errors:
+    tests = [
+        (folder.posteriors(run.name) / f"{protocol}.parquet", run, protocol)
+        for run in trained
+        for protocol in run.protocols
+        if protocol.kind == "dense" and not run.regression
+    ]
+    tests = [test for test in tests if test[0].is_file()]
+    if not tests:
         return "No network has been tested yet.", "", ""
-    run, protocol = min(errors, key=lambda pair: errors[pair])
-    posteriors, weights = Posteriors.read(files[run, protocol]), folder.run(run.name).weights
+    file, run, protocol = min(tests, key=lambda test: top_k_error(Posteriors.read(test[0]), 1))
+    posteriors, weights = Posteriors.read(file), folder.run(run.name).weights
     scale = max(protocol.scales)
     right, wrong = (
         "".join(
