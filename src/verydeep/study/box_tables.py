@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verydeep.basics.errors import UserError
+from verydeep.evaluation.protocol import Kind
 from verydeep.localization.baselines import WHOLE, with_constant_box
 from verydeep.localization.guesses import Guesses
 from verydeep.localization.metrics import LocalizationFigures, figures
@@ -18,6 +19,7 @@ NOTE_9 = (
     "the same in all rows."
 )
 LAYERS = {"fc": "FC only", "all": "all layers"}
+WINDOWS: dict[Kind, str] = {"center": "one", "dense": "all, merged", "crops": "5x5, merged"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class BoxRow:
     layers : str
         What was tuned.
     windows : str
-        One central window, or all of them, merged.
+        One central window, all of the map's cells or a grid of crops, these merged.
     measured : LocalizationFigures or None
         None where the run is missing.
     paper : float or None
@@ -130,14 +132,13 @@ def _row(tested: TestedBoxes, guesses: Guesses, paper: float | None) -> BoxRow:
 
 def _words(network: BoxNetwork) -> tuple[str, ...]:
     name = f"{network.configuration} (batch norm)" if network.batch_norm else network.configuration
-    windows = "one" if network.protocol.kind == "center" else "all, merged"
     return (
         name,
         in_words(network.train),
         ",".join(map(str, network.protocol.scales)),
         network.regression.upper(),
         LAYERS[network.trained_layers],
-        windows,
+        WINDOWS[network.protocol.kind],
     )
 
 
