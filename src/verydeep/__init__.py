@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from verydeep.evaluation.protocol import Protocol as Protocol
     from verydeep.interchange.export import export as export
     from verydeep.interchange.reading import load as load
+    from verydeep.localization.localize import localize as localize
     from verydeep.nets.network import VGG as VGG
     from verydeep.nets.network import create as create
     from verydeep.nets.preprocessing import Preprocessing as Preprocessing
@@ -33,6 +34,7 @@ _PUBLIC = {
     "Protocol": "verydeep.evaluation.protocol",
     "export": "verydeep.interchange.export",
     "compile_cpu": "verydeep.engines.compiled",
+    "localize": "verydeep.localization.localize",
     "create": "verydeep.nets.network",
     "VGG": "verydeep.nets.network",
     "Preprocessing": "verydeep.nets.preprocessing",

@@ -20,7 +20,7 @@ def net():
 
 
 def test_crops_are_the_windows_of_the_map_in_order(net):
-    picture = dense._photograph(288)
+    picture = dense.photograph(288)
     with torch.inference_mode():
         found = dense._crops(net, picture, batch=4)
         assert found.shape == dense._dense(net, picture).shape == (3, 3, 12)
@@ -34,7 +34,7 @@ def test_crops_are_the_windows_of_the_map_in_order(net):
 def test_cells_that_see_no_border_agree_and_others_do_not(net):
     with torch.inference_mode():
         assert dense._interior_difference(net) < 1e-4
-        picture = dense._photograph(384)
+        picture = dense.photograph(384)
         whole = dense._dense(net, picture)
         border = np.abs(whole - dense._crops(net, picture, 36)).max()
     assert border > 1e-2 * whole.std()

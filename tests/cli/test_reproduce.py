@@ -72,12 +72,38 @@ def test_the_example_of_the_help_runs():
 
 def test_the_papers_plan_lists_18_runs_without_data():
     plan = json.loads(_run("--preset", "paper", "--dry-run", "--json"))
-    assert len(plan["runs"]) + len(plan["not_yet"]) == 18
+    assert len(plan["runs"]) == 18
+    assert sum(run["task"] == "localize" for run in plan["runs"]) == 4
     runs = {run["name"]: run for run in plan["runs"]}
     # 3 x 15.47 G multiply-adds, 1.28 M images, 74 epochs: the paper's 370 K iterations of 256 images.
     assert runs["D-s256"]["training_macs"] == pytest.approx(370_000 * 256 * 3 * 15.47e9, rel=2e-3)
     assert plan["estimated_seconds"] == pytest.approx(sum(run["estimated_seconds"] for run in plan["runs"]))
-    assert all("localization" in text or "boxes" in text for text in plan["not_yet"])
+
+
+BOXES = """
+[[localizers]]
+network = "A"
+stage = "small"
+recipe = "small.toml"
+regression = "scr"
+tune = "fc"
+protocols = ["center@36"]
+least_hits = {}
+"""
+
+
+@pytest.mark.parametrize(("least", "passed"), [(0.0, True), (1.0, False)])
+def test_a_localizer_that_finds_too_little_fails_the_study(least, passed):
+    Path("boxes.toml").write_text(PRESET + BOXES.format(least))
+    words = ["--preset", "boxes.toml", "--data", "scenes", "--out", "study", "--device", "cpu"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == (0 if passed else 1)
+    assert ("pass" if passed else "MISSED") in result.stdout
+    assert "the best constant box in" in result.stdout
+    assert result.stdout.index("Table 8") < result.stdout.index("A-s36-scr-fc by center@36 finds the object")
+    (check,) = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["checks"]
+    assert check["passed"] == passed
+    assert check["images"] == 12
 
 
 def test_a_study_ends_with_its_tables_and_the_report():

@@ -10,6 +10,7 @@ from scipy.io import savemat
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets import open_dataset
+from verydeep.datasets.dataset import Box
 
 WNIDS = ("n01440764", "n01443537", "n02119789", "n15075141")
 # ILSVRC2012_ID counts in the devkit's own order, which is not the sorted one.
@@ -200,3 +201,45 @@ def test_damaged_archives_and_none_at_all(tree, pictures):
         UserError, match=r"holds no ILSVRC images of two or more classes; expected ILSVRC2012_img_train"
     ):
         open_dataset(tree("other", ["a/1.png", "b/1.png"]), "val", reader="ilsvrc")
+
+
+def _xml(wnid, *boxes):
+    objects = "".join(
+        f"<object><name>{wnid}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox>"
+        "</object>"
+        for a, b, c, d in boxes
+    )
+    return f"<annotation>{objects}</annotation>".encode()
+
+
+@pytest.mark.parametrize("where", ["{}", "bbox/{}", "ILSVRC/Annotations/CLS-LOC/{}"])
+def test_boxes_of_training_and_validation_images_count_from_pixel_0(tree, pictures, where):
+    """As the challenge's archives unpack: Annotation/<wnid>/<image>.xml, val/<image>.xml; not every image has one."""
+    annotated = TRAIN[::2]
+    boxes = {where.format(f"Annotation/{w}/{n[:-5]}.xml"): _xml(w, (0, 1, 9, 11), (3, 3, 31, 23)) for w, n in annotated}
+    boxes |= {
+        where.format(f"val/{n}.xml"): _xml(w, (2, 0, i, 5)) for i, (n, w) in enumerate(zip(VAL, TRUTH, strict=True), 4)
+    }
+    source = tree("imagenet", [], {**_forms(pictures)["flat, devkit"], **boxes})
+    train, val = (open_dataset(source, split, boxes=True) for split in ("train", "val"))
+    assert train.bad_boxes == val.bad_boxes == ()
+    names = {name for _, name in annotated}
+    for sample in train.samples:
+        expected = (Box(0, 1, 10, 12), Box(3, 3, 32, 24)) if sample.id.rpartition("/")[2] in names else ()
+        assert sample.boxes == expected
+    for i, sample in enumerate(val.samples, 4):
+        assert sample.boxes == (Box(2, 0, i + 1, 6),)
+
+
+def test_boxes_of_another_class_and_of_missing_images_are_named(tree, pictures):
+    boxes = {
+        f"Annotation/{WNIDS[0]}/{WNIDS[0]}_7.xml": _xml(WNIDS[1], (0, 0, 5, 5)),
+        f"Annotation/{WNIDS[1]}/{WNIDS[1]}_999.xml": _xml(WNIDS[1], (0, 0, 5, 5)),
+        "Annotation/n00000001/n00000001_5.xml": _xml("n00000001", (0, 0, 5, 5)),  # of a class that is not here
+    }
+    source = tree("imagenet", [], {**_forms(pictures)["flat, devkit"], **boxes})
+    reasons = {e.name.rpartition("/")[2]: e.reason for e in open_dataset(source, "train", boxes=True).bad_boxes}
+    assert reasons == {
+        f"{WNIDS[0]}_7.xml": f"has no object of its image's class {WNIDS[0]} ({WNIDS[1]} and so on)",
+        f"{WNIDS[1]}_999.xml": "annotates an image that is not there",
+    }

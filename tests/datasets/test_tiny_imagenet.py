@@ -60,10 +60,8 @@ def test_classes_labels_and_boxes(tiny, pack, tmp_path):
     ("changes", "without", "message"),
     [
         ({}, ["val/images/val_2.JPEG"], "1 listed images are missing (val/images/val_2.JPEG)"),
-        ({}, [f"train/{WNIDS[0]}/images/{WNIDS[0]}_1.JPEG"], "1 listed images are missing"),
         ({"wnids.txt": b"n02124075\nn01443537\n"}, [], "val_2.JPEG has class n07749582, which wnids.txt lacks"),
         ({"val/val_annotations.txt": b"val_0.JPEG\tn02124075\n"}, [], "line 1 has 2 columns, expected 6"),
-        ({"val/val_annotations.txt": b"val_0.JPEG\tn02124075\t0\t0\tx\t3\n"}, [], "0 0 x 3 is no box of four numbers"),
         ({"wnids.txt": b"\xff\xfe"}, [], "wnids.txt: is not UTF-8 text"),
     ],
 )
@@ -72,6 +70,30 @@ def test_what_is_not_as_published(tiny, changes, without, message):
     with pytest.raises(UserError, match=re.escape(message)) as caught:
         open_dataset(folder, "train")
     assert str(folder) in str(caught.value)
+
+
+def test_bad_boxes_are_listed_and_cost_no_image(tiny):
+    wnid = WNIDS[0]
+    rows = [
+        f"{wnid}_0.JPEG\t9\t1\t8\t63",
+        f"{wnid}_1.JPEG\t0\t0\tnan\t3",
+        f"{wnid}_2.JPEG\t1\t2\t3\t4",
+        "gone.JPEG\t1\t2\t3\t4",
+    ]
+    changes = {f"train/{wnid}/{wnid}_boxes.txt": "\n".join(rows).encode()}
+    changes["val/val_annotations.txt"] = f"val_0.JPEG\t{wnid}\t0\t0\tx\t3\n".encode()
+    folder = tiny(changes)
+    train, val = (open_dataset(folder, split) for split in ("train", "val"))
+    assert len(train) == 9
+    own = [sample.boxes for sample in train.samples if wnid in sample.id]
+    assert own == [(), (), (Box(1, 2, 4, 5),)]
+    missing = f"annotates train/{wnid}/images/gone.JPEG, which is not there"
+    reasons = ["box 9 1 8 63 has xmax 8 below xmin 9", "box 0 0 nan 3 is not finite", missing]
+    assert [error.reason for error in train.bad_boxes] == reasons
+    assert [error.reason for error in val.bad_boxes] == [missing, "0 0 x 3 is no box of four numbers"]
+    for error in train.bad_boxes:
+        assert str(error).startswith(f"{folder}/train/{wnid}/{wnid}_boxes.txt")
+        assert "\n" not in str(error)
 
 
 def test_the_real_set(shared_data, rng):

@@ -32,9 +32,9 @@ def test_every_test_fits_its_network(name: str) -> None:
 
 def test_the_paper_has_18_runs_and_fills_every_row_of_its_tables() -> None:
     preset = load_preset("paper")
-    runs = make_plan(preset)
-    assert len(runs) == 14
-    assert len(preset.not_yet) == 4
+    every = make_plan(preset)
+    runs = [run for run in every if not run.regression]
+    assert (len(runs), len(every)) == (14, 18)
     planned = {(r.configuration, r.recipe.images.scales, p.scales, p.kind) for r in runs for p in r.protocols}
     for result in (*published.TABLE_3, *published.TABLE_4, *published.TABLE_5):
         assert (result.configuration, result.train, result.test, result.method) in planned
@@ -46,6 +46,31 @@ def test_the_paper_has_18_runs_and_fills_every_row_of_its_tables() -> None:
             assert Protocol(fusion.method, member.test) in run.protocols
     shallow = [run for run in runs if Protocol("center", (256,)) in run.protocols]
     assert [run.name for run in shallow] == ["B-s256", "B-5x5-s256"]
+
+
+def test_the_paper_fills_tables_8_and_9_and_names_classes_by_the_submission() -> None:
+    preset = load_preset("paper")
+    every = {run.name: run for run in make_plan(preset)}
+    boxes = [run for run in every.values() if run.regression]
+    assert all(run.configuration == "D" and run.recipe.optimizer.learning_rate == 1e-3 for run in boxes)
+    assert all(every[run.init_from or ""].recipe.images.scales == run.recipe.images.scales for run in boxes)
+    settings = {(run.regression, _layers(run)) for run in boxes if Protocol("center", (384,)) in run.protocols}
+    assert settings == {(setting.regression, setting.trained_layers) for setting in published.TABLE_8}
+    tests = {
+        f"{run.name} {protocol}": (run.recipe.images.scales, protocol.scales)
+        for run in boxes
+        if (run.regression, _layers(run)) == ("pcr", "all")
+        for protocol in run.protocols
+        if protocol.kind == "dense"
+    }
+    merged = [{tests[text]} for text in tests] + [{tests[text] for text in union} for union in preset.unions]
+    for result in published.TABLE_9:
+        assert set(result.networks) in merged
+    assert len(preset.labels) == len(published.SUBMISSION)
+    for member in published.SUBMISSION:
+        names = [name for name in preset.labels if every[name].configuration == member.configuration]
+        own = {(every[name].recipe.images.scales, _layers(every[name]) == "fc") for name in names}
+        assert (member.train, member.fc_only) in own
 
 
 def _layers(run: Run) -> str:
@@ -72,13 +97,18 @@ def test_small_has_exactly_its_runs_with_their_sources_and_tests() -> None:
         "B-s72-144": "B-s72",
         "D-s72-144": "D-s72",
         "B-modern": None,
+        "B-modern-scr-fc": "B-modern",
+        "B-modern-scr-all": "B-modern",
+        "B-modern-pcr-fc": "B-modern",
+        "B-modern-pcr-all": "B-modern",
+        "A-s72-pcr-all": "A-s72",
     }
     tests = {name: [str(protocol) for protocol in run.protocols] for name, run in runs.items()}
     assert tests["A-s72"] == ["dense@72", "dense@64,72,80"]
     jitter = ["dense@108", "dense@72,108,144", "crops@72,108,144", "dense+crops@72,108,144"]
     assert tests["A-s72-144"] == tests["B-s72-144"] == tests["D-s72-144"] == jitter
     assert tests["B-modern"] == ["dense@90", "dense@72,90,108"]
-    assert {run.recipe.name for run in runs.values()} == {"small-s72", "small-jitter", "small-modern"}
+    assert {run.recipe.name for run in runs.values()} == {"small-s72", "small-jitter", "small-modern", "small-boxes"}
 
 
 def test_only_takes_along_what_a_run_starts_from() -> None:

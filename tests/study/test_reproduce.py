@@ -6,6 +6,7 @@ import pytest
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.datasets import scenes
+from verydeep.localization.guesses import Guesses
 from verydeep.study import reproduce as module
 from verydeep.study.folder import StudyFolder
 from verydeep.study.plan import make_plan
@@ -48,6 +49,24 @@ stages = ["small"]
 name = "B"
 stages = ["small", "jitter"]
 crops = ["jitter"]
+"""
+
+
+BOXES = """
+[[localizers]]
+network = "A"
+stage = "small"
+recipe = "{folder}/small.toml"
+regression = "scr"
+tune = "fc"
+protocols = ["center@40"]
+[[localizers]]
+network = "B"
+stage = "jitter"
+recipe = "{folder}/jitter.toml"
+regression = "pcr"
+tune = "all"
+protocols = ["center@40", "dense@64", "dense@64,72"]
 """
 
 
@@ -123,6 +142,43 @@ def test_a_stopped_study_goes_on_where_it_stopped(preset, tmp_path, monkeypatch)
     for path in whole.rglob("*.parquet"):
         same = vd.Posteriors.read(stopped / path.relative_to(whole))
         np.testing.assert_array_equal(vd.Posteriors.read(path).probabilities, same.probabilities)
+
+
+def test_localizers_are_trained_tested_merged_and_only_once(preset, tmp_path) -> None:
+    text = (tmp_path / "tiny.toml").read_text() + BOXES.format(folder=tmp_path)
+    head = 'labels = ["B-s36"]\nunions = [["A-s36-scr-fc center@40", "B-s36-48-pcr-all dense@64"]]\n'
+    (tmp_path / "boxes.toml").write_text(head + text)
+    out, name = tmp_path / "study", str(tmp_path / "boxes.toml")
+    (tmp_path / "wrong.toml").write_text(head.replace('B-s36"', 'B-s37"') + text)
+    wrong = load_preset(str(tmp_path / "wrong.toml"))
+    with pytest.raises(UserError, match="it plans no classifier 'B-s37'"):
+        make_plan(wrong)
+    reproduce(name, "scenes", out, device="cpu", quiet=True)
+    folder, chosen = StudyFolder(out), load_preset(name)
+    runs = make_plan(chosen)
+    assert [(run.name, run.init_from) for run in runs[-2:]] == [
+        ("A-s36-scr-fc", "A-s36"),
+        ("B-s36-48-pcr-all", "B-s36-48"),
+    ]
+    for run in runs[-2:]:
+        for protocol in run.protocols:
+            guesses = Guesses.read(folder.boxes(run.name) / f"{protocol}.parquet")
+            assert guesses.metadata["merging"]["held_out"] == (0.0 if protocol.kind == "center" else 0.2)
+            assert guesses.metadata["regression"] == run.regression
+            # The classes are those of the preset's labels by several scales, whatever the classifier beside it.
+            labels = vd.Posteriors.read(folder.posteriors("B-s36") / "dense@32,36.parquet")
+            best = np.argsort(-labels.rows(guesses.ids).probabilities, axis=1, kind="stable")
+            np.testing.assert_array_equal(guesses.classes[:, :5], best[:, :5])
+    union = Guesses.read(folder.union(chosen.unions[0]))
+    assert [member["protocol"] for member in union.metadata["fused"]] == ["center@40", "dense@64"]
+    page = (out / "report.html").read_text()
+    for words in ("Table 8", "Table 9", "Misses", "all, merged", "best constant box"):
+        assert words in page
+    assert plan_study(name, "scenes", out, device="cpu").seconds == 0
+    before = _state(out)
+    reproduce(name, "scenes", out, device="cpu", quiet=True)
+    assert _state(out) == before
+    assert [run.name for run in make_plan(chosen, ["A-s36-scr-fc"])] == ["A-s36", "B-s36", "A-s36-scr-fc"]
 
 
 def test_only_some_runs(preset, tmp_path) -> None:

@@ -30,6 +30,7 @@ def batch(rng: np.random.Generator, size: int = 12) -> Batch:
         torch.from_numpy(rng.integers(0, 4, size)),
         torch.arange(size),
         torch.from_numpy(rng.normal(0, 5, (size, 3)).astype(np.float32)),
+        torch.empty(size, 0),
     )
 
 

@@ -34,3 +34,26 @@ class BadImageError(UserError):
 
     def __reduce__(self) -> tuple[type["BadImageError"], tuple[str, str]]:
         return type(self), (self.name, self.reason)
+
+
+class BadBoxError(UserError):
+    """An annotation that gives no usable box.
+
+    Parameters
+    ----------
+    name : str
+        Path of the file, or `archive.tar/member`.
+    reason : str
+        What is wrong, with the value.
+    image : str
+        Id of the image it belongs to; empty where that is not there.
+    """
+
+    def __init__(self, name: str, reason: str, image: str = "") -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+        self.image = image
+
+    def __reduce__(self) -> tuple[type["BadBoxError"], tuple[str, str, str]]:
+        return type(self), (self.name, self.reason, self.image)

@@ -58,13 +58,13 @@ def run(repeats: int = 5, side: int = 384, width: float = 1.0, device: str = "au
         raise UserError(f"side {side}, repeats {repeats}: a multiple of 32 from 224 on, and at least one, are needed")
     where = pick_device(device)
     net = create("D", width=width, seed=0).eval().to(where)
-    picture = _photograph(side)
+    picture = photograph(side)
     with torch.inference_mode():
         ways = [partial(_crops, net, picture, size) for size in _BATCHES]
         maps = _dense(net, picture).ravel(), ways[-1]().ravel()  # which warms up, too
-        trials = _in_turn(ways, repeats=1)
+        trials = in_turn(ways, repeats=1)
         batch = _BATCHES[trials.index(min(trials))]
-        dense, crops = _in_turn([partial(_dense, net, picture), partial(_crops, net, picture, batch)], repeats)
+        dense, crops = in_turn([partial(_dense, net, picture), partial(_crops, net, picture, batch)], repeats)
         interior = _interior_difference(net)
     windows = int(np.prod(score_map_size(net, side, side)))
     return {
@@ -87,7 +87,7 @@ def run(repeats: int = 5, side: int = 384, width: float = 1.0, device: str = "au
     }
 
 
-def _photograph(side: int) -> Tensor:
+def photograph(side: int) -> Tensor:
     """Return a bundled photograph as uint8 side x side x 3."""
     photograph: NDArray[np.uint8] = load_sample_image("china.jpg")
     return torch.from_numpy(np.ascontiguousarray(rescale(photograph, side)[:side, :side]))
@@ -109,7 +109,7 @@ def _crops(net: VGG, picture: Tensor, batch: int) -> NDArray[np.float32]:
     return np.asarray(scores.reshape(rows, columns, -1).cpu())
 
 
-def _in_turn(ways: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+def in_turn(ways: Sequence[Callable[[], object]], repeats: int) -> list[float]:
     """Return the median seconds of each way; one after the other, so that a disturbance meets all."""
     times = []
     for _ in range(repeats):
@@ -127,7 +127,7 @@ def _interior_difference(net: VGG) -> float:
     field = receptive_field(net, 0, 0)
     margin = -(field.top // STRIDE)  # in cells: 90 pixels beyond the window, rounded up to 96
     small = net.image_size + 2 * margin * STRIDE
-    picture = _photograph(small + STRIDE)
+    picture = photograph(small + STRIDE)
     whole = _dense(net, picture)
     differences = []
     for row in (0, 1):

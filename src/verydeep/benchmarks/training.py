@@ -147,7 +147,7 @@ def _ours(batch_size: int, width: float) -> Callable[[], float]:
     place(net, torch.device("cpu"))
     stepper = Stepper(net, make_optimizer(net, recipe.optimizer), recipe, Processes())
     images, labels = _inputs(batch_size)
-    batch = Batch(images, labels, torch.arange(batch_size), torch.zeros(batch_size, 3))
+    batch = Batch(images, labels, torch.arange(batch_size), torch.zeros(batch_size, 3), torch.empty(batch_size, 0))
     return lambda: float(stepper(batch, 0, 0, 1.0).loss)
 
 

@@ -162,6 +162,49 @@ def _training_text(result: dict[str, Any]) -> str:
 
 
 @app.command()
+def localization(
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs of each way.")] = 3,
+    side: Annotated[int, typer.Option(help="Side of the square picture in pixels, a multiple of 32.")] = 384,
+    width: Annotated[float, typer.Option(help="Factor on the networks' channels; 1 is the paper's D.")] = 1.0,
+    boxes: Annotated[int, typer.Option(help="Boxes to merge.")] = 10_000,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Localize densely and window by window, with convolutions shared by both networks or not; merge many boxes.
+
+    Example: verydeep bench localization --width 0.125 --repeats 1 --boxes 500
+    """
+    from verydeep.benchmarks.localization import run
+
+    result = run(repeats, side, width, boxes, device)
+    _show(result, _localization_text, json_, csv)
+
+
+def _localization_text(result: dict[str, Any]) -> str:
+    side, threads = result["side"], result["threads"]
+    lines = [
+        f"classifier and localizer D, width {result['width']}, {side} x {side} pixels, {result['windows']} windows "
+        f"(batches of {result['batch']}), {result['device']}, {threads} threads; median of {result['repeats']}",
+        *(
+            f"{row['way']:8} convolutions {row['convolutions']:8}{row['seconds']:9.3f} s"
+            f"{row['multiply_adds'] / 1e9:9.1f} G multiply-adds"
+            for row in result["rows"]
+        ),
+        f"dense is {result['ratio']:.2f} times faster than windows; by multiply-adds "
+        f"{result['multiply_add_ratio']:.2f} (target: within {result['ratio_target']:.0%})",
+        f"shared convolutions are {result['shared_ratio']:.2f} times faster than separate ones; by multiply-adds "
+        f"{result['shared_multiply_add_ratio']:.2f}",
+    ]
+    lines += [
+        f"merging {result['boxes']:,} boxes around {clusters:,} place{'s' * (clusters > 1)}: {seconds:.2f} s "
+        f"(target: {result['merge_target']:g} s)"
+        for clusters, seconds in zip(result["merge_clusters"], result["merge_seconds"], strict=True)
+    ]
+    return "\n".join(lines)
+
+
+@app.command()
 def features(
     images: Annotated[int, typer.Option(help="Pictures of 640 x 427 pixels.")] = 16,
     scale: Annotated[int, typer.Option(help="Q, the smallest side in pixels that they are rescaled to.")] = 256,

@@ -30,11 +30,15 @@ def show(
     ] = None,
     reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
     out: Annotated[Path | None, typer.Option(help="PNG for a contact sheet of the first split shown.")] = None,
+    boxes: Annotated[
+        bool, typer.Option("--boxes", help="Read the boxes too: count them, draw them, list every bad one.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print classes, counts, image sizes and damaged files; draw a contact sheet.
 
-    Every image is decoded. Splits are made as training and testing make them with seed 0.
+    Every image is decoded. With --boxes every annotation without a usable box is listed, by file and value. Splits are
+    made as training and testing make them with seed 0.
 
     Example: verydeep data show scenes --split val --out sheet.png
     """
@@ -47,20 +51,20 @@ def show(
 
     if out and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the contact sheet is a PNG; choose a name that ends in .png")
-    datasets = _open(data, [split] if split else ["train", "val", "test"], reader)
+    datasets = _open(data, [split] if split else ["train", "val", "test"], reader, boxes)
     surveys = survey(datasets)
     if out:
         with write_aside(out) as aside:
             contact_sheet(datasets[0]).save(aside, "PNG")
     if json_:
-        typer.echo(json.dumps({**_values(surveys), "contact_sheet": str(out) if out else None}, indent=2))
+        typer.echo(json.dumps({**_values(surveys, boxes), "contact_sheet": str(out) if out else None}, indent=2))
     else:
-        typer.echo(_text(surveys))
+        typer.echo(_text(surveys, boxes))
         if out:
             typer.echo(f"\ncontact sheet of {datasets[0].split}: {out}")
 
 
-def _open(data: str, splits: list[str], reader: str | None) -> "list[Dataset]":
+def _open(data: str, splits: list[str], reader: str | None, boxes: bool) -> "list[Dataset]":
     """Return those of the splits that can be made; UserError if none can."""
     from verydeep.basics.errors import UserError
     from verydeep.datasets import open_dataset
@@ -68,7 +72,7 @@ def _open(data: str, splits: list[str], reader: str | None) -> "list[Dataset]":
     opened, errors = [], []
     for split in splits:
         try:
-            opened.append(open_dataset(data, split, reader=reader))
+            opened.append(open_dataset(data, split, reader=reader, boxes=boxes))
         except UserError as error:
             errors.append(error)
     if not opened:
@@ -76,7 +80,7 @@ def _open(data: str, splits: list[str], reader: str | None) -> "list[Dataset]":
     return opened
 
 
-def _values(surveys: "list[Survey]") -> dict[str, Any]:
+def _values(surveys: "list[Survey]", boxes: bool) -> dict[str, Any]:
     first = surveys[0].dataset
     return {
         "data": first.name,
@@ -90,13 +94,20 @@ def _values(surveys: "list[Survey]") -> dict[str, Any]:
                 "largest": survey.largest,
                 "damaged": [{"file": bad.name, "reason": bad.reason} for bad in survey.bad],
                 "provenance": survey.dataset.provenance,
+                **(_box_values(survey) if boxes else {}),
             }
             for survey in surveys
         },
     }
 
 
-def _text(surveys: "list[Survey]") -> str:
+def _box_values(survey: "Survey") -> dict[str, Any]:
+    counts = [len(sample.boxes) for sample in survey.dataset.samples]
+    bad = [{"file": error.name, "reason": error.reason} for error in survey.bad_boxes]
+    return {"boxes": sum(counts), "images_with_boxes": sum(map(bool, counts)), "bad_boxes": bad}
+
+
+def _text(surveys: "list[Survey]", boxes: bool) -> str:
     from verydeep.cli.errors_table import table
 
     def words(size: tuple[int, int] | None) -> str:
@@ -118,6 +129,12 @@ def _text(surveys: "list[Survey]") -> str:
     counts = zip(*(survey.per_class for survey in surveys), strict=True)
     classes = [(name, *map(str, count)) for name, count in zip(first.classes, counts, strict=True)]
     damaged = dict.fromkeys(f"damaged: {bad}" for survey in surveys for bad in survey.bad)
+    if boxes:
+        for survey in surveys:
+            found = _box_values(survey)
+            counted = f"{found['boxes']} boxes in {found['images_with_boxes']} of {len(survey.dataset)} images"
+            damaged |= {f"{survey.dataset.split}: {counted}, {len(survey.bad_boxes)} bad": None}
+        damaged |= dict.fromkeys(f"bad box: {error}" for survey in surveys for error in survey.bad_boxes)
     return "\n".join(
         [
             f"{first.name}: {len(first.classes)} classes; sizes are height x width, by number of pixels",

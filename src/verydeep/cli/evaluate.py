@@ -20,6 +20,23 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for <protocol>.parquet; what is there is not done again.")],
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which images.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, evenly over the classes.")] = None,
+    task: Annotated[
+        Literal["classify", "localize"], typer.Option(help="Test a classifier's classes, or a localizer's boxes.")
+    ] = "classify",
+    classifier: Annotated[
+        Path | None, typer.Option(help="Localize: weights or run whose scores rate boxes; its classes and windows.")
+    ] = None,
+    posteriors: Annotated[
+        Path | None,
+        typer.Option(help="Localize: posteriors file to take the five classes from; else the classifier's."),
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Localize: boxes as alike as this are merged.")] = None,
+    match: Annotated[
+        Literal["recommended", "literal"] | None, typer.Option(help="Localize: how alike two boxes are.")
+    ] = None,
+    tuned: Annotated[
+        Path | None, typer.Option(help="Localize: file of `verydeep localize tune`; its held-out images are left out.")
+    ] = None,
     softmax: Annotated[
         Literal["image", "location"], typer.Option(help="Soft-max of the mean score, or at each location.")
     ] = "image",
@@ -32,18 +49,24 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     engine: EngineOption = "auto",
     reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
-    on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image does.")] = "error",
+    on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image or box does.")] = "error",
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Test a network by one or several protocols; write posteriors, print errors.
+    """Test a network by one or several protocols; write posteriors or boxes, print errors.
 
     A protocol that is the mean of others (several scales, dense+crops) writes theirs too. Images held out for a
     missing split are those that this network was not trained on.
+
+    A localizer is tested with --task localize --classifier runs/A, on images with boxes, by center@Q,
+    dense@Q,... or crops@Q,...:
+    five classes an image from the posteriors, the boxes of all windows merged and rated by the classifier's scores.
 
     Example: verydeep evaluate runs/A --data scenes --protocol dense@64 --out posteriors/A
     """
     import json
 
+    from verydeep.basics.errors import UserError
+    from verydeep.cli.boxes import BoxRequest, chosen_rule, echo_boxes
     from verydeep.cli.errors_table import HEAD, NOTE, cells, table, values
     from verydeep.datasets import open_dataset
     from verydeep.evaluation.evaluate import Evaluator
@@ -52,6 +75,31 @@ def evaluate(
     from verydeep.evaluation.protocol import Protocol
     from verydeep.training.run_folder import find_weights
 
+    if task == "localize":
+        if (softmax, pool, pool_rounding) != ("image", "mean", None):
+            raise UserError(
+                "--softmax, --pool and --pool-rounding are about classes; leave them out with --task localize"
+            )
+        request = BoxRequest(
+            weights,
+            classifier,
+            data,
+            split,
+            reader,
+            on_bad_image,
+            posteriors,
+            precision,
+            memory,
+            device,
+            engine,
+            limit,
+            out,
+        )
+        echo_boxes(request, protocol, chosen_rule(threshold, match, tuned), json_)
+        return
+    given = {"--classifier": classifier, "--posteriors": posteriors, "--threshold": threshold, "--match": match}
+    if names := [name for name, value in {**given, "--tuned": tuned}.items() if value is not None]:
+        raise UserError(f"{names[0]} is about boxes: add --task localize, or leave it out")
     options, memory_bytes = Options(softmax, pool, pool_rounding, precision), parse_memory(memory)
     protocols = [Protocol.parse(text) for text in protocol]
     file = find_weights(weights)

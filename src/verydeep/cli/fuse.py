@@ -1,16 +1,25 @@
 """`verydeep fuse`: average posteriors of networks and protocols."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from verydeep.localization.tuning import Tuned
 
 EXAMPLE = "verydeep fuse posteriors/D/dense@64.parquet posteriors/E/dense@64.parquet --out fused.parquet"
 
 
 def fuse(
-    files: Annotated[list[Path], typer.Argument(help="Posteriors files that verydeep evaluate wrote.")],
-    out: Annotated[Path | None, typer.Option(help="Write the mean to this posteriors file.")] = None,
+    files: Annotated[
+        list[Path], typer.Argument(help="Files of posteriors, or of boxes, that verydeep evaluate wrote.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Write the mean, or the merged boxes, to this file.")] = None,
+    tuned: Annotated[
+        Path | None, typer.Option(help="Boxes: file of `verydeep localize tune`; its held-out images are left out.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Boxes: those as alike as this are merged.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Average posteriors with equal weights; print the errors of each and of the mean.
@@ -18,15 +27,25 @@ def fuse(
     The files must be of the same images, labels and classes; their rows are matched by image id. For two files
     McNemar's exact test says whether they err equally often.
 
+    Boxes of several networks are put together and merged at once; their files must come from the same posteriors.
+
     Example: verydeep fuse posteriors/D/dense@64.parquet posteriors/E/dense@64.parquet --out fused.parquet
     """
     import json
 
+    from verydeep.basics.errors import UserError
+    from verydeep.cli.boxes import chosen_rule
     from verydeep.cli.errors_table import HEAD, NOTE, cells, table, values
     from verydeep.evaluation.fuse import fuse as average
     from verydeep.evaluation.metrics import mcnemar_of
     from verydeep.evaluation.posteriors import Posteriors
+    from verydeep.localization.guesses import holds_boxes
 
+    if holds_boxes(files[0]):
+        _fuse_boxes(files, out, chosen_rule(threshold, None, tuned), json_)
+        return
+    if tuned or threshold is not None:
+        raise UserError(f"--{'tuned' if tuned else 'threshold'} is for files of boxes, and {files[0]} holds posteriors")
     parts = [Posteriors.read(file) for file in files]
     mean = average(parts, [str(file) for file in files])
     if out:
@@ -49,3 +68,18 @@ def fuse(
         typer.echo(f"McNemar, top-{k}: only the first wrong {first}, only the second {second}, p = {test.p_value:.3g}")
     if out:
         typer.echo(str(out))
+
+
+def _fuse_boxes(files: list[Path], out: Path | None, tuned: "Tuned", json_: bool) -> None:
+    """Merge the boxes of all files at once, and print figures of each and of all together."""
+    from verydeep.cli.boxes import echo_figures
+    from verydeep.localization.guesses import Guesses
+    from verydeep.localization.rating import merge_guesses
+
+    parts, names = [Guesses.read(file) for file in files], [str(file) for file in files]
+    rule = tuned.rule_for(parts[0].metadata.get("data", ""), parts[0].metadata.get("split", ""))
+    together = merge_guesses(parts, rule, names)
+    if out:
+        together.write(out)
+    alone = [(name, merge_guesses([part], rule), name) for name, part in zip(names, parts, strict=True)]
+    echo_figures([*alone, ("merged together", together, str(out) if out else "")], rule, json_)

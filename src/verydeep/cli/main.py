@@ -33,7 +33,7 @@ COMMANDS = (
     ("features", "features"),
     ("transfer", "transfer"),
 )
-GROUPS = (("data", "data"), ("bench", "bench"))
+GROUPS = (("localize", "localize"), ("data", "data"), ("bench", "bench"))
 
 for _name, _module in COMMANDS:
     app.command(_name)(getattr(import_module(f"verydeep.cli.{_module}"), _name))

@@ -1,4 +1,4 @@
-"""`verydeep tables`: the paper's Tables 3 to 6, 11 and 12 from what a study's folder holds."""
+"""`verydeep tables`: the paper's Tables 3 to 6, 8, 9, 11 and 12 from what a study's folder holds."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,13 +9,13 @@ EXAMPLE = "verydeep tables demo --format markdown"
 
 
 def tables(
-    study: Annotated[Path, typer.Argument(help="Folder with posteriors files or transfers, in it or below.")],
+    study: Annotated[Path, typer.Argument(help="Folder with posteriors, boxes or transfers, in it or below.")],
     format_: Annotated[
         Literal["text", "markdown", "csv", "json", "html"], typer.Option("--format", help="How to print them.")
     ] = "text",
     json_: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
-    """Print the paper's tables from what a folder holds: 3 to 6 of posteriors, 11 and 12 of transfers.
+    """Print the paper's tables from what a folder holds: 3 to 6, 8 and 9 of tests, 11 and 12 of transfers.
 
     No network is run. Errors come with 95 % bootstrap intervals. On the paper's data its figures stand beside them.
     A cell is empty where a run is missing.
@@ -24,15 +24,15 @@ def tables(
     """
     import json
 
+    from verydeep.study.box_tables import every_table
     from verydeep.study.found import NothingFoundError
     from verydeep.study.render import render
-    from verydeep.study.tables import read_tables
     from verydeep.study.transfer_tables import read_transfer_tables, render_transfer
 
     form = "json" if json_ else format_
     transfers, errors = read_transfer_tables(study), ""
     try:
-        errors = render(read_tables(study), form)
+        errors = render(every_table(study), form)
     except NothingFoundError:
         if not transfers:
             raise

@@ -1,9 +1,14 @@
 """`verydeep train`: make a network's weights."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from verydeep.basics.errors import UserError
+
+if TYPE_CHECKING:
+    from verydeep.training.task import Task
 
 EXAMPLE = "verydeep train --net A --data scenes --recipe scenes --out runs/A"
 
@@ -16,6 +21,15 @@ def train(
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Recipe by name, or a .toml file; default: paper-s256, with --reset finetune.")
+    ] = None,
+    task: Annotated[
+        Literal["classify", "localize"], typer.Option(help="Learn the class, or the box of the class's object.")
+    ] = "classify",
+    regression: Annotated[
+        Literal["scr", "pcr"] | None, typer.Option(help="Localize: one box for all classes, or one for each.")
+    ] = None,
+    tune: Annotated[
+        Literal["all", "fc"] | None, typer.Option(help="Train all layers, or fc6 to fc8 alone; default: the recipe's.")
     ] = None,
     init_from: Annotated[Path | None, typer.Option(help="Run or weights file to start from.")] = None,
     reset: Annotated[
@@ -34,10 +48,13 @@ def train(
     compile_: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Time between checkpoints inside an epoch.")] = 10.0,
     reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
-    on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image does.")] = "error",
+    on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image or box does.")] = "error",
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Train a network, or continue a run that was stopped.
+
+    A localizer learns boxes (paper: appendix A); it starts from a classifier at the same S, its last layer from
+    random weights: --task localize --regression pcr --tune all --init-from runs/A.
 
     The folder gets recipe.toml, log.jsonl, tensorboard/, last.ckpt, best.safetensors, curves.png and card.md.
 
@@ -51,15 +68,23 @@ def train(
     from verydeep.training.recipe import load_recipe
     from verydeep.training.train import train as run
 
+    learned = _task(task, regression, skip=on_bad_image == "skip")
+    if learned.regression and (reset or freeze):
+        raise UserError(
+            "--reset and --freeze are for classes: of a localizer the last layer is new; --tune says what is trained"
+        )
     if init_from is None and (reset or freeze or net is None):
         what = "--net: a configuration is needed" if net is None else "--reset and --freeze need --init-from"
         raise UserError(f"{what} (--net A, or --init-from W for a network to start from)")
-    changes: list[str] = []
+    changes = [f"optimizer.trained_layers={tune}"] if tune else []
     if init_from is not None:
-        configuration, changes = fine_tuning(init_from, reset or [], freeze or [])
+        configuration, fine = fine_tuning(init_from, reset or [], freeze or [])
+        changes += fine
         net = net or configuration
     assert net is not None
     effective = load_recipe(recipe or ("finetune" if reset else "paper-s256"), [*changes, *(set_ or [])])
+    if effective.optimizer.trained_layers == "fc" and init_from is None:
+        raise UserError("--tune fc leaves convolutions as they are: give the classifier to take them from, --init-from")
     if not json_:
         typer.echo(effective.to_toml())
     result = run(
@@ -67,6 +92,7 @@ def train(
         data,
         effective,
         out,
+        task=learned,
         init_from=init_from,
         device=device,
         workers=workers,
@@ -76,9 +102,23 @@ def train(
         on_bad_image=on_bad_image,
     )
     if json_:
-        typer.echo(json.dumps({**asdict(result), "weights": str(result.weights)}))
+        values = {key: value for key, value in asdict(result).items() if key != "figures"}
+        typer.echo(json.dumps({**values, **result.figures, "weights": str(result.weights)}))
     else:
+        figures = ", ".join(f"{name} {result.figures[key]:.1%}" for key, name in learned.figures.items())
         typer.echo(
-            f"{result.epochs} epochs in {result.seconds / 60:.1f} minutes; validation error on the central crop: "
-            f"top-1 {result.top1_error:.1%}\n{result.weights}"
+            f"{result.epochs} epochs in {result.seconds / 60:.1f} minutes; validation on the central crop: {figures}\n"
+            f"{result.weights}"
         )
+
+
+def _task(name: str, regression: Literal["scr", "pcr"] | None, skip: bool) -> "Task":
+    """Return what is to be learned; UserError where the options do not say one thing."""
+    from verydeep.localization.task import Localization
+    from verydeep.training.task import Classification
+
+    if name == "localize":
+        return Localization(regression or "pcr", skip)
+    if regression:
+        raise UserError(f"--regression {regression} is for boxes: add --task localize, or leave it out")
+    return Classification()

@@ -1,6 +1,7 @@
 """Reader of the common form: one folder a class, perhaps within folders train, val and test."""
 
 from verydeep.basics.errors import UserError
+from verydeep.datasets.annotations import XmlBoxes
 from verydeep.datasets.dataset import Sample
 from verydeep.datasets.layout import Layout, few, image_names
 from verydeep.datasets.storage import Storage
@@ -24,7 +25,8 @@ def read(storage: Storage) -> Layout:
     """Read `<class>/*` or `train/<class>/*`, `val/<class>/*`, `test/<class>/*`.
 
     The class of an image is the first folder it lies in; folders further in belong to it. Classes are in sorted
-    order. Files that are no images, and folders without any, are left out and noted.
+    order. Files that are no images, and folders without any, are left out and noted; XML files of VOC's form hold
+    boxes, beside the images (`cat/1.jpg`, `cat/1.xml`) or in a folder Annotations (`Annotations/cat/1.xml`).
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ def read(storage: Storage) -> Layout:
         that train lacks.
     """
     images, others = image_names(storage, storage.files)
+    annotations = [name for name in others if name.lower().endswith(".xml")]
+    others = sorted(set(others) - set(annotations))
     notes = [f"left out, as they are no images: {few(others)}"] if others else []
     if not images:
         raise UserError(f"{storage.path}: holds no images; expected one folder of images a class")
@@ -59,7 +63,16 @@ def read(storage: Storage) -> Layout:
     parts = {split: _samples(by_class, classes) for split, by_class in found.items()}
     path = storage.path.resolve()  # "." has no name of its own
     name = path.name if path.is_dir() else path.stem
-    return Layout(name, classes, parts, storage, notes=tuple(notes))
+    own = {label: (name,) for label, name in enumerate(classes)}
+    boxes = XmlBoxes(storage, own, 1, annotations, images, _beside) if annotations else None
+    return Layout(name, classes, parts, storage, notes=tuple(notes), annotate=boxes)
+
+
+def _beside(name: str) -> str:
+    """Return a name without its ending and without folders called Annotations."""
+    folders, _, last = name.rpartition("/")
+    kept = [folder for folder in folders.split("/") if folder.lower() != "annotations"]
+    return "/".join([*kept, last.rpartition(".")[0]])
 
 
 def split_folders(images: list[str]) -> dict[str, str]:

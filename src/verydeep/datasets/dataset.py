@@ -8,7 +8,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from verydeep.basics.errors import BadImageError
+from verydeep.basics.errors import BadBoxError, BadImageError
 from verydeep.datasets.storage import Storage
 from verydeep.images.decode import decode, size
 
@@ -64,6 +64,8 @@ class Dataset:
         In words: where this split comes from.
     bad : tuple of BadImageError
         Damaged files of this split that were left out.
+    bad_boxes : tuple of BadBoxError
+        Annotations that give no usable box; their images are there, without boxes.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Dataset:
         storage: Storage,
         provenance: str = "",
         bad: tuple[BadImageError, ...] = (),
+        bad_boxes: tuple[BadBoxError, ...] = (),
     ) -> None:
         self.name = name
         self.split = split
@@ -83,6 +86,7 @@ class Dataset:
         self.storage = storage
         self.provenance = provenance
         self.bad = bad
+        self.bad_boxes = bad_boxes
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -90,11 +94,14 @@ class Dataset:
     def __repr__(self) -> str:
         return f"<{self.name} {self.split}: {len(self)} images, {len(self.classes)} classes>"
 
-    def fingerprint(self) -> str:
-        """Return a hash of classes, image ids and labels: what a run on this split depends on, wherever it lies."""
+    def fingerprint(self, boxes: bool = False) -> str:
+        """Return a hash of classes, image ids and labels: what a run on this split depends on, wherever it lies.
+
+        With `boxes` also of these, on which training for boxes depends.
+        """
         digest = hashlib.sha256("\n".join(self.classes).encode())
         for sample in self.samples:
-            digest.update(f"\n{sample.id}\t{sample.label}".encode())
+            digest.update(f"\n{sample.id}\t{sample.label}\t{sample.boxes if boxes else ''}".rstrip("\t").encode())
         return digest.hexdigest()
 
     def where(self, index: int) -> str:
@@ -138,4 +145,5 @@ class Dataset:
     def subset(self, indices: Iterable[int]) -> "Dataset":
         """Return a data set of the images `indices`, in that order; classes and labels stay."""
         samples = [self.samples[index] for index in indices]
-        return Dataset(self.name, self.split, self.classes, samples, self.storage, self.provenance, self.bad)
+        about = self.name, self.split, self.classes, samples, self.storage, self.provenance
+        return Dataset(*about, self.bad, self.bad_boxes)

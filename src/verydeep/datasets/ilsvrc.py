@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from verydeep.basics.errors import UserError
+from verydeep.datasets.annotations import XmlBoxes, stem
 from verydeep.datasets.dataset import Sample
 from verydeep.datasets.ilsvrc_truth import TRUTH_FILES, read_truth
 from verydeep.datasets.layout import WNID, Layout, few
@@ -14,6 +15,7 @@ CLASSES = 1000
 TARS = re.compile(r"(?:.*/)?(?:ILSVRC2012_img_(?:train|val)|n\d{8})\.tar")
 TRAIN = re.compile(r"(?:.*/)?(?:ILSVRC2012_img_)?train/(n\d{8})/[^/]+\.jpe?g", re.IGNORECASE)
 TRAIN_ALONE = re.compile(r"(n\d{8})/(?!ILSVRC2012_val_)[^/]+\.jpe?g", re.IGNORECASE)  # in ILSVRC2012_img_train.tar
+PACKED_BOXES = re.compile(r"ILSVRC2012_bbox_[^/]*(?:\.tar\.gz|\.tgz)$")
 VAL = re.compile(r"(?:.*/)?(?:ILSVRC2012_img_)?val/(?:(n\d{8})/)?([^/]+)\.jpe?g", re.IGNORECASE)
 VAL_ALONE = re.compile(r"(?:(n\d{8})/)?(ILSVRC2012_val_\d{8})\.jpe?g", re.IGNORECASE)  # what the folder val holds
 
@@ -46,7 +48,8 @@ def read(storage: Storage) -> Layout:
         A folder with `ILSVRC2012_img_train.tar` (a tar of one tar a class), `ILSVRC2012_img_val.tar` and
         `ILSVRC2012_devkit_t12.tar.gz`, the devkit perhaps unpacked; or `train/<wnid>/*.JPEG` and
         `val/<wnid>/*.JPEG` or `val/*.JPEG` with ground truth, as `read_truth` finds it; or what the folder `val`
-        holds, alone.
+        holds, alone. Boxes are XML files anywhere in it, as unpacked from the challenge's archives of training and
+        validation boxes.
 
     Returns
     -------
@@ -84,8 +87,27 @@ def read(storage: Storage) -> Layout:
         {split: samples for split, samples in parts.items() if samples},
         storage,
         val_is_test=True,
-        notes=tuple(notes),
+        notes=(*notes, *_packed(storage)),
+        annotate=_boxes(storage, classes, [sample.id for samples in parts.values() for sample in samples]),
     )
+
+
+def _boxes(storage: Storage, classes: tuple[str, ...], images: list[str]) -> XmlBoxes | None:
+    """Return what reads the challenge's boxes, XML files by the images' names; their pixels count from 0.
+
+    Of fewer than all classes the files of the others belong to no image, and that is no fault.
+    """
+    files = [name for name in storage.files if name.endswith(".xml")]
+    if len(classes) < CLASSES:
+        there = set(map(stem, images))
+        files = [name for name in files if stem(name).partition("_")[0] in classes or stem(name) in there]
+    names = {label: (wnid,) for label, wnid in enumerate(classes)}
+    return XmlBoxes(storage, names, 0, files, images) if files else None
+
+
+def _packed(storage: Storage) -> list[str]:
+    packed = [name for name in storage.files if PACKED_BOXES.search(name)]
+    return [f"{few(packed)}: compressed, so unpack what boxes are wanted of"] if packed else []
 
 
 def _unpacked(storage: Storage) -> Storage:

@@ -1,10 +1,12 @@
 """What a reader finds in a source: classes, and the labeled images of each split it has."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from verydeep.basics.errors import BadBoxError
+from verydeep.datasets.annotations import Annotations
 from verydeep.datasets.dataset import Sample
 from verydeep.datasets.storage import Storage
 from verydeep.images.files import IMAGE_SUFFIXES
@@ -32,6 +34,10 @@ class Layout:
         Whether the set's own validation images are what results on it are reported on.
     notes : tuple of str
         In words: what was found and not used, and what else its user should know.
+    bad_boxes : tuple of BadBoxError
+        Annotations that give no usable box, of those in lists that were read.
+    annotate : callable, optional
+        Reads the boxes of samples where they stand in files of their own, which takes long for many images.
     """
 
     name: str
@@ -40,6 +46,8 @@ class Layout:
     storage: Storage
     val_is_test: bool = False
     notes: tuple[str, ...] = ()
+    bad_boxes: tuple[BadBoxError, ...] = ()
+    annotate: Callable[[Sequence[Sample]], Annotations] | None = None
 
 
 class Reader(Protocol):

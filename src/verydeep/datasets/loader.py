@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -37,12 +38,28 @@ class Batch:
         int64, N; positions in the data set.
     shifts : Tensor
         float32, N x 3; color shift to add to every pixel, in grey levels of R, G, B.
+    targets : Tensor
+        float32, N x T; what the loader's drawer says the network is to answer, T = 0 without one.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
     shifts: Tensor
+    targets: Tensor
+
+
+class Drawer(Protocol):
+    """Draws the view of a sample, and says what a network is to answer when it sees it."""
+
+    @property
+    def numbers(self) -> int:
+        """T, how many numbers an answer has."""
+
+    def __call__(
+        self, index: int, height: int, width: int, chance: np.random.Generator
+    ) -> tuple[View, NDArray[np.float32]]:
+        """Return view and answer for sample `index`, an image of `height` x `width`; all chance is from `chance`."""
 
 
 class TrainingLoader:
@@ -74,6 +91,8 @@ class TrainingLoader:
         Threads; None for one per core.
     rank, world_size : int
         This process and their number: each gets its slice of every batch.
+    drawer : Drawer, optional
+        Draws views and targets in place of `draw_view`, which gives the paper's views and no targets.
 
     Attributes
     ----------
@@ -102,6 +121,7 @@ class TrainingLoader:
         workers: int | None = None,
         rank: int = 0,
         world_size: int = 1,
+        drawer: Drawer | None = None,
     ) -> None:
         self.dataset = dataset
         self.crop = crop
@@ -116,6 +136,7 @@ class TrainingLoader:
         self.workers = workers or cores()
         self.rank = rank
         self.world_size = world_size
+        self.drawer = drawer or _Plain(crop, scales, flip)
         self.waited = 0.0
         self._check()
         self._labels = np.array([sample.label for sample in dataset.samples], np.int64)
@@ -163,12 +184,14 @@ class TrainingLoader:
         """Start loading a batch; it is whole when the futures are done."""
         images = np.empty((len(indices), self.crop, self.crop, 3), np.uint8)
         shifts = np.zeros((len(indices), 3), np.float32)
+        targets = np.empty((len(indices), self.drawer.numbers), np.float32)
         task = max(1, min(TASK, len(indices) // self.workers))
         parts = [slice(first, first + task) for first in range(0, len(indices), task)]
         futures = [
-            threads.submit(self._load, epoch, indices[part].tolist(), images[part], shifts[part]) for part in parts
+            threads.submit(self._load, epoch, indices[part].tolist(), images[part], shifts[part], targets[part])
+            for part in parts
         ]
-        arrays = (images, self._labels[indices], indices, shifts)
+        arrays = (images, self._labels[indices], indices, shifts, targets)
         return Batch(*(torch.from_numpy(array) for array in arrays)), futures
 
     def _finish(self, batch: Batch, futures: list[Future[None]]) -> Batch:
@@ -178,23 +201,30 @@ class TrainingLoader:
         self.waited += time.perf_counter() - began
         return batch
 
-    def _load(self, epoch: int, indices: list[int], images: NDArray[np.uint8], shifts: NDArray[np.float32]) -> None:
-        """Fill `images` and `shifts` with the views of some samples; runs in a thread."""
-        views = [self._view(epoch, index, image) for index, image in zip(indices, images, strict=True)]
+    def _load(
+        self,
+        epoch: int,
+        indices: list[int],
+        images: NDArray[np.uint8],
+        shifts: NDArray[np.float32],
+        targets: NDArray[np.float32],
+    ) -> None:
+        """Fill `images`, `shifts` and `targets` with the views of some samples; runs in a thread."""
+        views = [self._view(epoch, *row) for row in zip(indices, images, targets, strict=True)]
         if self.color is not None:
             shifts[:] = shift(self.color, [view.normals for view in views], self.color_form, self.color_scale)
 
-    def _view(self, epoch: int, index: int, pixels: NDArray[np.uint8]) -> View:
-        """Draw the view of a sample and write it into `pixels`."""
+    def _view(self, epoch: int, index: int, pixels: NDArray[np.uint8], target: NDArray[np.float32]) -> View:
+        """Draw the view of a sample and write it into `pixels`, and its target into `target`."""
         chance = generator(self.seed, epoch, index)
         if self._has_files:
             data = self.dataset.read(index)
             header = read_header(data, self.dataset.where(index))
-            view = draw_view(header.height, header.width, self.crop, self.scales, chance, self.flip)
+            view, target[:] = self.drawer(index, header.height, header.width, chance)
             pixels[:] = decode_view(data, header, view, self.crop, self.interpolation)
         else:
             image = self.dataset.image(index)
-            view = draw_view(image.shape[0], image.shape[1], self.crop, self.scales, chance, self.flip)
+            view, target[:] = self.drawer(index, image.shape[0], image.shape[1], chance)
             pixels[:] = apply_view(image, view, self.crop, self.interpolation)
         return view
 
@@ -206,3 +236,18 @@ class TrainingLoader:
         if not self.crop <= self.scales[0] <= self.scales[1]:
             smin, smax = self.scales
             raise UserError(f"scales [{smin};{smax}] with crops of {self.crop}: expected crop <= Smin <= Smax")
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """The paper's views; nothing to answer but the label."""
+
+    crop: int
+    scales: tuple[int, int]
+    flip: bool
+    numbers: int = 0
+
+    def __call__(
+        self, index: int, height: int, width: int, chance: np.random.Generator
+    ) -> tuple[View, NDArray[np.float32]]:
+        return draw_view(height, width, self.crop, self.scales, chance, self.flip), np.empty(0, np.float32)

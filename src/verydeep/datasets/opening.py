@@ -1,5 +1,6 @@
 """Open a data set by its path: recognize what it is, make its splits, leave out damaged files."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, cast
@@ -17,6 +18,7 @@ READERS = {
     "tiny-imagenet": "tiny_imagenet",
     "caltech-101": "caltech101",
     "ilsvrc": "ilsvrc",
+    "voc": "voc_objects",
     "class-folders": "class_folders",
 }
 OUTER_KEPT = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
@@ -30,6 +32,7 @@ def open_dataset(
     seed: int = 0,
     holdout: float = 0.2,
     on_bad_image: Literal["error", "skip"] = "error",
+    boxes: bool = False,
 ) -> Dataset:
     """Open one split of a data set.
 
@@ -52,6 +55,9 @@ def open_dataset(
         "skip" decodes every image of the split once (the result is remembered; see `checking.without_bad`),
         leaves the bad ones out and lists them in `.bad`. Splits are made before, so both leave the same images
         in each.
+    boxes : bool
+        Whether to read boxes also where they stand in files of their own, one an image. What is wrong with them
+        is in `.bad_boxes`.
 
     Returns
     -------
@@ -71,7 +77,14 @@ def open_dataset(
         return Scenes(split, seed)
     layout = read_layout(Path(source), reader)
     samples, provenance = choose_split(layout, split, seed, holdout)
-    dataset = Dataset(layout.name, split, layout.classes, samples, layout.storage, provenance)
+    bad_boxes = layout.bad_boxes
+    if boxes and layout.annotate:
+        found = layout.annotate(samples)
+        samples = [replace(sample, boxes=found.boxes.get(sample.id, ())) for sample in samples]
+        bad_boxes += found.bad
+    ids = {"", *(sample.id for sample in samples)}  # an annotation without an image is every split's
+    bad_boxes = tuple(error for error in bad_boxes if error.image in ids)
+    dataset = Dataset(layout.name, split, layout.classes, samples, layout.storage, provenance, (), bad_boxes)
     return without_bad(dataset) if on_bad_image == "skip" else dataset
 
 

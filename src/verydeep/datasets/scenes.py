@@ -45,6 +45,7 @@ class Scenes(Dataset):
             f"{split}: {COUNTS[split]} pictures drawn with seed {seed} from their own {share:.0%} of the digits"
         )
         self.bad = ()
+        self.bad_boxes = ()
 
     @cached_property
     def samples(self) -> list[Sample]:  # type: ignore[override]

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from verydeep.basics.errors import BadImageError
+from verydeep.basics.errors import BadBoxError, BadImageError
 from verydeep.basics.progress import track
+from verydeep.datasets.boxes import outside
 from verydeep.datasets.checking import decode_all
 from verydeep.datasets.dataset import Dataset
 
@@ -27,6 +28,8 @@ class Survey:
         image can be decoded.
     bad : tuple of BadImageError
         Damaged files.
+    bad_boxes : tuple of BadBoxError
+        Annotations without a usable box, and boxes that reach out of their image.
     """
 
     dataset: Dataset
@@ -35,6 +38,7 @@ class Survey:
     median: Size | None
     largest: Size | None
     bad: tuple[BadImageError, ...]
+    bad_boxes: tuple[BadBoxError, ...] = ()
 
 
 def survey(datasets: Sequence[Dataset]) -> list[Survey]:
@@ -57,4 +61,5 @@ def _survey(dataset: Dataset, results: list[Size | BadImageError]) -> Survey:
         sizes[len(sizes) // 2] if sizes else None,
         sizes[-1] if sizes else None,
         tuple(result for result in results if isinstance(result, BadImageError)),
+        (*dataset.bad_boxes, *outside(dataset, [None if isinstance(r, BadImageError) else r for r in results])),
     )

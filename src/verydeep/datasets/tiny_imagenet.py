@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable
 
-from verydeep.basics.errors import UserError
+from verydeep.basics.errors import BadBoxError, UserError
+from verydeep.datasets.annotations import make_box
 from verydeep.datasets.dataset import Box, Sample
 from verydeep.datasets.layout import Layout, class_name, few, image_names
 from verydeep.datasets.storage import Storage
@@ -44,7 +45,8 @@ def read(storage: Storage) -> Layout:
     wnids = storage.text("wnids.txt").split()
     words = read_words(storage, "words.txt")
     labels = {wnid: label for label, wnid in enumerate(wnids)}
-    parts = {"train": _train(storage, labels), "val": _val(storage, labels)}
+    bad: list[BadBoxError] = []
+    parts = {"train": _train(storage, labels, bad), "val": _val(storage, labels, bad)}
     unlabeled = sum(name.startswith("test/images/") for name in storage.files)
     notes = (f"{unlabeled} test images have no labels: not used",) if unlabeled else ()
     return Layout(
@@ -54,6 +56,7 @@ def read(storage: Storage) -> Layout:
         storage,
         val_is_test=True,
         notes=notes,
+        bad_boxes=tuple(bad),
     )
 
 
@@ -65,26 +68,31 @@ def read_words(storage: Storage, name: str) -> dict[str, str]:
     return {wnid: words for wnid, _, words in lines}
 
 
-def _train(storage: Storage, labels: dict[str, int]) -> list[Sample]:
+def _train(storage: Storage, labels: dict[str, int], bad: list[BadBoxError]) -> list[Sample]:
     """Return the images of the class folders, with their boxes as far as these are listed."""
     boxes = {}
     for wnid in labels:
         source = f"train/{wnid}/{wnid}_boxes.txt"
         for name, *edges in _table(storage, source, 5):
-            boxes[f"train/{wnid}/images/{name}"] = (_box(storage, source, edges),)
-    _require(storage, boxes)
+            image = f"train/{wnid}/images/{name}"
+            boxes[image] = _boxes(storage, source, image, edges, bad)
+    for image in boxes:
+        if image not in storage.files:
+            source = f"train/{image.split('/')[1]}/{image.split('/')[1]}_boxes.txt"
+            bad.append(BadBoxError(storage.where(source), f"annotates {image}, which is not there"))
     images, _ = image_names(storage, (name for name in storage.files if TRAIN_IMAGE.match(name)))
     return [
         Sample(name, labels[wnid], boxes.get(name, ())) for name in images if (wnid := name.split("/")[1]) in labels
     ]
 
 
-def _val(storage: Storage, labels: dict[str, int]) -> list[Sample]:
+def _val(storage: Storage, labels: dict[str, int], bad: list[BadBoxError]) -> list[Sample]:
     samples = []
     for name, wnid, *edges in _table(storage, ANNOTATIONS, 6):
         if wnid not in labels:
             raise UserError(f"{storage.where(ANNOTATIONS)}: {name} has class {wnid}, which wnids.txt lacks")
-        samples.append(Sample(f"val/images/{name}", labels[wnid], (_box(storage, ANNOTATIONS, edges),)))
+        image = f"val/images/{name}"
+        samples.append(Sample(image, labels[wnid], _boxes(storage, ANNOTATIONS, image, edges, bad)))
     _require(storage, (sample.id for sample in samples))
     return samples
 
@@ -100,13 +108,14 @@ def _table(storage: Storage, name: str, columns: int) -> list[list[str]]:
     return rows
 
 
-def _box(storage: Storage, source: str, edges: list[str]) -> Box:
-    """Return the box of a row: published as first and last pixel, kept by its edges."""
+def _boxes(storage: Storage, source: str, image: str, edges: list[str], bad: list[BadBoxError]) -> tuple[Box, ...]:
+    """Return the box of a row, published as first and last pixel from 0; none where it is bad, which is noted."""
+    where = f"{storage.where(source)}, {image.rpartition('/')[2]}"
     try:
-        xmin, ymin, xmax, ymax = map(float, edges)
-    except ValueError:
-        raise UserError(f"{storage.where(source)}: {' '.join(edges)} is no box of four numbers") from None
-    return Box(xmin, ymin, xmax + 1, ymax + 1)
+        return (make_box(edges, 0, where),)
+    except BadBoxError as error:
+        bad.append(BadBoxError(where, error.reason, image))
+        return ()
 
 
 def _require(storage: Storage, names: Iterable[str]) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
+from verydeep.datasets.annotations import make_box, parse_objects
 from verydeep.datasets.dataset import Box, Dataset, Sample
 from verydeep.datasets.layout import few
 from verydeep.datasets.storage import Storage, open_storage
@@ -139,15 +139,8 @@ def _person(storage: Storage, entry: str) -> Box:
     name = f"Annotations/{image}.xml"
     if name not in storage.files:
         raise UserError(f"{storage.path}: {name} is missing, which holds the box of {entry}")
-    try:
-        objects = ElementTree.fromstring(storage.text(name)).findall("object")
-        box = objects[int(number) - 1].find("bndbox")
-        edges = (
-            [float(box.findtext(edge) or "") for edge in ("xmin", "ymin", "xmax", "ymax")] if box is not None else []
-        )
-    except (ElementTree.ParseError, ValueError, IndexError):
-        edges = []
-    if len(edges) != 4:
-        raise UserError(f"{storage.where(name)}: holds no box of object {number}")
-    # VOC counts pixels from 1 and the last one belongs to the box.
-    return Box(edges[0] - 1, edges[1] - 1, edges[2], edges[3])
+    where = storage.where(name)
+    objects = parse_objects(storage.read(name), where)
+    if not number.isdecimal() or not 1 <= int(number) <= len(objects):
+        raise UserError(f"{where}: holds no box of object {number}")
+    return make_box(objects[int(number) - 1][1], 1, where)

@@ -21,12 +21,11 @@ from verydeep.datasets.layout import WNID
 from verydeep.evaluation.engine import pick_engine
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.fuse import fuse
-from verydeep.evaluation.loading import Loader
+from verydeep.evaluation.loading import Loader, batches
 from verydeep.evaluation.options import Options
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Protocol
 from verydeep.evaluation.unfinished import Unfinished, check_same_evaluation, start
-from verydeep.evaluation.views import view_size
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import load, weights_hash
 
@@ -107,7 +106,8 @@ class Evaluator:
         cache: str | Path | None = None,
     ) -> None:
         weights, digest = ("", _hash(net)) if isinstance(net, VGG) else (str(net), weights_hash(net))
-        net = net if isinstance(net, VGG) else load(net)
+        net = net if isinstance(net, VGG) else load(net, "classify")
+        net.check_task("classify")
         if net.provenance.get("multi_label"):
             raise UserError(
                 f"{weights or 'this network'}: its images may have several classes, and evaluation counts one; "
@@ -116,7 +116,7 @@ class Evaluator:
         self.dataset = dataset if limit is None else dataset.subset(evenly(dataset, limit))
         if not len(self.dataset):
             raise UserError(f"data set {dataset.name}, split {dataset.split}: no images to test on")
-        self.labels = _labels(self.dataset, net)
+        self.labels = match_labels(self.dataset, net)
         # Most of the memory is the network's; a quarter is for originals while they are decoded.
         options, where = options or Options(), pick_device(device)
         self.engine = pick_engine(engine, where, options.precision, len(self.dataset))
@@ -186,9 +186,9 @@ class Evaluator:
         """Run the network for a protocol of one kind at one scale."""
         rows = Unfinished(self._start(part), path.with_name(f".{part}.unfinished") if path else None)
         every = equal_sizes(self.forward, self.loader.sizes, part)
-        batches = [kept for batch in every if (kept := [i for i in batch if not rows.done[i]])]
+        left = [kept for batch in every if (kept := [i for i in batch if not rows.done[i]])]
         try:
-            for _ in track(self._work(part, batches, rows), sum(map(len, batches)), f"{part}"):
+            for _ in track(self._work(part, left, rows), sum(map(len, left)), f"{part}"):
                 pass
         finally:
             rows.save()
@@ -197,9 +197,9 @@ class Evaluator:
             rows.remove()
         return rows.posteriors
 
-    def _work(self, part: Protocol, batches: list[list[int]], rows: Unfinished) -> Iterator[int]:
+    def _work(self, part: Protocol, left: list[list[int]], rows: Unfinished) -> Iterator[int]:
         """Enter the posteriors of each batch into `rows`; yield the index of every picture done."""
-        for indices, pictures in zip(batches, self.loader.pictures(part, batches), strict=True):
+        for indices, pictures in zip(left, self.loader.pictures(part, left), strict=True):
             rows.add(np.array(indices), self.forward.posteriors(part, pictures))
             yield from indices
 
@@ -218,14 +218,7 @@ def equal_sizes(forward: Forward, sizes: Sequence[tuple[int, int]], part: Protoc
     part : Protocol
         Of one kind at one scale.
     """
-    groups = defaultdict(list)
-    for index, size in enumerate(sizes):
-        groups[view_size(part, forward.net.image_size, *size)].append(index)
-    batches = []
-    for size, group in sorted(groups.items()):
-        count = forward.pictures_at_once(part, *size)
-        batches += [group[start : start + count] for start in range(0, len(group), count)]
-    return batches
+    return batches(part, forward.net.image_size, sizes, lambda *size: forward.pictures_at_once(part, *size))
 
 
 def evenly(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
@@ -258,7 +251,7 @@ def _protocol(protocol: Protocol | str) -> Protocol:
     return Protocol.parse(protocol) if isinstance(protocol, str) else protocol
 
 
-def _labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
+def match_labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
     """Return the labels as indices of the network's classes: matched by name, never by position."""
     # ILSVRC's networks call a class "n01440764 tench", its data sets "n01440764".
     wnids = {name.split(" ")[0]: i for i, name in enumerate(net.classes) if WNID.fullmatch(name.split(" ")[0])}

@@ -47,11 +47,11 @@ class Forward:
         self.memory = memory
         self.device = device
         self.engine = engine
-        self._runs: dict[str, Run] = {}  # for each layer asked for
+        self._runs: dict[tuple[str, str | None], Run] = {}  # for each layer asked for, and the one before it
         self._batches = 0
 
     @contextmanager
-    def _testing(self) -> Iterator[None]:
+    def testing(self) -> Iterator[None]:
         """Set the network to testing, with the pooling asked for, and set it back."""
         net, preprocessing, training = self.net, self.net.preprocessing, self.net.training
         net.preprocessing = replace(preprocessing, pool_round_up=self.options.pool_rounding == "up")
@@ -67,12 +67,12 @@ class Forward:
     @property
     def least_size(self) -> int:
         """Smallest image side in pixels that the network takes whole, with the pooling asked for."""
-        with self._testing():
+        with self.testing():
             return self.net.least_size
 
     def at_once(self, height: int, width: int) -> int:
         """Return how many views of this size share a batch: at least one."""
-        with self._testing():
+        with self.testing():
             return min(MOST_AT_ONCE, max(1, self.memory // bytes_per_view(self.net, height, width)))
 
     def pictures_at_once(self, part: Protocol, height: int, width: int) -> int:
@@ -100,20 +100,28 @@ class Forward:
         return self._run(images, layer, f"values at {layer}")
 
     def _run(self, images: Sequence[Picture], layer: str, what: str) -> Tensor:
-        self._batches += 1
-        if self._batches % BATCHES_BETWEEN_RELEASES == 0:
-            release_memory()
+        self.count_batch()
         # Copied to the device as bytes: a quarter of the floats' size.
         pixels = torch.from_numpy(np.stack(images)).to(self.device)
-        with self._testing():
-            if layer not in self._runs:
-                self._runs[layer] = layers_by(self.engine, self.net, layer)
-            values = self._runs[layer](self.net.preprocessing(pixels)).float()
+        with self.testing():
+            values = self.layers(layer)(self.net.preprocessing(pixels)).float()
             if not bool(torch.isfinite(values).all()):
                 raise UserError(
                     f"the network gives {what} that are not finite: its training diverged; use other weights"
                 )
             return values
+
+    def layers(self, layer: str, after: str | None = None) -> Run:
+        """Return what runs the layers between two by the engine, made once; for use inside `testing`."""
+        if (layer, after) not in self._runs:
+            self._runs[layer, after] = layers_by(self.engine, self.net, layer, after)
+        return self._runs[layer, after]
+
+    def count_batch(self) -> None:
+        """Give freed memory back now and then, between batches."""
+        self._batches += 1
+        if self._batches % BATCHES_BETWEEN_RELEASES == 0:
+            release_memory()
 
     def posteriors(self, part: Protocol, pictures: Sequence[Picture]) -> NDArray[np.float32]:
         """Return the posteriors of prepared pictures whose views have one size.

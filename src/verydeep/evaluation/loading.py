@@ -1,6 +1,7 @@
 """Pictures decoded and rescaled in threads, ahead of the network, within a bound of memory."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from verydeep.basics.machine import cores
@@ -8,7 +9,7 @@ from verydeep.basics.progress import track
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.memory import Budget
 from verydeep.evaluation.protocol import Protocol
-from verydeep.evaluation.views import Picture, prepare
+from verydeep.evaluation.views import Picture, prepare, view_size
 from verydeep.nets.network import VGG
 
 _BYTES_A_PIXEL = 8  # of an original: 3 as decoded, 4 inside Pillow while it is rescaled, and the file itself
@@ -66,3 +67,31 @@ class Loader:
         height, width = self.sizes[index]
         with self._budget.hold(_BYTES_A_PIXEL * height * width):
             return prepare(part, self.net, self.dataset.image(index))
+
+
+def batches(
+    part: Protocol, crop: int, sizes: Sequence[tuple[int, int]], at_once: Callable[[int, int], int]
+) -> list[list[int]]:
+    """Return indices of pictures whose views have one size, as many at a time as memory allows.
+
+    A function of sizes and memory alone, so that a continued evaluation runs the same batches.
+
+    Parameters
+    ----------
+    part : Protocol
+        Of one kind at one scale.
+    crop : int
+        Side of the network's crops.
+    sizes : sequence of (int, int)
+        Height and width of the original pictures.
+    at_once : callable
+        How many pictures share a batch, by the height and width of their views.
+    """
+    groups = defaultdict(list)
+    for index, size in enumerate(sizes):
+        groups[view_size(part, crop, *size)].append(index)
+    found = []
+    for size, group in sorted(groups.items()):
+        count = at_once(*size)
+        found += [group[start : start + count] for start in range(0, len(group), count)]
+    return found

@@ -111,7 +111,8 @@ class Predictor:
         engine: str = "auto",
         pictures: int | None = None,
     ) -> None:
-        net = net if isinstance(net, VGG) else load(net)
+        net = net if isinstance(net, VGG) else load(net, "classify")
+        net.check_task("classify")
         if top < 1:
             raise UserError(f"top {top}: at least one class must be asked for")
         self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or default_protocol(net)

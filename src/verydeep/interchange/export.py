@@ -122,7 +122,8 @@ def export(
     chosen = _format(format, precision, calibration)
     path = _out(net, out, chosen.SUFFIX, precision)
     engine, contract = chosen.engine(), Contract(raw_input)
-    net = copy.deepcopy(net).cpu().eval() if isinstance(net, VGG) else load(net)
+    net = copy.deepcopy(net).cpu().eval() if isinstance(net, VGG) else load(net, "classify")
+    net.check_task("classify")
     folder = check or calibration
     words, pictures = _pictures(None if folder is None else Path(folder))
     samples = Calibration(Path(calibration), net) if calibration else None

@@ -31,6 +31,7 @@ def write(net: VGG, path: str | Path, target: str) -> None:
     UserError
         The target has no such network, or the file's ending is another one.
     """
+    net.check_task("classify")
     path = Path(path)
     if target in ("torchvision", "timm"):
         torch_files.write(net, path, target)

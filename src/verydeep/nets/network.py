@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,10 @@ from verydeep.nets.preprocessing import Preprocessing
 
 STRIDE = 32
 """Pixels between neighboring cells of the score map: five pools of stride 2."""
+
+Regression = Literal["scr", "pcr"]
+"""What a localizer's fc8 gives (paper: appendix A.1): one box for all classes, or one for each class."""
+TaskName = Literal["classify", "localize"]
 
 
 class VGG(nn.Sequential, HubMixin):
@@ -45,6 +49,9 @@ class VGG(nn.Sequential, HubMixin):
         Constant of A-LRN's normalization, in Krizhevsky's written formula.
     preprocessing : Preprocessing
         How images become the network's input.
+    regression : {"scr", "pcr"}, optional
+        None: fc8 gives a score for each class. ``scr``: center x, center y, width and height of one box for all
+        classes; ``pcr``: of one box for each class, class after class.
 
     Attributes
     ----------
@@ -66,6 +73,7 @@ class VGG(nn.Sequential, HubMixin):
         dropout: float = 0.5,
         lrn_alpha: float = 1e-4,
         preprocessing: Preprocessing | None = None,
+        regression: Regression | None = None,
     ) -> None:
         if image_size < STRIDE or image_size % STRIDE:
             raise UserError(f"image_size is {image_size}, expected a multiple of {STRIDE}, at least {STRIDE}")
@@ -76,7 +84,8 @@ class VGG(nn.Sequential, HubMixin):
             )
         convolutions, channels = _convolutions(configuration, width, batch_norm, lrn_alpha)
         window = image_size // STRIDE
-        super().__init__(OrderedDict([*convolutions, *_head(channels, window, fc_width, len(classes), dropout)]))
+        outputs = {None: len(classes), "scr": 4, "pcr": 4 * len(classes)}[regression]
+        super().__init__(OrderedDict([*convolutions, *_head(channels, window, fc_width, outputs, dropout)]))
         self.configuration = configuration
         self.classes = tuple(classes)
         self.width = width
@@ -86,7 +95,20 @@ class VGG(nn.Sequential, HubMixin):
         self.dropout = dropout
         self.lrn_alpha = lrn_alpha
         self.preprocessing = preprocessing or Preprocessing()
+        self.regression = regression
         self.provenance: dict[str, Any] = {}
+
+    @property
+    def task(self) -> TaskName:
+        """What the network answers: the class of a picture, or the box of its object."""
+        return "localize" if self.regression else "classify"
+
+    def check_task(self, task: TaskName, name: object = "the network") -> None:
+        """Raise UserError where the network, called `name` in the message, was made for the other task."""
+        if self.task != task:
+            is_what = {"classify": "a classifier", "localize": "a localizer, which gives boxes and no classes"}
+            wanted = {"classify": "a classifier", "localize": "a localizer (verydeep train --task localize makes one)"}
+            raise UserError(f"{name}: is {is_what[self.task]}; expected {wanted[task]}")
 
     @property
     def least_size(self) -> int:
@@ -195,7 +217,13 @@ class VGG(nn.Sequential, HubMixin):
 
     def extra_repr(self) -> str:
         """Return what the network is a member of."""
-        return f"{self.configuration.name}, {len(self.classes)} classes, image_size={self.image_size}"
+        boxes = f", boxes: {self.regression}" if self.regression else ""
+        return f"{self.configuration.name}, {len(self.classes)} classes, image_size={self.image_size}{boxes}"
+
+
+def is_head(name: str) -> bool:
+    """Say whether a layer stands behind the convolutions: `fc6` to `fc8`, `relu6` and so on."""
+    return name[-1] in "678" and "_" not in name
 
 
 def _convolutions(
@@ -219,13 +247,13 @@ def _convolutions(
     return layers, before
 
 
-def _head(channels: int, window: int, fc_width: int, classes: int, dropout: float) -> list[tuple[str, nn.Module]]:
+def _head(channels: int, window: int, fc_width: int, outputs: int, dropout: float) -> list[tuple[str, nn.Module]]:
     """Return the named layers from fc6 to fc8."""
     layers: list[tuple[str, nn.Module]] = []
     for i, (before, kernel) in ((6, (channels, window)), (7, (fc_width, 1))):
         layers += [(f"fc{i}", Window(before, fc_width, kernel)), (f"relu{i}", nn.ReLU(inplace=True))]
         layers.append((f"drop{i}", nn.Dropout(dropout)))
-    return [*layers, ("fc8", Window(fc_width, classes, 1))]
+    return [*layers, ("fc8", Window(fc_width, outputs, 1))]
 
 
 def create(
@@ -240,6 +268,7 @@ def create(
     initialization: str = "glorot",
     seed: int | None = None,
     preprocessing: Preprocessing | None = None,
+    regression: Regression | None = None,
 ) -> VGG:
     """Make a network with random weights.
 
@@ -268,6 +297,8 @@ def create(
         Makes the weights a function of the seed; without it they follow torch's global generator.
     preprocessing : Preprocessing, optional
         By default the paper's: RGB, 0-255, ILSVRC's mean subtracted.
+    regression : {"scr", "pcr"}, optional
+        Makes a localizer, which gives boxes in place of class scores; see `VGG`.
 
     Returns
     -------
@@ -297,6 +328,7 @@ def create(
             dropout=dropout,
             lrn_alpha=lrn_alpha,
             preprocessing=preprocessing,
+            regression=regression,
         )
     net.to_empty(device="cpu")
     initialize(net, initialization, seed)

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash, usual_permissions, write_aside
 from verydeep.nets.configurations import configuration
-from verydeep.nets.network import VGG
+from verydeep.nets.network import VGG, TaskName
 from verydeep.nets.preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
@@ -38,6 +38,8 @@ def describe(net: VGG) -> dict[str, Any]:
     """Return all that a weights file says of its network beside the weights, JSON-able."""
     return {
         "format_version": FORMAT_VERSION,
+        "task": net.task,
+        "regression": net.regression,
         "configuration": net.configuration.name,
         "width": net.width,
         "batch_norm": net.batch_norm,
@@ -51,13 +53,15 @@ def describe(net: VGG) -> dict[str, Any]:
     }
 
 
-def load(path: str | Path) -> VGG:
+def load(path: str | Path, task: TaskName | None = None) -> VGG:
     """Read a network from a file that `save` wrote.
 
     Parameters
     ----------
     path : str or Path
         The file.
+    task : {"classify", "localize"}, optional
+        What it must have been made for; by default either will do.
 
     Returns
     -------
@@ -67,7 +71,8 @@ def load(path: str | Path) -> VGG:
     Raises
     ------
     UserError
-        No such file, not a weights file of this project, or tensors that do not fit the configuration.
+        No such file, not a weights file of this project, made for another task, or tensors that do not fit the
+        configuration.
     """
     path = Path(path)
     if not path.is_file():
@@ -90,6 +95,8 @@ def load(path: str | Path) -> VGG:
     except ValueError as error:
         raise UserError(f"{path}: verydeep's metadata is damaged ({error})") from None
     net = make_empty(values, str(path))
+    if task:
+        net.check_task(task, path)
     _fill(net, tensors, path)
     return net.eval()
 
@@ -129,6 +136,7 @@ def make_empty(values: dict[str, Any], where: str) -> VGG:
                 dropout=values["dropout"],
                 lrn_alpha=values["lrn_alpha"],
                 preprocessing=Preprocessing.from_dict(values["preprocessing"]),
+                regression=values.get("regression"),
             )
         net.provenance = values["provenance"]
     except (KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:

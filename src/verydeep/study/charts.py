@@ -9,15 +9,17 @@ from verydeep.evaluation.metrics import ErrorRate
 # Plain elements with classes: the page styles them, for light, dark and print alike.
 
 
-def curves(title: str, epochs: Sequence[dict[str, Any]]) -> str:
-    """Return a run's training curves: top-1 error of training crops and of validation images, by epoch.
+def curves(title: str, epochs: Sequence[dict[str, Any]], error: str = "top1_error") -> str:
+    """Return a run's training curves: error of training crops and of validation images, by epoch.
 
     Parameters
     ----------
     title : str
         Stands above the axes.
     epochs : sequence of dict
-        Lines of the run's log, with `epoch`, `train_error` and `top1_error`; errors in [0, 1].
+        Lines of the run's log, with `epoch`, `train_error` and the key `error`; errors in [0, 1].
+    error : str
+        Key of the error on validation images.
     """
     width, height, left, top, bottom = 300, 190, 40, 26, 36
     last = max(2, len(epochs))
@@ -25,8 +27,8 @@ def curves(title: str, epochs: Sequence[dict[str, Any]]) -> str:
     def x(epoch: float) -> float:
         return left + (width - left - 12) * (epoch - 1) / (last - 1)
 
-    def y(error: float) -> float:
-        return top + (height - top - bottom) * (1 - error)
+    def y(rate: float) -> float:
+        return top + (height - top - bottom) * (1 - rate)
 
     parts = [f"<text class='title' x='{left}' y='15'>{html.escape(title)}</text>"]
     for tick in (0, 0.25, 0.5, 0.75, 1):
@@ -38,13 +40,13 @@ def curves(title: str, epochs: Sequence[dict[str, Any]]) -> str:
         )
     middle = (left + width - 12) / 2
     parts.append(f"<text class='axis' x='{middle}' y='{height - 5}' text-anchor='middle'>epoch</text>")
-    for name, key in (("training", "train_error"), ("validation", "top1_error")):
+    for name, key in (("training", "train_error"), ("validation", error)):
         points = [(x(line["epoch"]), y(line[key])) for line in epochs]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
         parts.append(f"<polyline class='{name}' points='{path}'/>")
         if len(points) == 1:
             parts.append(f"<circle class='{name}' cx='{points[0][0]:.1f}' cy='{points[0][1]:.1f}' r='3'/>")
-    final = f"{title}: validation error {epochs[-1]['top1_error']:.1%} after {len(epochs)} epochs" if epochs else title
+    final = f"{title}: validation error {epochs[-1][error]:.1%} after {len(epochs)} epochs" if epochs else title
     return _svg(width, height, final, parts)
 
 

@@ -67,7 +67,7 @@ def draw_examples(
     device : str
         `auto`, `cpu`, `cuda` or `mps`.
     """
-    forward = Forward(load(weights), Options(), DEFAULT_MEMORY, pick_device(device))
+    forward = Forward(load(weights, "classify"), Options(), DEFAULT_MEMORY, pick_device(device))
     place = {sample.id: index for index, sample in enumerate(dataset.samples)}
     chosen = [index for index in _drawn(posteriors, right) if posteriors.ids[index] in place][:count]
     return [
@@ -99,8 +99,8 @@ def _example(forward: Forward, posteriors: Posteriors, index: int, original: NDA
     shown = np.asarray(Image.fromarray(original).resize(size, Image.Resampling.LANCZOS))
     heat = spread(scores, picture.shape[0], picture.shape[1], forward.net.image_size)
     return Example(
-        _data_uri(shown),
-        _data_uri(_overlaid(shown, heat)),
+        data_uri(shown),
+        data_uri(_overlaid(shown, heat)),
         posteriors.classes[posteriors.labels[index]],
         posteriors.classes[guess],
         float(posteriors.probabilities[index, guess]),
@@ -117,7 +117,8 @@ def _overlaid(picture: NDArray[np.uint8], heat: NDArray[np.float64]) -> NDArray[
     return np.asarray(gray * colors, np.uint8)
 
 
-def _data_uri(picture: NDArray[np.uint8]) -> str:
+def data_uri(picture: NDArray[np.uint8]) -> str:
+    """Return an RGB picture as a JPEG file inside a link."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

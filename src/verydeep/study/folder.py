@@ -1,6 +1,7 @@
 """The folder of a study: whose it is, and what stands in it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_text
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Protocol
+from verydeep.localization.guesses import read_metadata
 from verydeep.nets.weights import weights_hash
 from verydeep.study.plan import Run
 from verydeep.study.preset import Preset
@@ -52,6 +54,14 @@ class StudyFolder:
         """Return the folder of a run's posteriors."""
         return self.path / "posteriors" / name
 
+    def boxes(self, name: str) -> Path:
+        """Return the folder of a localizer's boxes."""
+        return self.path / "boxes" / name
+
+    def union(self, members: Sequence[str]) -> Path:
+        """Return the file of boxes that several tests give together, each named as "RUN PROTOCOL"."""
+        return self.path / "boxes" / "unions" / f"{'+'.join(members).replace(' ', '-')}.parquet"
+
     def tested(self, run: Run) -> list[Protocol]:
         """Return the protocols that the run has been tested by, of those planned and their parts.
 
@@ -60,6 +70,8 @@ class StudyFolder:
         UserError
             A file holds the posteriors of other weights than the run's.
         """
+        if run.regression:
+            return self._tested_boxes(run)
         weights, folder = self.run(run.name).weights, self.posteriors(run.name)
         planned = dict.fromkeys([*run.protocols, *(leaf for protocol in run.protocols for leaf in protocol.leaves)])
         there = [protocol for protocol in planned if (folder / f"{protocol}.parquet").is_file()]
@@ -69,6 +81,17 @@ class StudyFolder:
             if Posteriors.read(path).metadata.get("weights_hash") != own:
                 raise UserError(f"{path}: posteriors of other weights than {weights}; remove {folder} to test anew")
         return there
+
+    def _tested_boxes(self, run: Run) -> list[Protocol]:
+        weights, folder = self.run(run.name).weights, self.boxes(run.name)
+        found = {protocol: folder / f"{protocol}.parquet" for protocol in run.protocols}
+        about = {protocol: read_metadata(path) for protocol, path in found.items() if path.is_file()}
+        own = weights_hash(weights) if about and weights.is_file() else None
+        for protocol, values in about.items():
+            if values.get("localizer_hash") != own:
+                raise UserError(f"{found[protocol]}: boxes of other weights than {weights}; remove {folder}")
+        # Without a rule of merging they are the windows' boxes, which a stopped study has not merged yet.
+        return [protocol for protocol, values in about.items() if values.get("merging")]
 
     def testing_seconds(self) -> dict[str, float]:
         """Return the seconds spent on testing each run."""

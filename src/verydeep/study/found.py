@@ -9,6 +9,7 @@ from verydeep.evaluation.metrics import ErrorRate, error_rate
 from verydeep.evaluation.options import Options
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Protocol
+from verydeep.localization.guesses import holds_boxes
 from verydeep.nets.configurations import CONFIGURATIONS
 from verydeep.study.published import Scales
 
@@ -99,7 +100,9 @@ def find(study: Path) -> dict[tuple[str, str], list[Tested]]:
         None there, or a damaged file.
     """
     sets: dict[tuple[str, str], list[Tested]] = {}
-    for path in _files(study):
+    for path in files_in(study):
+        if holds_boxes(path):
+            continue
         posteriors = Posteriors.read(path)
         about = posteriors.metadata
         if _belongs(about) and (posteriors.labels >= 0).any():
@@ -114,7 +117,8 @@ def find(study: Path) -> dict[tuple[str, str], list[Tested]]:
     return sets
 
 
-def _files(study: Path) -> list[Path]:
+def files_in(study: Path) -> list[Path]:
+    """Return the Parquet files in a folder and below; UserError where there are none."""
     if not study.is_dir():
         raise UserError(f"{study}: no such folder; give the --out of verydeep reproduce or verydeep evaluate")
     files = sorted(study.rglob("*.parquet"))

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -14,10 +14,11 @@ from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.protocol import Protocol
 from verydeep.evaluation.views import VIEWS
 from verydeep.images.rescale import rescaled_size
+from verydeep.localization.evaluate import VIEWS as BOX_VIEWS
 from verydeep.nets.configurations import configuration
 from verydeep.nets.geometry import macs, summarize
-from verydeep.nets.network import VGG
-from verydeep.study.preset import EARLIER, Data, Member, Preset, StageName
+from verydeep.nets.network import VGG, Regression
+from verydeep.study.preset import EARLIER, Data, Localizer, Member, Preset, StageName
 from verydeep.training.recipe import Recipe, load_recipe
 
 # Images whose sizes are looked at for an estimate.
@@ -46,6 +47,10 @@ class Run:
         Run whose weights this one starts from.
     protocols : tuple of Protocol
         How it is tested.
+    regression : {"scr", "pcr"} or None
+        Kind of a localizer's boxes; None for a classifier.
+    least_hits : float or None
+        Share of the test images whose object a localizer must find; None where nothing is expected.
     """
 
     name: str
@@ -53,6 +58,8 @@ class Run:
     recipe: Recipe
     init_from: str | None
     protocols: tuple[Protocol, ...]
+    regression: Regression | None = None
+    least_hits: float | None = None
 
 
 def make_plan(preset: Preset, only: Iterable[str] = ()) -> list[Run]:
@@ -73,7 +80,9 @@ def make_plan(preset: Preset, only: Iterable[str] = ()) -> list[Run]:
     runs = [
         _run(preset, member, stage) for stage in preset.stages for member in preset.networks if stage in member.stages
     ]
+    runs += [_localizer(preset, localizer) for localizer in preset.localizers]
     by_name = {run.name: run for run in runs}
+    _check_names(preset, by_name)
     wanted: set[str] = set()
     for name in only:
         if name not in by_name:
@@ -81,10 +90,11 @@ def make_plan(preset: Preset, only: Iterable[str] = ()) -> list[Run]:
             raise UserError(
                 f"preset {preset.name} has no run {name!r} (did you mean {nearest}?); its runs are {', '.join(by_name)}"
             )
-        source: str | None = name
-        while source:
+        sources = [name, *(preset.labels if by_name[name].regression else ())]
+        while sources:
+            source = sources.pop()
             wanted.add(source)
-            source = by_name[source].init_from
+            sources += [before] if (before := by_name[source].init_from) else []
     return [run for run in runs if run.name in wanted or not wanted]
 
 
@@ -100,6 +110,32 @@ def _run(preset: Preset, member: Member, stage: StageName) -> Run:
         source,
         tuple(preset.protocols(member, stage)),
     )
+
+
+def _localizer(preset: Preset, localizer: Localizer) -> Run:
+    source = _name(preset, localizer.network, localizer.stage)
+    tuned = f"optimizer.trained_layers={localizer.tune}"
+    recipe = load_recipe(localizer.recipe, [*localizer.overrides, tuned])
+    return Run(
+        f"{source}-{localizer.regression}-{localizer.tune}",
+        configuration(localizer.network).name,
+        recipe,
+        source,
+        tuple(Protocol.parse(text) for text in localizer.protocols),
+        localizer.regression,
+        localizer.least_hits,
+    )
+
+
+def _check_names(preset: Preset, runs: Mapping[str, Run]) -> None:
+    """Raise UserError where a preset's labels or unions name what it does not plan."""
+    for name in preset.labels:
+        if name not in runs or runs[name].regression:
+            raise UserError(f"preset {preset.name}: labels: it plans no classifier {name!r}")
+    for text in (text for union in preset.unions for text in union):
+        name, _, protocol = text.partition(" ")
+        if name not in runs or not runs[name].regression or protocol not in map(str, runs[name].protocols):
+            raise UserError(f"preset {preset.name}: unions: it plans no localizer's test {text!r}")
 
 
 def _recipe(preset: Preset, stage: StageName) -> Recipe:
@@ -149,9 +185,19 @@ def cost(run: Run, data: Data, trained: bool = False, tested: Iterable[Protocol]
     fc_only = run.recipe.optimizer.trained_layers == "fc"
     gradients = 2 * sum(layer.macs for layer in layers if layer.name.startswith("fc") or not fc_only)
     training = (sum(layer.macs for layer in layers) + gradients) * data.training_images * run.recipe.schedule.epochs
-    done = {leaf for protocol in tested for leaf in protocol.leaves}
-    left = {leaf for protocol in run.protocols for leaf in protocol.leaves} - done
-    return Cost(0 if trained else training, testing_macs(net, left, data))
+    done = set(tested)
+    if run.regression:
+        testing = sum(_box_macs(net, protocol, data) for protocol in run.protocols if protocol not in done)
+    else:
+        leaves_done = {leaf for protocol in done for leaf in protocol.leaves}
+        left = {leaf for protocol in run.protocols for leaf in protocol.leaves} - leaves_done
+        testing = testing_macs(net, left, data)
+    return Cost(0 if trained else training, testing)
+
+
+def _box_macs(net: VGG, protocol: Protocol, data: Data) -> int:
+    """Return the multiply-adds of testing a localizer: every view once, by it and by the classifier beside it."""
+    return 2 * sum(_view_macs(net, leaf, data) * BOX_VIEWS[leaf.kind] for leaf in protocol.leaves) * data.test_images
 
 
 def testing_macs(net: VGG, leaves: Iterable[Protocol], data: Data) -> int:
@@ -163,7 +209,8 @@ def empty_network(run: Run, classes: int) -> VGG:
     """Return the run's network without memory for its weights."""
     with torch.device("meta"):
         names = [str(i) for i in range(classes)]
-        return VGG(configuration(run.configuration), names, **run.recipe.network.model_dump())
+        settings = run.recipe.network.model_dump()
+        return VGG(configuration(run.configuration), names, **settings, regression=run.regression)
 
 
 def _view_macs(net: VGG, leaf: Protocol, data: Data) -> int:

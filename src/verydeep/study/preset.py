@@ -17,14 +17,16 @@ PUBLISHED = "published"
 """Known to the command line beside the presets: it trains nothing, but tests weights that are given; see `verify`."""
 
 # "small", "large" and "jitter" stand for the paper's S = 256, S = 384 and S in [256; 512] (section 3.1); "jitter-fc"
-# is the submission's jitter training of the fully connected layers alone, "modern" what the paper does not have.
-StageName = Literal["small", "large", "jitter", "jitter-fc", "modern"]
+# is the submission's jitter training of the fully connected layers alone. The paper has neither "modern" nor "wide", a
+# network of larger windows than the others, for boxes where theirs are too coarse.
+StageName = Literal["small", "large", "jitter", "jitter-fc", "modern", "wide"]
 
 # What a network's training starts from: its own latest of these stages, else, in "small", configuration A.
 EARLIER: dict[str, tuple[StageName, ...]] = {
     "large": ("small",),
     "jitter": ("large", "small"),
     "jitter-fc": ("large", "small"),
+    "wide": ("small",),
 }
 
 
@@ -52,6 +54,23 @@ class Member(_Section):
     center: tuple[StageName, ...] = ()
 
 
+class Localizer(_Section):
+    """One training for boxes, and its tests (appendix A)."""
+
+    network: str
+    # The classifier that it starts from, and whose scores rate its boxes: this network after this stage.
+    stage: StageName
+    recipe: str
+    overrides: tuple[str, ...] = ()
+    regression: Literal["scr", "pcr"]
+    tune: Literal["fc", "all"]
+    # For example center@384, dense@384, dense@352,384.
+    protocols: Annotated[tuple[str, ...], Field(min_length=1)]
+    # Share of the test images whose object it must find, given the class, by the first of these; `verydeep reproduce`
+    # says so where it does not, and fails.
+    least_hits: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
 class Data(_Section):
     """What of a data set decides a study's cost; height and width are its images' median, in pixels."""
 
@@ -74,8 +93,12 @@ class Preset(_Section):
     split: Literal["val", "test"] = "test"
     stages: dict[StageName, Stage]
     networks: Annotated[tuple[Member, ...], Field(min_length=1)]
-    # What belongs to a complete reproduction and this version cannot do.
-    not_yet: tuple[str, ...] = ()
+    localizers: tuple[Localizer, ...] = ()
+    # Runs whose posteriors by several scales, averaged, name the classes that are localized ("the best-performing
+    # classification system"); by default the classifier's own that the localizer starts from.
+    labels: tuple[str, ...] = ()
+    # Tests of localizers whose boxes are merged together, each as "RUN PROTOCOL".
+    unions: tuple[Annotated[tuple[str, ...], Field(min_length=2)], ...] = ()
 
     @model_validator(mode="after")
     def _stages_are_there(self) -> "Preset":
@@ -87,6 +110,10 @@ class Preset(_Section):
                     raise ValueError(f"networks: {member.name} has stage {stage}, which [stages] does not define")
             if member.stages[0] not in ("small", "modern"):
                 raise ValueError(f"networks: {member.name} begins with {member.stages[0]}; it must begin with small")
+        there = {(member.name, stage) for member in self.networks for stage in member.stages}
+        for localizer in self.localizers:
+            if (localizer.network, localizer.stage) not in there:
+                raise ValueError(f"localizers: no network {localizer.network} has stage {localizer.stage}")
         return self
 
     def protocols(self, member: Member, stage: StageName) -> Iterator[Protocol]:

@@ -1,4 +1,4 @@
-"""The paper's figures as data: Tables 3 to 7 of arXiv:1409.1556v6, errors in % on ILSVRC-2012; Tables 11 and 12.
+"""The paper's figures as data: Tables 3 to 10 of arXiv:1409.1556v6, errors in % on ILSVRC-2012; Tables 11 and 12.
 
 Written the paper's way: S is the smallest image side in training, fixed (256, 256) or drawn from a range
 (256, 512); Q are the smallest sides in testing. "val" is the validation set of 50,000 images, which the paper
@@ -72,7 +72,7 @@ class Fusion:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One row of Table 7, systems trained without outside data; errors in %."""
+    """One row of Table 7 or 10, systems trained without outside data; errors in %."""
 
     title: str
     top1: float | None
@@ -161,6 +161,64 @@ TABLE_7 = (
 # Section 4.1: B with each pair of 3x3 layers replaced by one 5x5, tested on a center crop, is worse by this
 # many percentage points of top-1 error. The two errors themselves are not given.
 SHALLOW_B_LOSS = 7.0
+
+
+@dataclass(frozen=True)
+class BoxSettings:
+    """One row of Table 8: D at S = 384, one central crop, the box of the true class.
+
+    Attributes
+    ----------
+    regression : {"scr", "pcr"}
+        One box for all classes, or one for each.
+    trained_layers : {"fc", "all"}
+        Fully connected layers alone (the table's "1st and 2nd FC"), or all.
+    error : float
+        Share of boxes with an IoU below 0.5, %, on the validation set.
+    """
+
+    regression: str
+    trained_layers: str
+    error: float
+
+
+@dataclass(frozen=True)
+class BoxResult:
+    """One row of Table 9: top-5 localization error in % of merged boxes, all layers tuned, a box for each class.
+
+    Attributes
+    ----------
+    networks : tuple of (Scales, tuple of int)
+        S and the Q of each network that is merged.
+    top5 : float
+        On the validation set.
+    top5_test : float or None
+        On the test set.
+    """
+
+    networks: tuple[tuple[Scales, tuple[int, ...]], ...]
+    top5: float
+    top5_test: float | None
+
+
+# Table 8: ways of training; "all" with one box for all classes is not reported.
+TABLE_8 = (BoxSettings("scr", "fc", 36.4), BoxSettings("pcr", "fc", 34.3), BoxSettings("pcr", "all", 33.1))
+
+# Table 9: localization in full.
+TABLE_9 = (
+    BoxResult(((SMALL, (256,)),), 29.5, None),
+    BoxResult(((LARGE, (384,)),), 28.2, 26.7),
+    BoxResult(((LARGE, (352, 384)),), 27.5, None),
+    BoxResult(((SMALL, (256,)), (LARGE, (352, 384))), 26.9, 25.3),
+)
+
+# Table 10: comparison with other systems, top-5 localization error.
+TABLE_10 = (
+    Comparison("VGG", None, 26.9, 25.3),
+    Comparison("GoogLeNet", None, None, 26.7),
+    Comparison("OverFeat", None, 30.0, 29.9),
+    Comparison("Krizhevsky et al.", None, None, 34.2),
+)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,9 @@ from verydeep.basics.machine import describe_machine
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.metrics import ErrorRate, top_k_error
 from verydeep.evaluation.posteriors import Posteriors
+from verydeep.study.box_examples import best_boxes, draw_box_examples
+from verydeep.study.box_tables import BoxTable, every_table
+from verydeep.study.boxes import check_hits
 from verydeep.study.charts import curves, intervals
 from verydeep.study.examples import Example, draw_examples
 from verydeep.study.findings import Finding, look_for_findings
@@ -19,17 +22,19 @@ from verydeep.study.plan import Run
 from verydeep.study.preset import Preset
 from verydeep.study.published import SOURCE
 from verydeep.study.render import as_html
-from verydeep.study.tables import Table, read_tables
+from verydeep.study.tables import Table
 from verydeep.training.log import read_log
+from verydeep.training.recipe import load_recipe
 
 EXAMPLES = 6
+BOX_EXAMPLES = 10
 PAGE = Path(__file__).parent / "report.html"
 
 
 def write_report(
     folder: StudyFolder, preset: Preset, runs: Sequence[Run], testing: Dataset, data: str, device: str = "auto"
 ) -> Path:
-    """Write a study's `report.html`: tables, findings, training curves, examples, how to reproduce it.
+    """Write a study's `report.html`: tables, findings, training curves, examples, boxes, how to reproduce it.
 
     Parameters
     ----------
@@ -56,7 +61,7 @@ def write_report(
     UserError
         The folder holds no posteriors.
     """
-    tables = read_tables(folder.path)
+    tables = every_table(folder.path)
     trained = [run for run in runs if read_log(folder.run(run.name).path, "epoch")]
     about, right, wrong = _examples(folder, trained, testing, device)
     command = (
@@ -66,8 +71,8 @@ def write_report(
         "title": html.escape(preset.title),
         "subtitle": html.escape(f"{testing.name}; {testing.provenance or testing.split}."),
         "facts": _facts(folder, tables, trained),
-        "scales": html.escape(_scales(preset, runs)),
-        "chart": _chart(tables),
+        "scales": html.escape(_scales(preset)),
+        "chart": _chart([table for table in tables if isinstance(table, Table)]),
         "tables": as_html(tables),
         "findings": _findings(look_for_findings(folder.path)),
         "curves": "".join(_curves(folder, run) for run in trained),
@@ -75,6 +80,7 @@ def write_report(
         "about_examples": html.escape(about),
         "right": right,
         "wrong": wrong,
+        "boxes": _boxes(folder, runs, testing),
         "command": html.escape(command),
         "tables_command": html.escape(f"verydeep tables {shlex.quote(str(folder.path))} --format markdown"),
         "machine": _grid(
@@ -86,23 +92,24 @@ def write_report(
     return folder.report
 
 
-def _facts(folder: StudyFolder, tables: Sequence[Table], trained: Sequence[Run]) -> str:
+def _facts(folder: StudyFolder, tables: Sequence[Table | BoxTable], trained: Sequence[Run]) -> str:
     """Return the few figures that stand at the top."""
     facts = [("networks trained", str(len(trained)))]
     seconds = sum(read_log(folder.run(run.name).path, "epoch")[-1]["seconds"] for run in trained)
     facts.append(("training", _time(seconds)))
     facts.append(("testing", _time(sum(folder.testing_seconds().values()))))
     for numbers, words in (("345", "top-1 error of the best network"), ("6", "top-1 error of networks together")):
-        rows = [row for table in tables if table.number in numbers for row in table.rows]
-        if measured := [row.measured.top1 for row in rows if row.measured]:
+        shown = [table for table in tables if isinstance(table, Table) and table.number in numbers]
+        if measured := [row.measured.top1 for table in shown for row in table.rows if row.measured]:
             best = min(measured, key=lambda rate: rate.rate)
             facts.append((f"{words} (95 %: {100 * best.low:.1f} to {100 * best.high:.1f})", f"{best.rate:.1%}"))
     return "".join(f"<div><dd>{html.escape(value)}</dd><dt>{html.escape(name)}</dt></div>" for name, value in facts)
 
 
-def _scales(preset: Preset, runs: Sequence[Run]) -> str:
+def _scales(preset: Preset) -> str:
     """Return the study's training scales in the order of the paper's."""
-    scales = dict.fromkeys(tuple(run.recipe.images.scales) for run in runs if not run.name.endswith("-modern"))
+    stages = [stage for name, stage in preset.stages.items() if name in ("small", "large", "jitter", "jitter-fc")]
+    scales = dict.fromkeys(load_recipe(stage.recipe, stage.overrides).images.scales for stage in stages)
     return ", ".join(f"S = {low}" if low == high else f"S in [{low};{high}]" for low, high in scales)
 
 
@@ -142,7 +149,12 @@ def _findings(findings: Sequence[Finding]) -> str:
 
 def _curves(folder: StudyFolder, run: Run) -> str:
     start = f"from {run.init_from}" if run.init_from else "from random weights"
-    return f"<div>{curves(f'{run.name}, {start}', read_log(folder.run(run.name).path, 'epoch'))}</div>"
+    return f"<div>{curves(f'{run.name}, {start}', read_log(folder.run(run.name).path, 'epoch'), _error(run))}</div>"
+
+
+def _error(run: Run) -> str:
+    """Return the log's key of a run's validation error."""
+    return "localization_error" if run.regression else "top1_error"
 
 
 def _runs(folder: StudyFolder, trained: Sequence[Run]) -> str:
@@ -158,7 +170,7 @@ def _runs(folder: StudyFolder, trained: Sequence[Run]) -> str:
             _time(epochs[-1]["seconds"]),
             f"{epochs[-1]['images_per_second']:,.0f}",
             _time(testing.get(run.name, 0.0)),
-            f"{min(line['top1_error'] for line in epochs):.1%}",
+            f"{min(line[_error(run)] for line in epochs):.1%}",
         ]
         rows.append([html.escape(cell) for cell in cells])
     head = ["run", "starts from", "recipe", "epochs", "training", "images/s", "testing", "validation error"]
@@ -171,7 +183,7 @@ def _examples(folder: StudyFolder, trained: Sequence[Run], testing: Dataset, dev
         (folder.posteriors(run.name) / f"{protocol}.parquet", run, protocol)
         for run in trained
         for protocol in run.protocols
-        if protocol.kind == "dense"
+        if protocol.kind == "dense" and not run.regression
     ]
     tests = [test for test in tests if test[0].is_file()]
     if not tests:
@@ -202,6 +214,33 @@ def _figure(example: Example) -> str:
         f"<img src='{example.score_map}' alt='its score map for {html.escape(example.guess, quote=True)}'></div>"
         f"<p>{words}</p></figure>"
     )
+
+
+def _boxes(folder: StudyFolder, runs: Sequence[Run], testing: Dataset) -> str:
+    """Return the part about boxes: what was checked, hits and misses; empty where there are none."""
+    tested = best_boxes(folder.path)
+    if tested is None:
+        return ""
+    words = [
+        f"{check.run} by {check.protocol} finds the object in {check.hits:.1%} of {check.images:,} pictures, the best "
+        f"constant box in {check.constant:.1%}; expected are {check.least:.0%} at least."
+        for check in check_hits(folder, runs)
+    ]
+    name = tested.path.relative_to(folder.path / "boxes").with_suffix("").as_posix()
+    words.append(
+        f"Drawn by chance from the test pictures, the boxes of {name} given the class: white is the true box, the "
+        "colored one the network's. A hit has an IoU of at least 0.5."
+    )
+    parts = [f"<h2>Where the objects are</h2><p>{html.escape(' '.join(words))}</p>"]
+    for title, hit in (("Hits", True), ("Misses", False)):
+        drawn = draw_box_examples(tested.guesses, testing, hit, BOX_EXAMPLES)
+        figures = "".join(
+            f"<figure><img src='{e.picture}' alt='{html.escape(e.label, quote=True)}'>"
+            f"<p>{html.escape(e.label)}, IoU {e.iou:.2f}</p></figure>"
+            for e in drawn
+        )
+        parts.append(f"<h3>{title}</h3><div class='examples boxes'>{figures}</div>")
+    return "".join(parts)
 
 
 def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

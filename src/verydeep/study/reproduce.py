@@ -13,6 +13,9 @@ from verydeep.datasets import open_dataset
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.options import Options
+from verydeep.evaluation.protocol import Protocol
+from verydeep.localization.task import Localization
+from verydeep.study.boxes import merge_unions, test_boxes
 from verydeep.study.folder import StudyFolder
 from verydeep.study.plan import Cost, Run, cost, make_plan, measure_data, measure_speed
 from verydeep.study.preset import Data, Preset, load_preset
@@ -119,13 +122,13 @@ def reproduce(
     data : str or Path
         Data set: a folder, a tar file, or `scenes`.
     out : str or Path
-        The study's folder; it gets `runs/`, `posteriors/` and `report.html`.
+        The study's folder; it gets `runs/`, `posteriors/`, `boxes/` and `report.html`.
     only : iterable of str
         Runs that are wanted, with those that they start from; all of them where empty.
     device : str
         `auto`, `cpu`, `cuda` or `mps`.
     on_bad_image : {"error", "skip"}
-        What a damaged image of the data set does.
+        What a damaged image of the data set does, and in localization a bad box.
     quiet : bool
         Whether to print nothing on the way.
 
@@ -143,7 +146,8 @@ def reproduce(
     """
     chosen, folder = load_preset(preset), StudyFolder(Path(out))
     runs = make_plan(chosen, only)
-    testing = open_dataset(data, chosen.split, on_bad_image=on_bad_image)
+    localizes = any(run.regression for run in runs)
+    testing = open_dataset(data, chosen.split, on_bad_image=on_bad_image, boxes=localizes)
     folder.claim(chosen, testing.name)
     for number, run in enumerate(runs, start=1):
         if not quiet:
@@ -154,34 +158,41 @@ def reproduce(
             data,
             run.recipe,
             folder.run(run.name).path,
+            task=Localization(run.regression, on_bad_image == "skip") if run.regression else None,
             init_from=folder.run(run.init_from).path if run.init_from else None,
             device=device,
             on_bad_image=on_bad_image,
             quiet=quiet,
         )
-        _test(folder, run, testing, device)
+        if missing := _missing(folder, run):
+            begun = time.monotonic()
+            try:
+                if run.regression:
+                    test_boxes(folder, run, missing, chosen.labels, testing, device, on_bad_image == "skip")
+                else:
+                    _test(folder, run, missing, testing, device)
+            finally:
+                folder.add_testing_seconds(run.name, time.monotonic() - begun)
+    merge_unions(folder, chosen.unions)
     return write_report(folder, chosen, make_plan(chosen), testing, str(data), device)
 
 
-def _test(folder: StudyFolder, run: Run, testing: Dataset, device: str) -> None:
-    """Test a run by the protocols that are missing."""
+def _missing(folder: StudyFolder, run: Run) -> list[Protocol]:
     tested = folder.tested(run)
-    missing = [protocol for protocol in run.protocols if protocol not in tested]
-    if not missing:
-        return
-    begun = time.monotonic()
-    try:
-        evaluator = Evaluator(
-            folder.run(run.name).weights,
-            testing,
-            options=Options(precision=run.recipe.precision),  # tested in the arithmetic it was trained in
-            device=device,
-            cache=folder.posteriors(run.name),
-        )
-        for protocol in missing:
-            evaluator.posteriors(protocol)
-    finally:
-        folder.add_testing_seconds(run.name, time.monotonic() - begun)
+    return [protocol for protocol in run.protocols if protocol not in tested]
+
+
+def _test(folder: StudyFolder, run: Run, protocols: Iterable[Protocol], testing: Dataset, device: str) -> None:
+    """Test a classifier by some protocols."""
+    evaluator = Evaluator(
+        folder.run(run.name).weights,
+        testing,
+        options=Options(precision=run.recipe.precision),  # tested in the arithmetic it was trained in
+        device=device,
+        cache=folder.posteriors(run.name),
+    )
+    for protocol in protocols:
+        evaluator.posteriors(protocol)
 
 
 def check_request(data: str | None, out: Path | None) -> tuple[str, Path]:

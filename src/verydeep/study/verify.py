@@ -183,6 +183,7 @@ def check_request(
 
 def _network(name: str, source: str | Path) -> VGG:
     net = load(source)
+    net.check_task("classify", source)
     if net.configuration.name != name:
         raise UserError(f"{source}: holds configuration {net.configuration.name}, expected {name}")
     scales = tuple(net.provenance.get("train_scales") or published.JITTER)

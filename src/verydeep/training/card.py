@@ -6,22 +6,21 @@ from verydeep.nets.network import VGG
 from verydeep.training.log import read_log
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import RunFolder
+from verydeep.training.task import Task, first_figure, shown
 
 _CARD = """# {net} on {data}
 
-A very deep ConvNet (configuration {net}, Simonyan & Zisserman 2014) for {classes} classes:
+A very deep ConvNet (configuration {net}, Simonyan & Zisserman 2014) for {answers}:
 {parameters} parameters, width {width:g}, batch norm {batch_norm}, {image_size} x {image_size} input windows.
 
 ## Figures
 
-| validation, one central crop at Q = {side} | error |
+| validation, one central crop at Q = {side} | |
 |---|---|
-| top-1 | {top1:.2%} |
-| top-5 | {top5} |
+{figures}
 
-Of epoch {best_epoch}, the one with the least top-1 error of {epochs} trained; choosing it on these images makes the
-figures slightly flattering. `verydeep evaluate {weights} --data DATA --protocol dense@{side}` tests it as the paper
-does.
+Of epoch {best_epoch}, the one with the least {chosen} of {epochs} trained; choosing it on these images makes the
+figures slightly flattering. `{test}` tests it as the paper does.
 
 ## Data
 
@@ -46,7 +45,7 @@ Preprocessing: {preprocessing}.
 """
 
 
-def write_card(folder: RunFolder, recipe: Recipe, net: VGG) -> None:
+def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
     """Write `card.md` into a finished run's folder.
 
     Parameters
@@ -57,28 +56,31 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG) -> None:
         Its recipe.
     net : VGG
         The trained network.
+    task : Task
+        What it learned.
     """
     epochs = read_log(folder.path, "epoch")
-    best = min(epochs, key=lambda line: float(line["top1_error"]))
-    words = net.provenance
-    command = f"verydeep train --net {words['net']} --data DATA --recipe {folder.recipe.name} --out RUN"
+    best = min(epochs, key=lambda line: float(line[first_figure(task)]))
+    words, side = net.provenance, round(sum(recipe.images.scales) / 2)
+    options = "".join(f" --{key} {value}" for key, value in task.words.items())
+    command = f"verydeep train --net {words['net']}{options} --data DATA --recipe {folder.recipe.name} --out RUN"
     command += "".join(f" --{key.replace('_', '-')} {words[key]}" for key in ("reader", "on_bad_image") if key in words)
     if "init_from" in words:
         command += " --init-from INITIAL  # SHA-256 of its weights: " + words["init_from_sha256"][:16]
     text = _CARD.format(
         net=net.configuration.name,
         data=words["data"],
-        classes=len(net.classes),
+        answers=_answers(net),
         parameters=f"{sum(parameter.numel() for parameter in net.parameters()):,}",
         width=net.width,
         batch_norm="yes" if net.batch_norm else "no",
         image_size=net.image_size,
-        side=round(sum(recipe.images.scales) / 2),
-        top1=best["top1_error"],
-        top5=f"{best['top5_error']:.2%}" if len(net.classes) > 5 else f"- ({len(net.classes)} classes)",
+        side=side,
+        figures="\n".join(f"| {name} | {best[key]:.2%} |" for key, name in shown(task, len(net.classes)).items()),
+        chosen=task.figures[first_figure(task)],
+        test=task.how_to_test(folder.weights.name, side),
         best_epoch=best["epoch"],
         epochs=len(epochs),
-        weights=folder.weights.name,
         training_images=words["training_images"],
         split=words["split"],
         recipe=recipe.name,
@@ -90,3 +92,8 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG) -> None:
         preprocessing=", ".join(f"{key} {value}" for key, value in net.preprocessing.to_dict().items()),
     )
     write_text(folder.card, text)
+
+
+def _answers(net: VGG) -> str:
+    boxes = {None: "", "scr": "one box for all of ", "pcr": "a box for each of "}[net.regression]
+    return f"{boxes}{len(net.classes)} classes"

@@ -4,15 +4,18 @@ from pathlib import Path
 
 from verydeep.basics.files import write_aside
 from verydeep.training.log import read_log
+from verydeep.training.task import Task
 
 
-def draw_curves(folder: Path) -> None:
-    """Draw loss, error and learning rate of a run's log into `curves.png`.
+def draw_curves(folder: Path, task: Task) -> None:
+    """Draw loss, figures and learning rate of a run's log into `curves.png`.
 
     Parameters
     ----------
     folder : Path
         The run's folder.
+    task : Task
+        What was learned.
     """
     from matplotlib.figure import Figure
 
@@ -22,11 +25,11 @@ def draw_curves(folder: Path) -> None:
     loss, error, rate = figure.subplots(1, 3)
     loss.plot(x, [line["train_loss"] for line in epochs], label="training")
     loss.plot(x, [line["val_loss"] for line in epochs], label="validation")
-    loss.set_ylabel("soft-max cross-entropy")
-    error.plot(x, [100 * line["train_error"] for line in epochs], label="training, top-1")
-    error.plot(x, [100 * line["top1_error"] for line in epochs], label="validation, top-1")
-    error.plot(x, [100 * line["top5_error"] for line in epochs], label="validation, top-5")
-    error.set_ylabel("error (%)")
+    loss.set_ylabel(task.loss_name)
+    error.plot(x, [100 * line["train_error"] for line in epochs], label="training error")
+    for key, name in task.figures.items():
+        error.plot(x, [100 * line[key] for line in epochs], label=f"validation, {name}")
+    error.set_ylabel("%")
     error.set_ylim(0, 100)
     rate.plot(x, [line["learning_rate"] for line in epochs], color="gray")
     rate.set_ylabel("learning rate")

@@ -117,6 +117,14 @@ class Regularization(_Section):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
+class Boxes(_Section):
+    """Localization (paper: appendix A.1); training for classes does not look at it."""
+
+    # A crop is drawn anew where it shows less than this share of the most of the object that a crop could show.
+    # OverFeat trains on windows that overlap by half with the object; the paper does not say.
+    least_visible: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
 class Recipe(_Section):
     """Every choice that decides a run's weights, beside the configuration and the data."""
 
@@ -129,6 +137,7 @@ class Recipe(_Section):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     regularization: Regularization = Regularization()
+    boxes: Boxes = Boxes()
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "Recipe":

@@ -64,9 +64,8 @@ class RunFolder:
             there = parse_toml(self.recipe.read_text(encoding="utf-8"), str(self.recipe))
             words_there = there.pop("run", {})
             # Validated, so that a run from before a key was there counts with the key's default.
-            difference = _first_difference(
-                _identity(validate(there, self.recipe), words_there), _identity(recipe, words)
-            )
+            before = _identity(validate(there, self.recipe), words_there)
+            difference = _first_difference(before, _identity(recipe, words))
             if difference.startswith("run.data_sha256"):
                 difference = f"of {words_there['data']}: other images or labels than {words['data']} has now"
             if difference:
@@ -101,11 +100,16 @@ def find_weights(source: str | Path) -> Path:
 
 
 def source_words(
-    net: str, data: str | Path, training: Dataset, validation: Dataset, init_from: str | Path | None
+    net: str,
+    data: str | Path,
+    training: Dataset,
+    validation: Dataset,
+    init_from: str | Path | None,
+    task: dict[str, str] | None = None,
 ) -> dict[str, str]:
     """Return what names a run beside its recipe: data and first weights by content, not by the place they lie in."""
-    images = sha256((training.fingerprint() + validation.fingerprint()).encode()).hexdigest()
-    words = {"net": net, "data": str(data), "data_sha256": images}
+    prints = training.fingerprint(boxes=bool(task)) + validation.fingerprint(boxes=bool(task))
+    words = {"net": net, "data": str(data), "data_sha256": sha256(prints.encode()).hexdigest(), **(task or {})}
     if init_from is not None:
         words["init_from"] = str(init_from)
         words["init_from_sha256"] = file_hash(find_weights(init_from))

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
@@ -15,6 +14,7 @@ from verydeep.datasets.loader import Batch
 from verydeep.nets.network import VGG
 from verydeep.training.parallel import Processes
 from verydeep.training.recipe import Optimizer, Recipe
+from verydeep.training.task import Classification, Task
 
 _MIXUP = 1
 """Key that keeps mixup's draws apart from those of samples."""
@@ -27,9 +27,9 @@ class StepResult:
     Attributes
     ----------
     loss : Tensor
-        Mean soft-max cross-entropy, natural logarithm; a scalar.
+        Mean loss, as the task defines it; a scalar.
     wrong : Tensor
-        Share of images whose highest score is not their label's, in [0, 1]; a scalar.
+        Share of images that the network has wrong, in [0, 1]; a scalar.
     """
 
     loss: Tensor
@@ -115,12 +115,21 @@ class Stepper:
         This process's place among the others.
     compiled : bool
         Whether the forward pass goes through `torch.compile`.
+    task : Task, optional
+        What is learned; by default the class.
     """
 
     def __init__(
-        self, net: VGG, optimizer: torch.optim.SGD, recipe: Recipe, processes: Processes, compiled: bool = False
+        self,
+        net: VGG,
+        optimizer: torch.optim.SGD,
+        recipe: Recipe,
+        processes: Processes,
+        compiled: bool = False,
+        task: Task | None = None,
     ) -> None:
         self.net = net
+        self.task = task or Classification()
         self.forward: nn.Module = torch.compile(net) if compiled else net  # type: ignore[assignment]
         self.optimizer = optimizer
         self.recipe = recipe
@@ -136,14 +145,12 @@ class Stepper:
         # Dropout draws from torch's global generator; seeding it by the step makes a resumed run exact.
         torch.manual_seed(int(generator(self.recipe.seed, epoch, step, self.processes.rank).integers(2**62)))
         self.optimizer.zero_grad(set_to_none=True)
-        images = batch.images.to(self.device, non_blocking=True)
-        labels = batch.labels.to(self.device, non_blocking=True)
-        shifts = batch.shifts.to(self.device, non_blocking=True)
+        batch = Batch(*(tensor.to(self.device, non_blocking=True) for tensor in vars(batch).values()))
         total = StepResult(torch.zeros((), device=self.device), torch.zeros((), device=self.device))
-        share, partner = self._mixing(len(labels), epoch, step)
-        for part in torch.arange(len(labels)).tensor_split(self.recipe.optimizer.accumulation):
-            result = self._part(images, labels, shifts, part, share, partner)
-            weight = len(part) / len(labels)
+        share, partner = self._mixing(len(batch.labels), epoch, step)
+        for part in torch.arange(len(batch.labels)).tensor_split(self.recipe.optimizer.accumulation):
+            result = self._part(batch, part, share, partner)
+            weight = len(part) / len(batch.labels)
             (result.loss * weight).backward()  # type: ignore[no-untyped-call]
             total = StepResult(total.loss + result.loss.detach() * weight, total.wrong + result.wrong * weight)
         gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
@@ -153,25 +160,20 @@ class Stepper:
         self.optimizer.step()
         return total
 
-    def _part(
-        self, images: Tensor, labels: Tensor, shifts: Tensor, part: Tensor, share: float, partner: Tensor
-    ) -> StepResult:
+    def _part(self, batch: Batch, part: Tensor, share: float, partner: Tensor) -> StepResult:
         """Return loss and error of the images numbered `part`; mixup takes its partners from the whole batch."""
         part = part.to(self.device)
-        x = self.net.preprocessing(images[part], shifts[part])
-        target = labels[part]
-        smoothing = self.recipe.regularization.label_smoothing
+        x = self.net.preprocessing(batch.images[part], batch.shifts[part])
+        other = partner[part]
         if share < 1:
-            other = partner[part]
-            x = x.mul_(share).add_(self.net.preprocessing(images[other], shifts[other]), alpha=1 - share)
+            x = x.mul_(share).add_(self.net.preprocessing(batch.images[other], batch.shifts[other]), alpha=1 - share)
         with self.autocast:
             scores = self.forward(x)
         scores = scores.float()
-        loss = F.cross_entropy(scores, target, label_smoothing=smoothing)
+        loss = self.task.loss(scores, batch, part, self.recipe)
         if share < 1:
-            mixed = F.cross_entropy(scores, labels[partner[part]], label_smoothing=smoothing)
-            loss = share * loss + (1 - share) * mixed
-        return StepResult(loss, (scores.detach().argmax(1) != target).float().mean())
+            loss = share * loss + (1 - share) * self.task.loss(scores, batch, other, self.recipe)
+        return StepResult(loss, self.task.wrong(scores.detach(), batch, part).float().mean())
 
     def _mixing(self, count: int, epoch: int, step: int) -> tuple[float, Tensor]:
         """Draw mixup's share of the image itself, and every image's partner in the batch."""

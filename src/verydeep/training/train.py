@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from verydeep.datasets.color import measure_color
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.loader import Batch, TrainingLoader
 from verydeep.images.color import ColorStatistics
-from verydeep.nets.initialization import COPIED_FROM_A, copy_layers
+from verydeep.nets.initialization import copy_layers
 from verydeep.nets.network import VGG, create
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.nets.weights import load, save
@@ -35,7 +35,8 @@ from verydeep.training.run_folder import RunFolder, find_weights, source_words
 from verydeep.training.schedule import Schedule
 from verydeep.training.state import State
 from verydeep.training.step import MovingAverage, Stepper, make_optimizer, set_training
-from verydeep.training.validation import Validation, ValidationResult
+from verydeep.training.task import Classification, Task, first_figure, shown
+from verydeep.training.validation import Validation
 
 LOG_EVERY = 20
 """Steps between two lines of the log."""
@@ -59,15 +60,15 @@ class RunResult:
         Epochs trained.
     seconds : float
         Time spent training, over all sittings.
-    top1_error, top5_error : float
-        Validation errors of that network on a central crop, in [0, 1].
+    figures : dict of str to float
+        What that network's validation on a central crop gave, in [0, 1]: `top1_error` and `top5_error` of a
+        classifier, `localization_error` and `mean_iou` of a localizer.
     """
 
     weights: Path
     epochs: int
     seconds: float
-    top1_error: float
-    top5_error: float
+    figures: dict[str, float]
 
 
 def train(
@@ -76,6 +77,7 @@ def train(
     recipe: Recipe | str | Path,
     out: str | Path,
     *,
+    task: Task | None = None,
     init_from: str | Path | None = None,
     overrides: Iterable[str] = (),
     device: str = "auto",
@@ -98,9 +100,11 @@ def train(
         A recipe, its name, or a TOML file.
     out : str or Path
         The run's folder.
+    task : Task, optional
+        What is learned: by default the class; `verydeep.localization.task.Localization` learns boxes.
     init_from : str or Path, optional
-        Run or weights file to start from: all layers where the configuration is the same, the paper's seven
-        (section 3.1) where it is a shallower one.
+        Run or weights file of a classifier to start from: all layers where the configuration is the same, the
+        paper's seven (section 3.1) where it is a shallower one; for boxes all but the last.
     overrides : iterable of str
         `section.key=value` on top of the recipe.
     device : str
@@ -112,7 +116,7 @@ def train(
     checkpoint_minutes : float
         Time between checkpoints inside an epoch.
     on_bad_image : {"error", "skip"}
-        What a damaged image of the data set does.
+        What a damaged image of the data set does, and, where boxes are learned, a bad box.
     reader : str, optional
         Layout of the data set, where detection is not wanted.
     quiet : bool
@@ -121,7 +125,7 @@ def train(
     Returns
     -------
     RunResult
-        Where the weights are, and the validation errors.
+        Where the weights are, and the validation figures.
 
     Raises
     ------
@@ -136,31 +140,38 @@ def train(
         recipe = load_recipe(recipe, overrides)
     elif overrides := list(overrides):
         raise UserError(f"overrides {overrides}: give them with a recipe's name, not with a finished Recipe")
+    task = task or Classification()
+    task.check(recipe)
     torch_device = pick_device(device)
     processes = Processes.join(torch_device)
     folder = RunFolder(Path(out))
-    training, validation = (
-        open_dataset(data, split, reader=reader, on_bad_image=on_bad_image) for split in ("train", "val")
+    boxes = task.regression is not None
+    (training, learned), (validation, _) = (
+        task.examples(open_dataset(data, split, reader=reader, on_bad_image=on_bad_image, boxes=boxes))
+        for split in ("train", "val")
     )
-    words = source_words(net, data, training, validation, init_from)
+    words = source_words(net, data, training, validation, init_from, task.words)
     folder.check(recipe, words)
     if folder.card.is_file():
-        return _result(folder)
+        return _result(folder, task)
     threads = workers or cores()
     color = measure_color(training, recipe.seed, threads)
-    network = _prepare(net, training, recipe, color, init_from)
+    network = _prepare(net, training, recipe, color, init_from, task)
     told = {"reader": reader, "on_bad_image": None if on_bad_image == "error" else on_bad_image}
-    network.provenance = _provenance(recipe, training, {**words, **{key: v for key, v in told.items() if v}})
+    words_of_command = {**words, **{key: v for key, v in told.items() if v}}
+    network.provenance = {**_provenance(recipe, training, words_of_command), **learned}
     place(network, torch_device)
-    run = _Run(recipe, folder, network, training, validation, color, processes, threads, compiled, quiet)
+    run = _Run(recipe, folder, network, training, validation, color, processes, threads, compiled, quiet, task)
     run.checkpoint_seconds = checkpoint_minutes * 60
     if processes.first:  # only now, so that a wrong request leaves nothing behind
         folder.claim(recipe, words)
     run.go()
-    return _result(folder)
+    return _result(folder, task)
 
 
-def _prepare(net: str, training: Dataset, recipe: Recipe, color: ColorStatistics, init_from: str | Path | None) -> VGG:
+def _prepare(
+    net: str, training: Dataset, recipe: Recipe, color: ColorStatistics, init_from: str | Path | None, task: Task
+) -> VGG:
     """Make the network as it is before the first step."""
     images = recipe.images
     mean = color.mean if images.mean == "measured" else images.mean
@@ -168,7 +179,7 @@ def _prepare(net: str, training: Dataset, recipe: Recipe, color: ColorStatistics
     preprocessing = Preprocessing(
         mean=mean, std=std, interpolation=images.interpolation, pool_round_up=images.pool_round_up
     )
-    source = load(find_weights(init_from)) if init_from is not None else None
+    source = load(find_weights(init_from), "classify") if init_from is not None else None
     if source:
         if "fc8" not in recipe.initialization.reset:
             _check_classes(source.classes, training.classes)
@@ -181,9 +192,10 @@ def _prepare(net: str, training: Dataset, recipe: Recipe, color: ColorStatistics
         seed=recipe.seed,
         # Weights that are taken over were made for their own input.
         preprocessing=source.preprocessing if source else preprocessing,
+        regression=task.regression,
     )
     if source:
-        _take_over(source, network, recipe)
+        _take_over(source, network, recipe, task)
     return network
 
 
@@ -212,13 +224,10 @@ def _check_input(source: Preprocessing, wanted: Preprocessing, images: Images) -
             )
 
 
-def _take_over(source: VGG, network: VGG, recipe: Recipe) -> None:
+def _take_over(source: VGG, network: VGG, recipe: Recipe, task: Task) -> None:
     layers = recipe.initialization.copy_layers
-    if layers == "auto":
-        same = source.configuration == network.configuration
-        copy_layers(source, network, None if same else COPIED_FROM_A, without=recipe.initialization.reset)
-    else:
-        copy_layers(source, network, tuple(layers), without=recipe.initialization.reset)
+    names = task.layers_to_copy(source, network) if layers == "auto" else tuple(layers)
+    copy_layers(source, network, names, without=recipe.initialization.reset)
 
 
 def _provenance(recipe: Recipe, training: Dataset, words: dict[str, str]) -> dict[str, Any]:
@@ -235,10 +244,10 @@ def _provenance(recipe: Recipe, training: Dataset, words: dict[str, str]) -> dic
     }
 
 
-def _result(folder: RunFolder) -> RunResult:
+def _result(folder: RunFolder, task: Task) -> RunResult:
     epochs = read_log(folder.path, "epoch")
-    best = min(epochs, key=lambda line: float(line["top1_error"]))
-    return RunResult(folder.weights, len(epochs), epochs[-1]["seconds"], best["top1_error"], best["top5_error"])
+    best = min(epochs, key=lambda line: float(line[first_figure(task)]))
+    return RunResult(folder.weights, len(epochs), epochs[-1]["seconds"], {name: best[name] for name in task.figures})
 
 
 @dataclass(frozen=True)
@@ -264,9 +273,10 @@ class _Run:
         workers: int,
         compiled: bool,
         quiet: bool,
+        task: Task,
     ) -> None:
         images = recipe.images
-        self.recipe, self.folder, self.net, self.processes = recipe, folder, net, processes
+        self.recipe, self.folder, self.net, self.processes, self.task = recipe, folder, net, processes, task
         self.quiet = quiet or not processes.first
         self.loader = TrainingLoader(
             training,
@@ -282,9 +292,10 @@ class _Run:
             workers=workers,
             rank=processes.rank,
             world_size=processes.size,
+            drawer=task.drawer(training, net.image_size, recipe),
         )
         side = round(sum(images.scales) / 2)  # the paper's Q = 0.5 (Smin + Smax)
-        self.validation = Validation(validation, side, net.image_size, net.preprocessing.interpolation, workers)
+        self.validation = Validation(validation, side, net.image_size, net.preprocessing.interpolation, workers, task)
         decay = recipe.regularization.ema
         self.state = State(
             net,
@@ -292,7 +303,7 @@ class _Run:
             Schedule(recipe.schedule),
             MovingAverage(net, decay) if decay else None,
         )
-        self.stepper = Stepper(net, self.state.optimizer, recipe, processes, compiled)
+        self.stepper = Stepper(net, self.state.optimizer, recipe, processes, compiled, task)
         self.checkpoint_seconds = 600.0
         self.recent: list[float] = []
 
@@ -312,8 +323,8 @@ class _Run:
         finally:
             self.log.close()
         if self.processes.first:
-            draw_curves(self.folder.path)
-            write_card(self.folder, self.recipe, self.net)
+            draw_curves(self.folder.path, self.task)
+            write_card(self.folder, self.recipe, self.net, self.task)
 
     def _epoch(self, stop: threading.Event) -> None:
         progress, number = self.state.progress, self.state.progress.epoch
@@ -373,33 +384,33 @@ class _Run:
         rate = self._rate(schedule.factor(progress.epoch + 1 - 1 / count))
         self.processes.average(tensor for tensor in self.net.buffers())
         result = self._validate()
-        self._check(result.loss, schedule.factor(progress.epoch), "validation loss")
+        self._check(result["val_loss"], schedule.factor(progress.epoch), "validation loss")
         progress.seconds += time.monotonic() - begun
         progress.epoch, progress.step = progress.epoch + 1, 0
         values = {
             "epoch": progress.epoch,
             "train_loss": progress.loss_sum / count,
             "train_error": progress.wrong_sum / count,
-            "val_loss": result.loss,
-            "top1_error": result.top1_error,
-            "top5_error": result.top5_error,
+            **result,
             "learning_rate": rate,
             "images_per_second": pace.images_per_second,
             "waiting": pace.waiting,
             "seconds": progress.seconds,
         }
         self.log.write("epoch", progress.steps, values)
-        self.log.say(_line(values, self.recipe.schedule.epochs, len(self.net.classes)))
+        self.log.say(_line(values, self.recipe.schedule.epochs, shown(self.task, len(self.net.classes))))
         progress.loss_sum = progress.wrong_sum = 0.0
-        if schedule.record(result.top1_error) and self.processes.first:
+        if schedule.record(result[first_figure(self.task)]) and self.processes.first:
             self.net.provenance["epochs"] = progress.epoch
             save(self._tested(), self.folder.weights)
         self._save()
 
-    def _validate(self) -> ValidationResult:
-        result = self.validation(self._tested(), self.recipe.precision) if self.processes.first else None
-        figures = (result.loss, result.top1_error, result.top5_error) if result else (0.0, 0.0, 0.0)
-        return ValidationResult(*(self.processes.share(figure) for figure in figures))
+    def _validate(self) -> dict[str, float]:
+        if self.processes.first:
+            result = self.validation(self._tested(), self.recipe.precision)
+        else:
+            result = dict.fromkeys(("val_loss", *self.task.figures), 0.0)
+        return {name: self.processes.share(figure) for name, figure in result.items()}
 
     def _tested(self) -> VGG:
         """Return the network that is tested and saved: the moving average where there is one."""
@@ -415,7 +426,7 @@ class _Run:
     def _check(self, loss: float, factor: float, what: str) -> None:
         """Stop a run whose loss is not a number or, but for a single batch's, ten times that of guessing."""
         lost = not math.isfinite(loss)
-        if not lost and (what == "loss" or loss <= 10 * math.log(len(self.net.classes))):
+        if not lost and (what == "loss" or loss <= 10 * self.task.guessing(len(self.net.classes))):
             return
         there = self.folder.checkpoint.is_file()
         kept = f"{self.folder.checkpoint} of before is kept" if there else "there is no checkpoint yet"
@@ -433,13 +444,13 @@ class _Run:
             self.state.save(self.folder.checkpoint)
 
 
-def _line(values: dict[str, Any], epochs: int, classes: int) -> str:
+def _line(values: dict[str, Any], epochs: int, names: Mapping[str, str]) -> str:
     """Return what the person who watches reads after an epoch."""
+    figures = "  ".join(f"{name} {values[key]:6.1%}" for key, name in names.items())
     left = values["seconds"] / values["epoch"] * (epochs - values["epoch"])
-    top5 = f"top-5 {values['top5_error']:6.1%}  " if classes > 5 else ""
     return (
         f"epoch {values['epoch']:3d}/{epochs}  loss {values['train_loss']:.3f}  error {values['train_error']:6.1%}  "
-        f"val top-1 {values['top1_error']:6.1%}  {top5}lr {values['learning_rate']:.2g}  "
+        f"val {figures}  lr {values['learning_rate']:.2g}  "
         f"{values['images_per_second']:.0f} images/s  waiting {values['waiting']:.0%}  "
         f"at most {left / 60:.0f} min left"
     )

@@ -1,41 +1,23 @@
-"""The validation error during training: one central crop an image."""
+"""The figures followed during training: one central crop for each validation image."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from verydeep.datasets.dataset import Dataset
 from verydeep.images import crops
 from verydeep.images.rescale import rescaled_crop, rescaled_size
 from verydeep.nets.network import VGG
 from verydeep.training.step import set_training
+from verydeep.training.task import CentralCrops, Task
 
 _CACHE_BYTES = 1 << 30
 """Crops are kept between epochs up to this size; beyond it they are decoded anew each time."""
 _BATCH = 256
-
-
-@dataclass(frozen=True)
-class ValidationResult:
-    """Figures of one pass over the validation images.
-
-    Attributes
-    ----------
-    loss : float
-        Mean soft-max cross-entropy, natural logarithm.
-    top1_error, top5_error : float
-        Share of images whose label is not the first, or not among the first five classes, in [0, 1].
-    """
-
-    loss: float
-    top1_error: float
-    top5_error: float
 
 
 class Validation:
@@ -55,35 +37,37 @@ class Validation:
         As in `Preprocessing`.
     workers : int
         Threads that decode.
+    task : Task
+        What is measured.
     """
 
-    def __init__(self, dataset: Dataset, side: int, crop: int, interpolation: str, workers: int) -> None:
+    def __init__(self, dataset: Dataset, side: int, crop: int, interpolation: str, workers: int, task: Task) -> None:
         self.dataset = dataset
+        self.task = task
         self.side = side
         self.crop = crop
         self.interpolation = interpolation
         self.workers = workers
-        self.labels = torch.tensor([sample.label for sample in dataset.samples])
+        self.sizes = [(0, 0)] * len(dataset)  # filled in as images are decoded
         self.keep = len(dataset) * crop * crop * 3 <= _CACHE_BYTES
         self.kept: list[torch.Tensor] = []
 
     @torch.inference_mode()
-    def __call__(self, net: VGG, precision: str) -> ValidationResult:
-        """Test `net`, which is left in training mode."""
+    def __call__(self, net: VGG, precision: str) -> dict[str, float]:
+        """Return the mean over the images of `val_loss` and the task's figures; `net` is left in training mode."""
         net.eval()
         device = next(net.parameters()).device
         autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-        loss, wrong1, wrong5 = 0.0, 0, 0
-        for images, labels in zip(self._batches(), torch.split(self.labels, _BATCH), strict=True):
+        totals: dict[str, float] = {}
+        for first, images in zip(range(0, len(self.dataset), _BATCH), self._batches(), strict=True):
             with autocast:
                 scores = net(net.preprocessing(images.to(device))).float().cpu()
-            loss += float(F.cross_entropy(scores, labels, reduction="sum"))
-            best = scores.topk(min(5, scores.shape[1])).indices == labels[:, None]
-            wrong1 += int((~best[:, 0]).sum())
-            wrong5 += int((~best.any(1)).sum())
+            part = slice(first, first + _BATCH)
+            crops = CentralCrops(self.dataset.samples[part], self.sizes[part], self.side, self.crop)
+            for name, values in self.task.measure(scores, crops).items():
+                totals[name] = totals.get(name, 0.0) + float(values.double().sum())
         set_training(net)
-        count = len(self.dataset)
-        return ValidationResult(loss / count, wrong1 / count, wrong5 / count)
+        return {name: total / len(self.dataset) for name, total in totals.items()}
 
     def _batches(self) -> Iterator[torch.Tensor]:
         if self.kept:
@@ -100,6 +84,7 @@ class Validation:
 
     def _image(self, index: int) -> NDArray[np.uint8]:
         image = self.dataset.image(index)
+        self.sizes[index] = image.shape[0], image.shape[1]
         height, width = rescaled_size(image.shape[0], image.shape[1], self.side)
         top, left = crops.center(height, width, self.crop)
         return rescaled_crop(image, self.side, top, left, self.crop, self.crop, self.interpolation)

@@ -1,0 +1,145 @@
+"""Tests of localizers, for `evaluate`, `fuse` and `localize`: how boxes are merged, and figures as table and JSON."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+from verydeep.basics.errors import UserError
+
+if TYPE_CHECKING:
+    from verydeep.localization.guesses import Guesses
+    from verydeep.localization.merging import MergeRule
+    from verydeep.localization.tuning import Tuned
+
+HEAD = ("images", "top-5 error %", "top-1 error %", "error % given class", "mean IoU % given class")
+NOTE = (
+    "wrong: another class, or IoU below 0.5 with every true box; in brackets 95 % bootstrap intervals; below, the same "
+    "guesses with the whole image, and with the box that is right most often in training, as boxes"
+)
+
+
+def chosen_rule(
+    threshold: float | None, match: Literal["recommended", "literal"] | None, tuned: Path | None
+) -> "Tuned":
+    """Return how boxes are merged: as tuned, as given, or by default."""
+    from verydeep.localization.localize import DEFAULT_RULE
+    from verydeep.localization.merging import MergeRule
+    from verydeep.localization.tuning import Tuned
+
+    if tuned:
+        if threshold is not None or match is not None:
+            raise UserError("--tuned says threshold and match; leave out --threshold and --match")
+        return Tuned.read(tuned)
+    if match == "literal" and threshold is None:
+        raise UserError("--match literal counts in pixels: give a --threshold, or find one with verydeep localize tune")
+    rule = MergeRule(DEFAULT_RULE.threshold if threshold is None else threshold, match or "recommended")
+    return Tuned(rule, (), 0, 0.0, "", "")  # as if tuned on other images: none of these is left out
+
+
+@dataclass(frozen=True)
+class BoxRequest:
+    """What `evaluate --task localize` was asked for."""
+
+    localizer: Path
+    classifier: Path | None
+    data: str
+    split: str
+    reader: str | None
+    on_bad_image: Literal["error", "skip"]
+    posteriors: Path | None
+    precision: Literal["float32", "bf16"]
+    memory: str
+    device: str
+    engine: str
+    limit: int | None
+    out: Path
+
+
+def echo_boxes(request: BoxRequest, protocols: Sequence[str], tuned: "Tuned", json_: bool) -> None:
+    """Test a localizer and print its figures."""
+    from verydeep.datasets import open_dataset
+    from verydeep.evaluation.memory import parse_memory
+    from verydeep.evaluation.posteriors import Posteriors
+    from verydeep.evaluation.protocol import Protocol
+    from verydeep.localization.evaluate import BoxEvaluator
+    from verydeep.training.run_folder import find_weights
+
+    if request.classifier is None:
+        raise UserError("--task localize needs --classifier: the weights or run whose scores rate the boxes")
+    wanted, memory = [Protocol.parse(text) for text in protocols], parse_memory(request.memory)
+    files = find_weights(request.classifier), find_weights(request.localizer)
+    posteriors = Posteriors.read(request.posteriors) if request.posteriors else None
+    how = {"reader": request.reader, "on_bad_image": request.on_bad_image, "boxes": True}
+    dataset = open_dataset(request.data, request.split, **how)  # type: ignore[arg-type]
+    evaluator = BoxEvaluator(
+        *files,
+        dataset,
+        posteriors=posteriors,
+        precision=request.precision,
+        memory=memory,
+        device=request.device,
+        engine=request.engine,
+        limit=request.limit,
+        cache=request.out,
+        skip_bad_boxes=request.on_bad_image == "skip",
+    )
+    for protocol in wanted:
+        evaluator.check(protocol)  # all of them before the first is run
+    rule = tuned.rule_for(dataset.name, dataset.split)
+    results = {str(protocol): evaluator.guesses(protocol, rule) for protocol in wanted}
+    rows = [(name, guesses, str(evaluator.path(Protocol.parse(name)))) for name, guesses in results.items()]
+    echo_figures(rows, rule, json_)
+
+
+def echo_figures(rows: "Sequence[tuple[str, Guesses, str]]", rule: "MergeRule", json_: bool) -> None:
+    """Print the figures of guesses, each with its name and file."""
+    from verydeep.cli.errors_table import table
+
+    if json_:
+        results = [{"protocol": name, **values(guesses), "file": file} for name, guesses, file in rows]
+        typer.echo(json.dumps({"merging": vars(rule), "results": results}, indent=2))
+        return
+    lines = [(name, *cells(guesses), file) for name, guesses, file in rows]
+    lines += [(name, *cells(guesses), "") for name, guesses in baselines(rows[0][1])]
+    typer.echo(table([("protocol", *HEAD, "file"), *lines]))
+    typer.echo(NOTE)
+    typer.echo(f"boxes merged up to {rule.threshold:g} of the {rule.match} match score")
+    if rule.held_out:
+        typer.echo(f"without the {rule.held_out:.0%} of the images that the threshold was chosen on")
+
+
+def baselines(guesses: "Guesses") -> "list[tuple[str, Guesses]]":
+    """Return the same guesses with boxes that cost nothing."""
+    from verydeep.localization.baselines import WHOLE, with_constant_box
+
+    found = [("whole image", with_constant_box(guesses, WHOLE))]
+    constant = guesses.metadata.get("best_constant_box")
+    return [*found, *([("best constant box", with_constant_box(guesses, constant))] if constant else [])]
+
+
+def cells(guesses: "Guesses") -> tuple[str, ...]:
+    """Return the figures in words, in the order of `HEAD`."""
+    from verydeep.localization.metrics import figures
+
+    if not guesses.counted.any():
+        return (str(len(guesses)), *["no labels or boxes"] * 4)
+    found = figures(guesses)
+    return (str(found.images), str(found.top5), str(found.top1), str(found.given_class), str(found.mean_iou))
+
+
+def values(guesses: "Guesses") -> dict[str, Any]:
+    """Return the figures as JSON-able values in [0, 1], null where there are no labels or boxes."""
+    from verydeep.localization.metrics import figures
+
+    found = figures(guesses) if guesses.counted.any() else None
+    result: dict[str, Any] = {"images": len(guesses), "annotated_images": int(guesses.counted.sum())}
+    names = {"top5": "top5_error", "top1": "top1_error", "given_class": "error_given_class", "mean_iou": "mean_iou"}
+    for attribute, name in names.items():
+        rate = getattr(found, attribute) if found else None
+        result[name] = rate and rate.rate
+        result[f"{name}_interval"] = rate and [rate.low, rate.high]
+    return result

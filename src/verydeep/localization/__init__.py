@@ -1,0 +1,1 @@
+"""Where the object is: boxes by regression, merged over windows, scales and networks (paper: appendix A)."""

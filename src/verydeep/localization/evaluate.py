@@ -1,0 +1,286 @@
+"""A classifier, a localizer and a data set become guesses, by a protocol; what is already there is not done again."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verydeep.basics.device import pick_device
+from verydeep.basics.errors import UserError
+from verydeep.basics.progress import track
+from verydeep.basics.version import VERSION
+from verydeep.datasets.boxes import with_boxes
+from verydeep.datasets.dataset import Dataset
+from verydeep.evaluation.engine import pick_engine
+from verydeep.evaluation.evaluate import DEFAULT_MEMORY, Evaluator, evenly, match_labels
+from verydeep.evaluation.loading import Loader, batches
+from verydeep.evaluation.options import Options, Precision
+from verydeep.evaluation.posteriors import Posteriors
+from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.views import Picture
+from verydeep.images.crops import grid
+from verydeep.localization.boxes import Frame, as_array
+from verydeep.localization.dense import Pair, boxes_of_windows
+from verydeep.localization.guesses import GUESSES, Guesses
+from verydeep.localization.merging import MergeRule
+from verydeep.localization.rating import merge_guesses, together
+from verydeep.nets.network import VGG
+from verydeep.nets.weights import load, weights_hash
+
+_IDENTITY = ("localizer_hash", "classifier_hash", "data", "split", "limit", "options", "labels_from")
+
+
+class BoxEvaluator:
+    """Localizes on one data set with one pair of networks.
+
+    Parameters
+    ----------
+    classifier, localizer : str or Path
+        Weights files. The classifier's scores rate boxes, and name classes where no posteriors are given.
+    dataset : Dataset
+        Opened with its boxes; images without any are left out.
+    posteriors : Posteriors, optional
+        Of these images, by the best classification system there is; the paper's guesses come from another system
+        than its boxes. By default the classifier's own, by the same protocol.
+    precision : {"float32", "bf16"}
+        Of the networks' arithmetic.
+    memory : int
+        Bytes that pictures and activations may take together.
+    engine : str
+        What runs the layers; see `verydeep.evaluation.engine.pick_engine`.
+    device : str
+        `auto`, `cpu`, `cuda` or `mps`.
+    limit : int, optional
+        Only so many images, evenly over the classes.
+    cache : Path, optional
+        Folder for ``<protocol>.parquet``.
+    skip_bad_boxes : bool
+        Whether images with bad boxes are left out; else they are an error.
+
+    Raises
+    ------
+    UserError
+        Where networks, data and posteriors do not fit together.
+    """
+
+    def __init__(
+        self,
+        classifier: str | Path,
+        localizer: str | Path,
+        dataset: Dataset,
+        *,
+        posteriors: Posteriors | None = None,
+        precision: Precision = "float32",
+        memory: int = DEFAULT_MEMORY,
+        device: str = "auto",
+        engine: str = "auto",
+        limit: int | None = None,
+        cache: Path | None = None,
+        skip_bad_boxes: bool = False,
+    ) -> None:
+        nets = load(classifier, "classify"), load(localizer, "localize")
+        options = Options(precision=precision)
+        names = str(classifier), str(localizer)
+        where = pick_device(device)
+        picked = pick_engine(engine, where, precision, len(dataset) if limit is None else limit)
+        # Activations of both networks are alive in turn; a quarter is for originals while they are decoded.
+        self.pair = Pair(*nets, options, memory - memory // 4, where, names, picked)
+        dataset, _ = with_boxes(dataset, skip_bad_boxes)
+        self.dataset = dataset if limit is None else dataset.subset(evenly(dataset, limit))
+        self.labels = match_labels(self.dataset, nets[0])
+        self.loader = Loader(self.dataset, nets[0], memory // 4)
+        self.posteriors, self.cache = posteriors, cache
+        self.options, self.memory, self.device, self.engine = options, memory, device, picked
+        self.files = Path(classifier), Path(localizer)
+        about = {**_about(*nets), "data": dataset.name, "split": dataset.split, "split_provenance": dataset.provenance}
+        about |= {"classifier": names[0], "localizer": names[1], "options": options.to_dict()}
+        about |= {"classifier_hash": weights_hash(classifier), "localizer_hash": weights_hash(localizer)}
+        about |= {"labels_from": _source(posteriors), "created_by": f"verydeep {VERSION}"}
+        about |= {"limit": limit and f"{limit} images, evenly over the classes, seed 0"}
+        self.about: dict[str, Any] = json.loads(json.dumps(about))  # as it will be read again
+
+    def check(self, protocol: Protocol) -> None:
+        """Raise UserError where this pair cannot be tested by a protocol."""
+        check_protocol(protocol, self.pair)
+
+    def path(self, protocol: Protocol) -> Path | None:
+        """Return where the guesses of a protocol are kept."""
+        return self.cache / f"{protocol}.parquet" if self.cache else None
+
+    def guesses(self, protocol: Protocol | str, rule: MergeRule | None) -> Guesses:
+        """Return the guesses by a protocol, merged by a rule; from its file where the networks have run already.
+
+        Without a rule the windows' boxes are not merged; they are what a threshold is chosen with. Where classes are
+        those of given posteriors, several scales are put together of one file for each.
+        """
+        protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol
+        self.check(protocol)
+        path = self.path(protocol)
+        found = self._found(path) if path and path.exists() else None
+        if found and (rule is None or found.metadata.get("merging") == asdict(rule)):
+            return found
+        found = found or self._from_scales(protocol, rule) or self._run(protocol)
+        merged = merge_guesses([found], rule) if rule else found
+        if path:
+            merged.write(path)
+        return merged
+
+    def _found(self, path: Path) -> Guesses:
+        found = Guesses.read(path)
+        for key in _IDENTITY:
+            there, here = found.metadata.get(key), self.about.get(key)
+            if there != here:
+                raise UserError(f"{path}: holds other boxes: {key} is {there}, here {here}; choose another folder")
+        if found.ids != tuple(sample.id for sample in self.dataset.samples):
+            raise UserError(f"{path}: holds boxes of other images; choose another folder or remove it")
+        return found
+
+    def _from_scales(self, protocol: Protocol, rule: MergeRule | None) -> Guesses | None:
+        """Return the windows of several scales out of a file each, where the guessed classes are the same in all."""
+        if len(protocol.scales) == 1 or self.posteriors is None or self.cache is None:
+            return None
+        parts = [self.guesses(Protocol(protocol.kind, (scale,)), rule) for scale in protocol.scales]
+        metadata = {"protocol": str(protocol), **self.about}
+        return replace(together(parts), metadata=metadata)
+
+    def _run(self, protocol: Protocol) -> Guesses:
+        """Run the networks: every window's boxes and scores, not yet merged."""
+        classes, posteriors = self._classes(protocol)
+        count, shape = len(self.dataset), classes.shape
+        windows: list[list[NDArray[np.float32]]] = [[] for _ in range(count)]
+        scores: list[list[NDArray[np.float32]]] = [[] for _ in range(count)]
+        for scale in protocol.scales:
+            part = Protocol(protocol.kind, (scale,))
+            for index, found, rated in self._windows(part, classes):
+                windows[index].append(found)
+                scores[index].append(rated)
+        return Guesses(
+            ids=tuple(sample.id for sample in self.dataset.samples),
+            labels=self.labels,
+            sizes=np.array(self.loader.sizes, np.int64),
+            truths=[as_array(sample.boxes) for sample in self.dataset.samples],
+            classes=classes,
+            posteriors=posteriors,
+            windows=[np.concatenate(rows) for rows in windows],
+            scores=[np.concatenate(rows) for rows in scores],
+            boxes=np.zeros((*shape, 4)),
+            ratings=np.zeros(shape),
+            names=self.pair.classifier.net.classes,
+            metadata={"protocol": str(protocol), **self.about},
+        )
+
+    def _classes(self, protocol: Protocol) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return each image's most probable classes, and last its own, with their posteriors."""
+        found = self.posteriors
+        if found is None:
+            cache = self.cache / "classes" if self.cache else None
+            how = {"options": self.options, "memory": self.memory, "device": self.device, "cache": cache}
+            how["engine"] = self.engine
+            found = Evaluator(self.files[0], self.dataset, **how).posteriors(protocol)  # type: ignore[arg-type]
+        names = self.pair.classifier.net.classes
+        if found.classes != names:
+            raise UserError("posteriors: their classes are not those of the networks, in the same order")
+        ids = tuple(sample.id for sample in self.dataset.samples)
+        absent = set(ids) - set(found.ids)
+        if absent:
+            raise UserError(f"posteriors: without {len(absent)} of the {len(ids)} images (for example {min(absent)})")
+        probabilities = found.rows(ids).probabilities
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :GUESSES]
+        own = np.where(self.labels >= 0, self.labels, best[:, 0])
+        classes = np.concatenate([best, own[:, None]], axis=1)
+        return classes, np.take_along_axis(probabilities, classes, axis=1)
+
+    def _windows(
+        self, part: Protocol, classes: NDArray[np.int64]
+    ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+        """Yield index, boxes and scores of every image at one scale."""
+        size, sizes = self.pair.size, self.loader.sizes
+        every = batches(part, size, sizes, lambda *view: max(1, self.pair.at_once(*view) // VIEWS[part.kind]))
+        loaded = zip(every, self.loader.pictures(part, every), strict=True)
+        progress = track(loaded, len(sizes), f"{part}", size=max(map(len, every)))
+        for indices, pictures in progress:
+            shown = [views(part, p, sizes[index], size) for index, p in zip(indices, pictures, strict=True)]
+            scores, answers = self.pair.maps([view for row in shown for view, _ in row])
+            each = len(shown[0])
+            for n, (index, row) in enumerate(zip(indices, shown, strict=True)):
+                cells = zip(scores[n * each :], answers[n * each :], row, strict=False)
+                parts = [windows_of(score, answer, frame, size, classes[index]) for score, answer, (_, frame) in cells]
+                boxes, rated = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+                yield index, boxes, rated
+
+
+def check_protocol(protocol: Protocol, pair: Pair) -> None:
+    """Raise UserError where a pair of networks cannot be tested by a protocol."""
+    if protocol.kind not in VIEWS:
+        raise UserError(f"protocol {protocol}: boxes come from center@Q, dense@Q,... or crops@Q,...")
+    protocol.check_scales(pair.least_size, pair.size)
+
+
+VIEWS = {"center": 1, "dense": 1, "crops": 25}
+"""Views that `views` returns for each kind."""
+
+
+def views(part: Protocol, picture: Picture, original: tuple[int, int], size: int) -> list[tuple[Picture, Frame]]:
+    """Return what of a prepared picture the networks are shown, and where the first window of each view lies.
+
+    ``center``: the central window. ``dense``: the whole picture, whose windows are the cells of the map. ``crops``:
+    5x5 windows from edge to edge, each by itself. None is mirrored.
+
+    Parameters
+    ----------
+    part : Protocol
+        Of one kind at one scale.
+    picture : ndarray of uint8, shape (H, W, 3)
+        From `verydeep.evaluation.views.prepare`.
+    original : (int, int)
+        Height and width of the original picture.
+    size : int
+        Side of a window.
+    """
+    scale = part.scales[0]
+    if part.kind == "center":
+        return [(picture, Frame.central(*original, scale, size))]
+    if part.kind == "dense":
+        return [(picture, Frame(*original, scale))]
+    places = grid(picture.shape[0], picture.shape[1], size)
+    return [(picture[y : y + size, x : x + size], Frame(*original, scale, y, x)) for y, x in places]
+
+
+def windows_of(
+    scores: NDArray[np.float32], answers: NDArray[np.float32], frame: Frame, size: int, classes: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return boxes (n, G, 4) and soft-max scores (n, G) of some classes in a picture's windows."""
+    flat = scores.reshape(-1, scores.shape[-1]).astype(np.float64)
+    powers = np.exp(flat - flat.max(axis=1, keepdims=True))
+    posteriors = powers / powers.sum(axis=1, keepdims=True)
+    boxes = boxes_of_windows(answers, frame, size, classes)
+    return boxes.astype(np.float32), posteriors[:, classes].astype(np.float32)
+
+
+def _about(classifier: VGG, localizer: VGG) -> dict[str, Any]:
+    provenance = localizer.provenance
+    keys = ("train_scales", "recipe", "trained_layers", "best_constant_box")
+    about = {key: provenance.get(key) for key in keys}
+    return {
+        **about,
+        "configuration": localizer.configuration.name,
+        "regression": localizer.regression,
+        "batch_norm": localizer.batch_norm,
+        "classifier_train_scales": classifier.provenance.get("train_scales"),
+        "preprocessing": localizer.preprocessing.to_dict(),
+    }
+
+
+def _source(posteriors: Posteriors | None) -> str:
+    """Return what names the posteriors that classes are guessed by: their networks and protocol."""
+    if posteriors is None:
+        return "the classifier, by the same protocol"
+    about = posteriors.metadata
+    parts = about.get("fused") or [about]
+    return " and ".join(
+        f"{part.get('configuration')} {part.get('weights_hash', '')[:16]} {part.get('protocol')}" for part in parts
+    )

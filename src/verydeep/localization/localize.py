@@ -1,0 +1,179 @@
+"""Classes and boxes of single pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verydeep.basics.device import pick_device
+from verydeep.basics.errors import UserError
+from verydeep.evaluation.engine import pick_engine
+from verydeep.evaluation.evaluate import DEFAULT_MEMORY
+from verydeep.evaluation.options import Options
+from verydeep.evaluation.predict import default_protocol
+from verydeep.evaluation.protocol import Kind, Protocol
+from verydeep.evaluation.views import VIEWS, Picture, prepare
+from verydeep.images.files import read_picture
+from verydeep.localization.boxes import Frame, clip
+from verydeep.localization.dense import Pair
+from verydeep.localization.evaluate import check_protocol, views, windows_of
+from verydeep.localization.merging import MergeRule
+from verydeep.localization.rating import best_box
+from verydeep.nets.network import VGG
+from verydeep.nets.weights import load
+
+DEFAULT_RULE = MergeRule(0.5)
+"""Boxes that overlap well become one; `verydeep localize tune` finds the threshold for a data set."""
+
+DENSE_FROM = 224
+"""Side of the windows, px, from which on boxes are by default computed densely. A network tells places by the zeros
+around its window, where in dense application the neighbors are; the smaller the window, the more of it that reaches."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One class and where its object is.
+
+    Attributes
+    ----------
+    name : str
+        The class.
+    posterior : float
+        In [0, 1].
+    box : tuple of float
+        xmin, ymin, xmax, ymax: edges in pixels of the upright original picture.
+    rating : float
+        Sum of the class's scores over the windows whose boxes were merged into this one.
+    """
+
+    name: str
+    posterior: float
+    box: tuple[float, float, float, float]
+    rating: float
+
+
+@dataclass(frozen=True)
+class Localized:
+    """What is where in a picture.
+
+    Attributes
+    ----------
+    name : str
+        Path of the picture; empty for an array.
+    height, width : int
+        Of the picture in pixels.
+    protocol : Protocol
+        Which windows were looked at.
+    top : tuple of Found
+        The most probable classes, in descending order.
+    """
+
+    name: str
+    height: int
+    width: int
+    protocol: Protocol
+    top: tuple[Found, ...]
+
+
+class Localizer:
+    """Localizes in one picture after another (paper: appendix A.2).
+
+    Parameters
+    ----------
+    classifier, localizer : VGG, str or Path
+        Networks or weights files that fit together. The classifier names the classes, as `verydeep predict` does,
+        and rates boxes.
+    protocol : Protocol or str, optional
+        By default at the localizer's scale of training: dense, or for windows below `DENSE_FROM` a grid of crops.
+    top : int
+        Classes to localize, at least 1.
+    rule : MergeRule
+        Which boxes become one.
+    memory : int
+        Bytes that activations may take.
+    device : str
+        `auto`, `cpu`, `cuda` or `mps`.
+    engine : str
+        What runs the layers; see `verydeep.evaluation.engine.pick_engine`.
+    pictures : int, optional
+        How many there will be, where that is known: for few, engine `auto` is torch.
+
+    Raises
+    ------
+    UserError
+        Where the networks do not fit together, or cannot be tested by the protocol.
+    """
+
+    def __init__(
+        self,
+        classifier: VGG | str | Path,
+        localizer: VGG | str | Path,
+        protocol: Protocol | str | None = None,
+        *,
+        top: int = 5,
+        rule: MergeRule = DEFAULT_RULE,
+        memory: int = DEFAULT_MEMORY,
+        device: str = "auto",
+        engine: str = "auto",
+        pictures: int | None = None,
+    ) -> None:
+        if top < 1:
+            raise UserError(f"top {top}: at least one class must be asked for")
+        names = tuple("the network" if isinstance(net, VGG) else str(net) for net in (classifier, localizer))
+        first = classifier if isinstance(classifier, VGG) else load(classifier, "classify")
+        second = localizer if isinstance(localizer, VGG) else load(localizer, "localize")
+        self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or _usual(second)
+        where = pick_device(device)
+        count = pictures and pictures * sum(VIEWS[part.kind] for part in self.protocol.leaves)
+        chosen = pick_engine(engine, where, images=count)
+        self.pair = Pair(first, second, Options(), memory, where, (names[0], names[1]), chosen)
+        check_protocol(self.protocol, self.pair)
+        self.top, self.rule = top, rule
+
+    def __call__(self, image: str | Path | Picture) -> Localized:
+        """Return classes and boxes for a file or an array, uint8 (H, W, 3), upright RGB."""
+        original = image if isinstance(image, np.ndarray) else read_picture(Path(image))
+        height, width = original.shape[:2]
+        net: VGG = self.pair.classifier.net
+        found: list[tuple[NDArray[np.float32], NDArray[np.float32], Frame]] = []
+        posterior = np.zeros(len(net.classes))
+        for part in self.protocol.leaves:
+            picture = prepare(part, net, original)
+            posterior += self.pair.classifier.posteriors(part, [picture])[0] / len(self.protocol.leaves)
+            shown = views(part, picture, (height, width), self.pair.size)
+            maps = self.pair.maps([view for view, _ in shown])
+            found += [(score, answer, frame) for score, answer, (_, frame) in zip(*maps, shown, strict=True)]
+        best = np.argsort(-posterior, kind="stable")[: self.top]
+        windows = [windows_of(score, answer, frame, self.pair.size, best) for score, answer, frame in found]
+        boxes, scores = (np.concatenate(rows) for rows in zip(*windows, strict=True))
+        top = []
+        for k, label in enumerate(best.tolist()):
+            box, rating = best_box(boxes[:, k], scores[:, k], self.rule)
+            xmin, ymin, xmax, ymax = clip(box, height, width).tolist()
+            top.append(Found(net.classes[label], float(posterior[label]), (xmin, ymin, xmax, ymax), rating))
+        name = "" if isinstance(image, np.ndarray) else str(image)
+        return Localized(name, height, width, self.protocol, tuple(top))
+
+
+def _usual(localizer: VGG) -> Protocol:
+    kind: Kind = "dense" if localizer.image_size >= DENSE_FROM else "crops"
+    return Protocol(kind, default_protocol(localizer).scales)
+
+
+def localize(
+    classifier: VGG | str | Path,
+    localizer: VGG | str | Path,
+    image: str | Path | Picture,
+    protocol: Protocol | str | None = None,
+    *,
+    top: int = 5,
+    rule: MergeRule = DEFAULT_RULE,
+    memory: int = DEFAULT_MEMORY,
+    device: str = "auto",
+    engine: str = "auto",
+) -> Localized:
+    """Name the classes of a picture and say where each is; parameters as those of `Localizer`."""
+    return Localizer(
+        classifier, localizer, protocol, top=top, rule=rule, memory=memory, device=device, engine=engine, pictures=1
+    )(image)

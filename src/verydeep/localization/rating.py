@@ -1,0 +1,87 @@
+"""From the boxes of all windows to one box a class: merged, then rated (paper: appendix A.2)."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verydeep.basics.errors import UserError
+from verydeep.basics.progress import track
+from verydeep.basics.version import VERSION
+from verydeep.localization.boxes import Boxes, clip
+from verydeep.localization.guesses import Guesses
+from verydeep.localization.merging import MergeRule, merge
+
+
+def best_box(boxes: NDArray[Any], scores: NDArray[Any], rule: MergeRule) -> tuple[Boxes, float]:
+    """Merge the boxes of n windows, and return the merged box with the highest rating.
+
+    "Spatially close predictions are first merged (by averaging their coordinates) and then rated based on the class
+    scores obtained from the classification ConvNet": a rating is the sum of the members' scores.
+
+    Parameters
+    ----------
+    boxes : ndarray, shape (n, 4)
+        One class's box of each window, in pixels of the picture.
+    scores : ndarray, shape (n,)
+        That class's score in each window, by the classifier.
+    rule : MergeRule
+        Which boxes become one.
+
+    Returns
+    -------
+    box : ndarray, shape (4,)
+    rating : float
+    """
+    merged, members = merge(boxes.astype(np.float64), rule)
+    ratings = np.bincount(members, weights=scores, minlength=len(merged))
+    best = int(ratings.argmax())
+    return merged[best], float(ratings[best])
+
+
+def merge_guesses(parts: Sequence[Guesses], rule: MergeRule, names: Sequence[str] = ()) -> Guesses:
+    """Merge the windows' boxes of several scales and networks, all at once, and rate what comes out.
+
+    Parameters
+    ----------
+    parts : sequence of Guesses
+        Of the same images and the same guessed classes: tests of several networks by the same posteriors.
+    rule : MergeRule
+        Which boxes become one.
+    names : sequence of str
+        What to call the parts in a message.
+
+    Raises
+    ------
+    UserError
+        Where they differ in images or guessed classes.
+    """
+    every = together(parts, names)
+    boxes, ratings = np.empty_like(every.boxes), np.empty_like(every.ratings)
+    for i in track(range(len(every)), len(every), "merging"):
+        for k in range(every.classes.shape[1]):
+            boxes[i, k], ratings[i, k] = best_box(every.windows[i][:, k], every.scores[i][:, k], rule)
+        boxes[i] = clip(boxes[i], *every.sizes[i])
+    about = _common([part.metadata for part in parts]) if len(parts) > 1 else every.metadata
+    return replace(every, boxes=boxes, ratings=ratings, metadata={**about, "merging": asdict(rule)})
+
+
+def together(parts: Sequence[Guesses], names: Sequence[str] = ()) -> Guesses:
+    """Return the windows of all parts in one, not merged; parameters and errors as those of `merge_guesses`."""
+    first = parts[0]
+    names = names or [f"boxes {i + 1}" for i in range(len(parts))]
+    for part, name in zip(parts[1:], names[1:], strict=True):
+        if part.ids != first.ids or part.names != first.names:
+            raise UserError(f"{name} and {names[0]} are of other images or classes; test both on the same data")
+        if not np.array_equal(part.classes, first.classes):
+            raise UserError(f"{name} and {names[0]} guess other classes; give both evaluations the same --posteriors")
+    windows = [np.concatenate(rows) for rows in zip(*(part.windows for part in parts), strict=True)]
+    scores = [np.concatenate(rows) for rows in zip(*(part.scores for part in parts), strict=True)]
+    return replace(first, windows=windows, scores=scores)
+
+
+def _common(metadata: list[dict[str, Any]]) -> dict[str, Any]:
+    shared = {key: value for key, value in metadata[0].items() if all(m.get(key) == value for m in metadata[1:])}
+    return {**shared, "fused": metadata, "created_by": f"verydeep {VERSION}"}

@@ -1,0 +1,140 @@
+"""What a network learns: the parts of training that differ between tasks; the paper's first task, classes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from verydeep.datasets.dataset import Dataset, Sample
+from verydeep.datasets.loader import Batch, Drawer
+from verydeep.nets.initialization import COPIED_FROM_A
+from verydeep.nets.network import VGG, Regression
+from verydeep.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class CentralCrops:
+    """Validation images as a network is shown them: the central `crop` x `crop` of smallest side `side`.
+
+    Attributes
+    ----------
+    samples : sequence of Sample
+        Of each crop.
+    sizes : sequence of (int, int)
+        Height and width of the original images in pixels.
+    side, crop : int
+        Q and the crop's side, in pixels.
+    """
+
+    samples: Sequence[Sample]
+    sizes: Sequence[tuple[int, int]]
+    side: int
+    crop: int
+
+
+class Task(Protocol):
+    """The parts of a training that depend on what is learned."""
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What tells its runs from others', beside recipe, network and data; also options of `verydeep train`."""
+
+    @property
+    def regression(self) -> Regression | None:
+        """Kind of the network's last layer, as in `VGG`."""
+
+    @property
+    def figures(self) -> Mapping[str, str]:
+        """Keys of `measure`'s figures, and their names; the least of the first one chooses the epoch to keep."""
+
+    @property
+    def loss_name(self) -> str:
+        """What people call the loss."""
+
+    def check(self, recipe: Recipe) -> None:
+        """Raise UserError where a recipe asks for what this task has not."""
+
+    def examples(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
+        """Return the images that can be learned from, and what the weights file shall say of them."""
+
+    def guessing(self, classes: int) -> float:
+        """Return the loss of a network that knows nothing."""
+
+    def layers_to_copy(self, source: VGG, network: VGG) -> tuple[str, ...] | None:
+        """Return the layers that `network` takes from the one it starts from; None for all."""
+
+    def drawer(self, dataset: Dataset, crop: int, recipe: Recipe) -> Drawer | None:
+        """Return what draws views and their targets; None for the plain views of the paper, without targets."""
+
+    def loss(self, scores: Tensor, batch: Batch, part: Tensor, recipe: Recipe) -> Tensor:
+        """Return the mean loss of the batch's images numbered `part`, from the network's outputs, float32."""
+
+    def wrong(self, scores: Tensor, batch: Batch, part: Tensor) -> Tensor:
+        """Return which of the images numbered `part` the network has wrong, bool."""
+
+    def measure(self, scores: Tensor, crops: CentralCrops) -> dict[str, Tensor]:
+        """Return for each validation image `val_loss` and the figures, from the network's outputs, float32."""
+
+    def how_to_test(self, weights: str, side: int) -> str:
+        """Return the command that tests the finished network as the paper does."""
+
+
+class Classification:
+    """Learning the class: soft-max cross-entropy (paper: section 3.1)."""
+
+    words: dict[str, str] = {}  # noqa: RUF012 (empty)
+    regression = None
+    figures: Mapping[str, str] = {"top1_error": "top-1 error", "top5_error": "top-5 error"}
+    loss_name = "soft-max cross-entropy"
+
+    def check(self, recipe: Recipe) -> None:
+        """Accept any recipe."""
+
+    def examples(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
+        """Return all images."""
+        return dataset, {}
+
+    def guessing(self, classes: int) -> float:
+        """Return the cross-entropy of equal posteriors."""
+        return math.log(classes)
+
+    def layers_to_copy(self, source: VGG, network: VGG) -> tuple[str, ...] | None:
+        """Return None, all layers, for the same configuration, and the paper's seven for a deeper one."""
+        return None if source.configuration == network.configuration else COPIED_FROM_A
+
+    def drawer(self, dataset: Dataset, crop: int, recipe: Recipe) -> Drawer | None:
+        """Return None: the paper's views."""
+        return None
+
+    def loss(self, scores: Tensor, batch: Batch, part: Tensor, recipe: Recipe) -> Tensor:
+        """Return the mean cross-entropy, natural logarithm."""
+        return F.cross_entropy(scores, batch.labels[part], label_smoothing=recipe.regularization.label_smoothing)
+
+    def wrong(self, scores: Tensor, batch: Batch, part: Tensor) -> Tensor:
+        """Return where the highest score is not the label's."""
+        return scores.argmax(1) != batch.labels[part]
+
+    def measure(self, scores: Tensor, crops: CentralCrops) -> dict[str, Tensor]:
+        """Return cross-entropy, and where the label is not the first or not among the first five classes."""
+        labels = torch.tensor([sample.label for sample in crops.samples])
+        best = scores.topk(min(5, scores.shape[1])).indices == labels[:, None]
+        loss = F.cross_entropy(scores, labels, reduction="none")
+        return {"val_loss": loss, "top1_error": ~best[:, 0], "top5_error": ~best.any(1)}
+
+    def how_to_test(self, weights: str, side: int) -> str:
+        """Return the command for dense evaluation."""
+        return f"verydeep evaluate {weights} --data DATA --protocol dense@{side}"
+
+
+def first_figure(task: Task) -> str:
+    """Return the key of the figure whose least value chooses the epoch to keep."""
+    return next(iter(task.figures))
+
+
+def shown(task: Task, classes: int) -> dict[str, str]:
+    """Return the figures that say something: of five classes or fewer none has a top-5 error."""
+    return {key: name for key, name in task.figures.items() if key != "top5_error" or classes > 5}

@@ -1,0 +1,152 @@
+"""Tables 8 and 9 from files of boxes of known errors: rows, baselines, the paper's figures beside them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from verydeep.basics.errors import UserError
+from verydeep.localization.guesses import Guesses, held_out
+from verydeep.study.box_examples import best_boxes, draw_box_examples
+from verydeep.study.box_tables import every_table, read_box_tables
+from verydeep.study.render import render
+
+MERGING = {"threshold": 0.5, "match": "recommended", "held_out": 0.0}
+TRUTH = np.array([20.0, 20, 60, 60])
+
+
+@pytest.fixture
+def add(tmp_path):
+    """Write the boxes of 40 images of 100 x 80 pixels, of which the first `wrong` are wrong given the class."""
+
+    def write(name, wrong, protocol="center@384", regression="pcr", layers="all", scales=(384, 384), **about):
+        count = 40
+        boxes = np.tile(TRUTH, (count, 6, 1))
+        boxes[:wrong] += 35
+        labels = np.arange(count) % 8
+        classes = np.stack([(labels + k) % 8 for k in (0, 1, 2, 3, 4, 0)], axis=1)
+        metadata = {
+            "data": "ilsvrc-2012",
+            "split": "val",
+            "protocol": protocol,
+            "regression": regression,
+            "trained_layers": layers,
+            "train_scales": list(scales),
+            "configuration": "D",
+            "batch_norm": False,
+            "merging": MERGING,
+            "best_constant_box": [0.25, 0.2, 0.75, 0.6],
+            **about,
+        }
+        path = tmp_path / "study" / "boxes" / name / f"{protocol}.parquet"
+        windows, scores = [rows[None].astype(np.float32) for rows in boxes], [np.ones((1, 6), np.float32)] * count
+        guesses = Guesses(
+            tuple(f"{i}.png" for i in range(count)),
+            labels,
+            np.tile([100, 80], (count, 1)),
+            [TRUTH[None]] * count,
+            classes,
+            np.full(classes.shape, 0.1, np.float32),
+            windows,
+            scores,
+            boxes,
+            np.ones(classes.shape),
+            tuple("abcdefgh"),
+            metadata,
+        )
+        guesses.write(path)
+        return path
+
+    return write
+
+
+def _rows(tables, number):
+    (table,) = [table for table in tables if table.number == number]
+    return table.rows
+
+
+def test_table_8_has_the_papers_order_figures_and_baselines(add, tmp_path):
+    add("all", 8)
+    add("scr", 20, regression="scr", layers="fc")
+    add("pcr", 12, layers="fc")
+    add("dense", 4, protocol="dense@384")
+    rows = _rows(read_box_tables(tmp_path / "study"), "8")
+    found = [(row.boxes, row.layers, row.measured.given_class.rate, row.paper) for row in rows[:3]]
+    assert found == [
+        ("SCR", "FC only", 0.5, 36.4),
+        ("PCR", "FC only", 0.3, 34.3),
+        ("PCR", "all layers", 0.2, 33.1),
+    ]
+    assert [row.network for row in rows[3:]] == ["whole image", "best constant box"]
+    assert [row.measured.given_class.rate for row in rows[3:]] == [1.0, 0.0]
+
+
+def test_table_9_counts_guesses_and_leaves_the_held_out_images_out_of_all_rows(add, tmp_path):
+    add("a", 10, protocol="dense@256", scales=(256, 256))
+    file = add("b", 10, protocol="dense@384", merging={**MERGING, "held_out": 0.25})
+    rows = _rows(read_box_tables(tmp_path / "study"), "9")
+    rest = [i for i in range(40) if i not in held_out(Guesses.read(file).ids, 0.25)]
+    expected = np.mean(np.array(rest) < 10)
+    for row in (row for row in rows if row.measured and row.network == "D"):
+        assert row.measured.images == 30
+        assert row.measured.top1.rate == row.measured.top5.rate == expected
+    assert {row.test: row.paper for row in rows if row.network == "D"} == {
+        "256": 29.5,
+        "384": 28.2,
+        "352,384": 27.5,
+        "256 + 352,384": 26.9,
+    }
+    missing = [row for row in rows if row.measured is None]
+    assert {row.paper for row in missing} == {27.5, 26.9}
+
+
+def test_a_union_of_networks_is_a_row(add, tmp_path):
+    one, two = add("a", 4, "dense@256", scales=(256, 256)), add("b", 4, "dense@352,384")
+    parts = [Guesses.read(path) for path in (one, two)]
+    members = [part.metadata for part in parts]
+    shared = {"data": "ilsvrc-2012", "split": "val", "fused": members, "merging": MERGING}
+    replace(parts[0], metadata=shared).write(tmp_path / "study" / "boxes" / "union.parquet")
+    row = next(row for row in _rows(read_box_tables(tmp_path / "study"), "9") if "+" in row.test)
+    assert (row.train, row.test, row.paper) == ("256 + 384", "256 + 352,384", 26.9)
+
+
+def test_other_data_have_no_figures_of_the_paper_and_unmerged_boxes_no_row(add, tmp_path):
+    add("a", 4, data="scenes")
+    add("b", 4, "dense@96", data="scenes", merging=None)
+    (eight, nine) = read_box_tables(tmp_path / "study")
+    assert not eight.has_paper
+    assert [row.windows for row in nine.rows if row.network == "D"] == ["one"]
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "csv", "json", "html"])
+def test_every_form_shows_the_figures(add, tmp_path, form):
+    add("all", 8)
+    text = render(every_table(tmp_path / "study"), form)
+    assert "20.0" in text
+    assert "33.1" in text
+    assert "best constant box" in text
+
+
+def test_a_folder_without_files_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        every_table(tmp_path / "study")
+
+
+def test_examples_are_hits_or_misses_of_the_best_localizer(add, tmp_path):
+    add("bad", 30)
+    add("good", 10)
+    tested = best_boxes(tmp_path / "study")
+    assert tested.path.parent.name == "good"
+
+    class Pictures:
+        samples = [type("Sample", (), {"id": f"{i}.png"})() for i in range(40)]  # noqa: RUF012
+
+        def image(self, index):
+            return np.full((100, 80, 3), index, np.uint8)
+
+    for hit in (True, False):
+        drawn = draw_box_examples(tested.guesses, Pictures(), hit, 10)
+        assert len(drawn) == 10
+        assert all((example.iou >= 0.5) == hit for example in drawn)
+        assert all(example.picture.startswith("data:image/jpeg;base64,") for example in drawn)
+        assert drawn == draw_box_examples(tested.guesses, Pictures(), hit, 10)
