@@ -281,7 +281,7 @@ def test_a_limited_evaluation_is_the_same_images_of_the_whole(make_net, dataset)
 def test_pictures_of_one_size_share_a_batch(make_net, dataset, monkeypatch):
     net, shapes = make_net(), []
     original = net.activations
-    monkeypatch.setattr(net, "activations", lambda x, layer: shapes.append(tuple(x.shape)) or original(x, layer))
+    monkeypatch.setattr(net, "activations", lambda x, *layers: shapes.append(tuple(x.shape)) or original(x, *layers))
     Evaluator(net, dataset).posteriors("dense@64")
     # Seven pictures and their flips: 70 x 90, twice, and 140 x 180 become one size, the others one each.
     assert sorted(shape[0] for shape in shapes) == [2, 2, 2, 2, 6]

@@ -99,7 +99,7 @@ def test_batches_keep_to_the_memory(make_net, monkeypatch, rng):
     net = make_net()
     seen = []
     original = net.activations
-    monkeypatch.setattr(net, "activations", lambda x, layer: seen.append(tuple(x.shape)) or original(x, layer))
+    monkeypatch.setattr(net, "activations", lambda x, *layers: seen.append(tuple(x.shape)) or original(x, *layers))
     forward = Forward(net, Options(), 3_000_000, CPU)
     forward.posteriors(Protocol("crops", (80,)), [_picture(rng, 80, 100) for _ in range(3)])
     most = forward.at_once(64, 64)
