@@ -74,6 +74,28 @@ def extents(layers: Sequence[Layer], height: int, width: int, part: Rectangle) -
     return found[::-1]
 
 
+def row_bytes(layer: Layer, extent: Extent) -> tuple[int, int]:
+    """Return the bytes of one input row, padding included, and of one output row."""
+    columns = extent.inputs.right - extent.inputs.left + extent.left + extent.right
+    return _FLOAT * columns * layer.inputs, _FLOAT * (extent.outputs.right - extent.outputs.left) * layer.outputs
+
+
+def steps(layers: Sequence[Layer], found: Sequence[Extent], work: int) -> list[int]:
+    """Return how many output rows each layer computes at a time, so that it works on about `work` bytes.
+
+    Measured: much more than what a processor caches is slower, and so is a row at a time in the deep layers.
+    """
+    result = []
+    for layer, extent in zip(layers, found, strict=True):
+        before, after = row_bytes(layer, extent)
+        most = max(1, work // (before * layer.rows.stride + after))
+        result.append(min(most, extent.outputs.bottom - extent.outputs.top))
+    return result
+
+
+_FLOAT = 4  # bytes of a float32
+
+
 class _Stage:
     """One layer at work: the rows of its input that are still needed, and how far it got.
 
@@ -82,50 +104,52 @@ class _Stage:
     layer : Layer
     extent : Extent
         What it has to compute.
-    most : int
-        Output rows to compute at a time.
+    step : int
+        Output rows to compute at a time; it waits until so many can be.
     """
 
-    def __init__(self, layer: Layer, extent: Extent, most: int) -> None:
-        self.layer, self.extent, self.most = layer, extent, most
+    def __init__(self, layer: Layer, extent: Extent, step: int) -> None:
+        self.layer, self.extent, self.step = layer, extent, step
         self.next = extent.outputs.top
         self.first = layer.rows.start(self.next)  # the input row that `rows` begins with; negative in the padding
         self.have = extent.inputs.top
-        self.rows: Tensor | None = None
+        self.rows: list[Tensor] = []
 
     def add(self, box: list[Tensor]) -> None:
         """Take the rows in `box` out of it, behind those that are there."""
         new = box.pop()
-        axis, fill = self.layer.rows, self.layer.fill
-        pieces = [] if self.rows is None else [self.rows]
-        if self.rows is None and self.first < self.have:
-            pieces.append(new.new_full((self.have - self.first, *new.shape[1:]), fill))
+        if not self.rows and self.first < self.have:
+            self.rows.append(self._padding(new, self.have - self.first))
         self.have += len(new)
-        pieces.append(new)
-        end = axis.start(self.extent.outputs.bottom - 1) + axis.extent
+        self.rows.append(new)
+        end = self.layer.rows.start(self.extent.outputs.bottom - 1) + self.layer.rows.extent
         if self.have >= self.extent.inputs.bottom and end > self.have:
-            pieces.append(new.new_full((end - self.have, *new.shape[1:]), fill))
+            self.rows.append(self._padding(new, end - self.have))
             self.have = end
-        self.rows = torch.cat(pieces) if len(pieces) > 1 else new
 
     def take(self) -> Tensor | None:
         """Return the next output rows, or None until more input has come."""
         axis, stop = self.layer.rows, self.extent.outputs.bottom
-        ready = min(axis.ready(self.have), stop, self.next + self.most)
-        if self.rows is None or ready <= self.next:
+        ready = min(self.next + self.step, stop)
+        if ready <= self.next or axis.ready(self.have) < ready:
             return None
+        if len(self.rows) > 1:
+            self.rows = [torch.cat(self.rows)]
         begin, end = axis.start(self.next) - self.first, axis.start(ready - 1) + axis.extent - self.first
-        y = self.layer(self.rows[begin:end], self.extent.left, self.extent.right)
+        y = self.layer(self.rows[0][begin:end], self.extent.left, self.extent.right)
         self.next = ready
+        keep = min(axis.start(ready) - self.first, len(self.rows[0]))
+        self.first += keep
         # A copy, so that the memory of the rows that are done with is given back.
-        keep = axis.start(ready) - self.first
-        self.first += min(keep, len(self.rows))
-        self.rows = self.rows[keep:].clone() if ready < stop else None
+        self.rows = [self.rows[0][keep:].clone()] if ready < stop else []
         return y
+
+    def _padding(self, like: Tensor, rows: int) -> Tensor:
+        return like.new_full((rows, *like.shape[1:]), self.layer.fill)
 
 
 def bands(
-    layers: Sequence[Layer], height: int, width: int, part: Rectangle, band: int, rows: Iterable[Tensor]
+    layers: Sequence[Layer], found: Sequence[Extent], at_a_time: Sequence[int], rows: Iterable[Tensor]
 ) -> Iterator[Tensor]:
     """Compute a part of the score map of an image that is read from top to bottom.
 
@@ -133,26 +157,20 @@ def bands(
     ----------
     layers : sequence of Layer
         The network.
-    height, width : int
-        Of the whole image in pixels.
-    part : Rectangle
-        Which cells of its map.
-    band : int
-        Pixel rows to work on at a time; it decides memory and speed, not the result.
+    found : sequence of Extent
+        What each layer has to compute: from `extents`.
+    at_a_time : sequence of int
+        Output rows that each layer computes at a time; they decide memory and speed, not the result.
     rows : iterable of Tensor
-        The pixels that `extents(...)[0].inputs` names, from top to bottom, in pieces of at most `band` rows:
-        rows x columns x channels, preprocessed.
+        The pixels that `found[0].inputs` names, from top to bottom in pieces of any height: rows x columns x
+        channels, preprocessed.
 
     Yields
     ------
     Tensor
         Rows x columns x classes of the part, from top to bottom.
     """
-    stages = []
-    most = band
-    for layer, extent in zip(layers, extents(layers, height, width, part), strict=True):
-        most = -(-most // layer.rows.stride)
-        stages.append(_Stage(layer, extent, most))
+    stages = [_Stage(*each) for each in zip(layers, found, at_a_time, strict=True)]
     for piece in rows:
         box = [piece]
         del piece

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from verydeep.interchange.foreign import TORCHVISION
 from verydeep.nets.layers import LocalResponseNorm
 from verydeep.nets.network import VGG
 from verydeep.nets.preprocessing import Preprocessing
-from verydeep.scoremaps.bands import map_size
+from verydeep.scoremaps.bands import Rectangle, bands, extents, map_size
 from verydeep.scoremaps.finer import finer
 from verydeep.scoremaps.layers import Axis, Convolution, Layer, MaxPool, MeanPool, Pointwise
 
@@ -150,11 +150,10 @@ def _compare(model: nn.Module, dense: Dense) -> None:
 
 def run(layers: Sequence[Layer], x: Tensor) -> Tensor:
     """Return the map of a whole image at once, K x h x w, of preprocessed pixels 3 x H x W."""
-    from verydeep.scoremaps.bands import Rectangle, bands
-
     height, width = x.shape[1:]
-    part = Rectangle(0, 0, *map_size(layers, height, width))
-    (scores,) = bands(layers, height, width, part, height, [x.permute(1, 2, 0).contiguous()])
+    found = extents(layers, height, width, Rectangle(0, 0, *map_size(layers, height, width)))
+    at_once = [extent.outputs.bottom for extent in found]
+    (scores,) = bands(layers, found, at_once, [x.permute(1, 2, 0).contiguous()])
     return scores.permute(2, 0, 1)
 
 
@@ -231,8 +230,14 @@ class _Builder:
             self._append(self._pool(name, module))
         elif isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
             self._adaptive(name, module)
+        elif isinstance(module, nn.BatchNorm2d) and self._foldable:
+            self.layers[-1] = _folded(cast(Convolution, self.layers[-1]), _batch_norm(name, module))
         elif not isinstance(module, _NOTHING):
             self._behind(self._pointwise(name, module), name, module)
+
+    @property
+    def _foldable(self) -> bool:
+        return bool(self.layers) and isinstance(self.layers[-1], Convolution) and not self.layers[-1].behind
 
     def _append(self, layer: Layer) -> None:
         self.layers.append(layer)
@@ -336,7 +341,7 @@ def _pool_axis(module: nn.MaxPool2d, axis: int, round_up: bool) -> Axis:
     return Axis(kernel, stride, dilation, padding, padding, stride - 1 if round_up else 0)
 
 
-def _batch_norm(name: str, module: nn.BatchNorm2d) -> Pointwise:
+def _batch_norm(name: str, module: nn.BatchNorm2d) -> "_Affine":
     if module.running_mean is None or module.running_var is None:
         raise _refused(name, module, "normalizes by the picture's own statistics, which depend on all of it")
     scale = (module.running_var.double() + module.eps).rsqrt()
@@ -344,29 +349,32 @@ def _batch_norm(name: str, module: nn.BatchNorm2d) -> Pointwise:
     if module.affine:
         gain = module.weight.detach().double()
         scale, shift = scale * gain, shift * gain + module.bias.detach().double()
-    return _Affine(scale.to(module.running_mean.dtype), shift.to(module.running_mean.dtype))
+    return _Affine(scale, shift)
+
+
+def _folded(layer: Convolution, norm: "_Affine") -> Convolution:
+    """Move a factor and an offset into the weights and biases before them, computed in float64."""
+    weight, like = layer.weight.double() * norm.scale[:, None, None, None], layer.weight.dtype
+    bias = norm.shift if layer.bias is None else layer.bias.double() * norm.scale + norm.shift
+    return replace(layer, weight=weight.to(like), bias=bias.to(like))
 
 
 @dataclass(frozen=True)
 class _Affine:
-    """A factor and an offset for each channel."""
+    """A factor and an offset for each channel, in float64."""
 
     scale: Tensor
     shift: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x.mul_(self.scale).add_(self.shift)
+        return x.mul_(self.scale.to(x)).add_(self.shift.to(x))
 
 
 def _moved(layer: Layer, device: torch.device) -> Layer:
-    behind = tuple(
-        _Affine(part.scale.to(device), part.shift.to(device)) if isinstance(part, _Affine) else part
-        for part in layer.behind
-    )
-    if isinstance(layer, Convolution):
-        bias = None if layer.bias is None else layer.bias.to(device)
-        return replace(layer, behind=behind, weight=layer.weight.to(device), bias=bias)
-    return replace(layer, behind=behind)
+    if not isinstance(layer, Convolution):
+        return layer
+    bias = None if layer.bias is None else layer.bias.to(device)
+    return replace(layer, weight=layer.weight.to(device), bias=bias)
 
 
 def _pair(value: Any) -> tuple[int, int]:
