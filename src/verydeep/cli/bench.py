@@ -189,3 +189,39 @@ def _features_text(result: dict[str, Any]) -> str:
         f"(target {result['ratio_target']:.0%})",
     ]
     return "\n".join(lines)
+
+
+@app.command()
+def scoremap(
+    side: Annotated[int, typer.Option(help="Side of the square image in pixels.")] = 2048,
+    memory: Annotated[str, typer.Option(help="Limit of the limited way.")] = "2GiB",
+    width: Annotated[float, typer.Option(help="Factor on the network's channels; 1 is the paper's B.")] = 0.25,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Only the limited way, for images whose activations would not fit.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: torch's own choice.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compute the score map of a large image in bands, whole, and by overlapping tiles: time, memory and error.
+
+    MONAI's sliding window is one of the ways where MONAI is installed.
+
+    Example: verydeep bench scoremap --side 512 --width 0.0625
+    """
+    from verydeep.benchmarks.scoremap import run
+    from verydeep.evaluation.memory import parse_memory
+
+    result = run(side, parse_memory(memory), width, alone, threads)
+    _show(result, _scoremap_text, json_, csv)
+
+
+def _scoremap_text(result: dict[str, Any]) -> str:
+    lines = [
+        f"configuration B, width {result['width']}, {result['side']} x {result['side']} pixels, limit "
+        f"{result['limit'] / 2**30:.2f} GiB; memory is what the whole process held at most"
+    ]
+    for row in result["rows"]:
+        error = f"   off by {row['error']:.1e} of the map's greatest value" if "error" in row else ""
+        lines.append(f"{row['way']:16}{row['seconds']:9.2f} s{row['peak_memory'] / 2**30:8.2f} GiB{error}")
+    return "\n".join(lines)
