@@ -76,7 +76,7 @@ def _zarr_array(path: Path) -> Any:
         node = zarr.open(path, mode="r")
         if not hasattr(node, "shape"):  # a group: an OME-Zarr pyramid, or one that holds a single array
             scales = node.attrs.get("multiscales") or node.attrs.get("ome", {}).get("multiscales")
-            names = [scales[0]["datasets"][0]["path"]] if scales else [name for name, _ in node.arrays()]
+            names = [scales[0]["datasets"][0]["path"]] if scales else sorted(name for name, _ in node.arrays())
             if len(names) != 1:
                 raise UserError(f"{path}: holds the arrays {', '.join(names) or '(none)'}; give one, {path}/NAME")
             node = node[names[0]]
@@ -155,11 +155,11 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._vips = need("pyvips", "maps")
-        self._turned = False
+        self._turned = self._tiled = False
         image = self._open("random")
-        tiled = image.get_typeof("tile-width") or image.get("vips-loader").startswith("openslide")
+        self._tiled = bool(image.get_typeof("tile-width") or image.get("vips-loader").startswith("openslide"))
         turned = image.get_typeof("orientation") and image.get("orientation") > 1
-        self._access = "random" if tiled or turned else "sequential"
+        self._access = "random" if self._tiled or turned else "sequential"
         self._turned = bool(turned)
         self._page_rows = int(image.get("tile-height")) if image.get_typeof("tile-height") else 16
         image = self._open(self._access)
@@ -214,8 +214,10 @@ class _File:
 
     def _open(self, access: str) -> Any:
         vips = self._vips
+        # Of tiles that cannot be read libvips says no more than a warning, and makes them black.
+        level = "warning" if self._tiled else "error"
         try:
-            image = vips.Image.new_from_file(self.name, access=access, fail_on="truncated", revalidate=True)
+            image = vips.Image.new_from_file(self.name, access=access, fail_on=level, revalidate=True)
         except vips.Error as error:
             raise BadImageError(self.name, f"not a readable image ({' '.join(str(error).split())})") from None
         return image.autorot() if self._turned else image
