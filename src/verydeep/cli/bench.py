@@ -207,7 +207,7 @@ def scoremap(
 
     MONAI's sliding window is one of the ways where MONAI is installed.
 
-    Example: verydeep bench scoremap --side 512 --width 0.0625
+    Example: verydeep bench scoremap --side 512 --width 0.0625 --alone
     """
     from verydeep.benchmarks.scoremap import run
     from verydeep.evaluation.memory import parse_memory
@@ -223,5 +223,46 @@ def _scoremap_text(result: dict[str, Any]) -> str:
     ]
     for row in result["rows"]:
         error = f"   off by {row['error']:.1e} of the map's greatest value" if "error" in row else ""
-        lines.append(f"{row['way']:16}{row['seconds']:9.2f} s{row['peak_memory'] / 2**30:8.2f} GiB{error}")
+        lines.append(f"{row['way']:16}{row['seconds']:9.2f} s ({row['cpu_seconds']:.1f} s of processors){row['peak_memory'] / 2**30:8.2f} GiB{error}")
+    return "\n".join(lines)
+
+
+@app.command()
+def mosaic(
+    data: Annotated[Path, typer.Argument(help="Folder or .tar of photographs whose names begin with a WordNet id.")],
+    weights: Annotated[Path, typer.Option(help="Weights file, or the folder of a run.")],
+    scales: Annotated[str, typer.Option(help="Factors on the mosaic's sides.")] = "0.1,0.125,0.2",
+    side: Annotated[int, typer.Option(help="Pixels of each photograph's square.")] = 720,
+    stride: Annotated[int, typer.Option(help="Pixels between cells.")] = 8,
+    memory: Annotated[str, typer.Option(help="That the process may hold for the map.")] = "2GiB",
+    picture: Annotated[Path | None, typer.Option(help="Draw what was found, without the photographs.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Join photographs into one large image, and see whether its score map finds what is where.
+
+    Example: verydeep bench mosaic imagenet-samples.tar --weights runs/B --picture mosaic.png
+    """
+    from verydeep.benchmarks.mosaic import run
+    from verydeep.evaluation.memory import parse_memory
+    from verydeep.training.run_folder import find_weights
+
+    factors = [float(word) for word in scales.split(",")]
+    result = run(data, find_weights(weights), factors, side, stride, parse_memory(memory), picture)
+    _show(result, _mosaic_text, json_, csv)
+
+
+def _mosaic_text(result: dict[str, Any]) -> str:
+    known = result["known"]
+    lines = [
+        f"{result['photographs']} photographs, {result['mosaic_width']} x {result['mosaic_height']} pixels; {known} are "
+        f"of one of the network's {result['classes']} classes; a cell every {result['stride']} pixels, "
+        f"{result['seconds']:.1f} s for all scales"
+    ]
+    for row in result["rows"]:
+        lines.append(
+            f"scale {row['scale']:<6g}{row['cells']:9} cells; of {known}: class first {row['found_1']}, among five "
+            f"{row['found_5']} (by itself {row['alone_1']} and {row['alone_5']}), highest cell of the class inside "
+            f"{row['peaks']}; off the whole image's map by {row['error']:.1e}"
+        )
     return "\n".join(lines)

@@ -127,11 +127,12 @@ class _Stage:
             self.rows.append(self._padding(new, end - self.have))
             self.have = end
 
-    def take(self) -> Tensor | None:
-        """Return the next output rows, or None until more input has come."""
+    def take(self, rest: bool = False) -> Tensor | None:
+        """Return the next output rows, or None until more input has come; of the `rest`, fewer than a step, too."""
         axis, stop = self.layer.rows, self.extent.outputs.bottom
-        ready = min(self.next + self.step, stop)
-        if ready <= self.next or axis.ready(self.have) < ready:
+        possible = axis.ready(self.have)
+        ready = min(self.next + self.step, stop, possible if rest else stop)
+        if not self.next < ready <= possible:
             return None
         if len(self.rows) > 1:
             self.rows = [torch.cat(self.rows)]
@@ -163,7 +164,7 @@ def bands(
         Output rows that each layer computes at a time; they decide memory and speed, not the result.
     rows : iterable of Tensor
         The pixels that `found[0].inputs` names, from top to bottom in pieces of any height: rows x columns x
-        channels, preprocessed.
+        channels, preprocessed. Where they end early, so does the map.
 
     Yields
     ------
@@ -175,6 +176,9 @@ def bands(
         box = [piece]
         del piece
         yield from _pass(stages, box)
+    for i, stage in enumerate(stages, start=1):
+        while (y := stage.take(rest=True)) is not None:
+            yield from _pass(stages[i:], [y])
 
 
 def _pass(stages: Sequence[_Stage], box: list[Tensor]) -> Iterator[Tensor]:

@@ -1,10 +1,11 @@
 """Score maps of images of any size: the whole image's map, whether or not the image fits into memory."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -297,7 +298,8 @@ class Job:
         total = sum(one[0].inputs.bottom - one[0].inputs.top for one in found)
         bar = iter(track(range(total), total, f"scale {self.scales[level]:g}", "rows", quiet=quiet))
         for part, one in zip(left, found, strict=True):
-            rows = self._rows(source, one[0].inputs, plan.band, bar)
+            cut: list[TruncatedImageError] = []
+            rows = self._rows(source, one[0].inputs, plan.band, bar, cut)
             top = part.top
             for scores in bands(layers, one, steps(layers, one, plan.work), rows):
                 values = self._values(scores)
@@ -306,11 +308,18 @@ class Job:
                     values[:, outside] = np.nan
                 store.write(level, top, part.left, values)
                 top += values.shape[1]
+            if cut:
+                raise cut[0]
         for _ in bar:
             pass
 
-    def _rows(self, source: Source, area: Rectangle, band: int, bar: Iterator[int]) -> Iterator[Tensor]:
-        """Yield preprocessed rows of a part of the image, from top to bottom, rows x columns x 3."""
+    def _rows(
+        self, source: Source, area: Rectangle, band: int, bar: Iterator[int], cut: list[TruncatedImageError]
+    ) -> Iterator[Tensor]:
+        """Yield preprocessed rows of a part of the image, from top to bottom, rows x columns x 3.
+
+        Where the image can be read no further they end, and `cut` gets the error.
+        """
         row = area.top
         while row < area.bottom:
             height = min(band, area.bottom - row)
@@ -318,9 +327,10 @@ class Job:
                 try:
                     pixels = source.read(row, area.left, height, area.right - area.left)
                     break
-                except TruncatedImageError:  # what can be read of the band is still used
+                except TruncatedImageError as error:  # what can be read of the band is still used
                     if height == 1:
-                        raise
+                        cut.append(error)
+                        return
                     height //= 2
             batch = torch.from_numpy(np.ascontiguousarray(pixels))[None].to(self.device)
             yield self.dense.preprocessing(batch)[0].permute(1, 2, 0).contiguous()
@@ -338,8 +348,8 @@ class Job:
         return np.ascontiguousarray(scores.permute(2, 0, 1).cpu().numpy(), np.float32)
 
     def about(self) -> dict[str, Any]:
-        """Return what the map is, JSON-able: what decides its values, and what its reader needs."""
-        return {
+        """Return what the map is, as JSON gives it back: what decides its values, and what its reader needs."""
+        about = {
             "format_version": FORMAT_VERSION,
             "image": self._image_name,
             "height": self.source.height,
@@ -357,6 +367,7 @@ class Job:
             "sample_bits": getattr(self.source, "bits", 8),
             "georeference": self.georeference.to_dict() if self.georeference else None,
         }
+        return cast(dict[str, Any], json.loads(json.dumps(about)))
 
     def _level_facts(self) -> dict[str, dict[str, Any]]:
         """Return for each scale's array where its cells lie, in pixels of the original."""

@@ -1,5 +1,6 @@
 """Images of any size, read in parts: files through libvips, zarr, numpy memory maps and arrays."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,7 @@ class _File:
     def __init__(self, path: Path) -> None:
         self.name = str(path)
         self._vips = need("pyvips", "maps")
+        logging.getLogger("pyvips").addHandler(logging.NullHandler())  # what it warns of becomes an error here
         self._turned = self._tiled = False
         image = self._open("random")
         self._tiled = bool(image.get_typeof("tile-width") or image.get("vips-loader").startswith("openslide"))
