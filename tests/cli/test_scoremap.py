@@ -90,7 +90,7 @@ def test_a_cut_file_gives_one_line(work):
     data = Path("slide.tif").read_bytes()
     Image.open("slide.tif").save("cut.jpg", quality=95)
     Path("cut.jpg").write_bytes(Path("cut.jpg").read_bytes()[: len(data) // 8])
-    with pytest.raises(UserError, match="cut.jpg: can be read only down to row .* the map above it is kept") as caught:
+    with pytest.raises(UserError, match=r"cut.jpg: can be read only down to row .* the map above it is kept") as caught:
         _run("cut.jpg", "--weights", "runs/A", "--out", "m.zarr")
     assert "\n" not in str(caught.value)
     assert logging.getLogger("pyvips").handlers  # so that Python prints none of its warnings itself

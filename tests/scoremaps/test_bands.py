@@ -66,7 +66,9 @@ def _modules(draw):
             channels = 4
         elif draw(st.booleans()):
             padding = draw(st.integers(0, kernel // 2))
-            modules.append(nn.MaxPool2d(kernel, stride, padding, draw(st.integers(1, 2)), ceil_mode=draw(st.booleans())))
+            modules.append(
+                nn.MaxPool2d(kernel, stride, padding, draw(st.integers(1, 2)), ceil_mode=draw(st.booleans()))
+            )
         else:
             modules.append(nn.AvgPool2d(kernel, stride))
     return [*modules, nn.Conv2d(channels, 3, 1)]

@@ -77,5 +77,5 @@ def test_files(tmp_path):
     assert ring[0].tolist() == ring[-1].tolist()
     write_peaks([], tmp_path / "none.csv", found)
     assert (tmp_path / "none.csv").read_text().startswith("class,posterior,scale,x,y")
-    with pytest.raises(UserError, match="must end in .csv or .geojson"):
+    with pytest.raises(UserError, match=r"must end in .csv or .geojson"):
         write_peaks(peaks, tmp_path / "p.txt", found)

@@ -82,7 +82,7 @@ def test_rasters_hold_the_map(tmp_path, rng, net):
     np.testing.assert_array_equal(value[known], values.max(axis=0)[known])
     with pytest.raises(UserError, match="class 'x' is not in the map"):
         write_raster(found, tmp_path / "x.tif", "x")
-    with pytest.raises(UserError, match="must end in .tif"):
+    with pytest.raises(UserError, match=r"must end in .tif"):
         write_raster(found, tmp_path / "x.png")
 
 

@@ -252,7 +252,7 @@ def test_a_full_disk_leaves_nothing_corrupt(net, rng, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(local, "_put", full)
-        with pytest.raises(WorkError, match="No space left on device.*; what was written before is kept"):
+        with pytest.raises(WorkError, match=r"No space left on device.*; what was written before is kept"):
             vd.score_map(image, net, tmp_path / "m.zarr", softmax=False)
     assert writes[0] > 8
     expected = vd.score_map(image, net, softmax=False).levels[0].values

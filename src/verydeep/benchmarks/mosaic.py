@@ -1,4 +1,4 @@
-"""Photographs joined into one large image: does its score map find what is where?"""
+"""Photographs joined into one large image, whose score map is to find what is where."""
 
 import tempfile
 import time
@@ -154,8 +154,7 @@ def _row(level: Level, found: ScoreMap, known: Sequence[Photograph], side: int, 
     values = np.asarray(level.values)
     ranks, alone, peaks = [], [], 0
     for photo in known:
-        inside = values[(slice(None), *_cells(level, photo, side))]
-        ranks.append(_rank(inside.mean(axis=(1, 2)), photo.label))
+        ranks.append(_rank(_mean(values, level, photo, side), photo.label))
         best = np.unravel_index(int(values[photo.label].argmax()), values.shape[1:])
         y, x = level.center(int(best[0]), int(best[1]))
         peaks += photo.top <= y < photo.top + side and photo.left <= x < photo.left + side
@@ -174,14 +173,15 @@ def _row(level: Level, found: ScoreMap, known: Sequence[Photograph], side: int, 
     }
 
 
-def _cells(level: Level, photo: Photograph, side: int) -> tuple[slice, slice]:
-    """Return the cells whose windows lie in a photograph's square."""
+def _mean(values: NDArray[np.float32], level: Level, photo: Photograph, side: int) -> NDArray[np.float32]:
+    """Return the mean posterior over the windows that lie in a photograph's square."""
     found = []
     for start, step in ((photo.top, level.step[0]), (photo.left, level.step[1])):
         first = int(np.ceil(start / step / level.stride))
         last = int(np.floor(((start + side) / step - level.window) / level.stride))
         found.append(slice(first, max(last, first) + 1))
-    return found[0], found[1]
+    rows, columns = found
+    return np.asarray(values[:, rows, columns].mean(axis=(1, 2)))
 
 
 def _rank(posterior: NDArray[np.float32], label: int | None) -> int:
@@ -227,7 +227,7 @@ def _draw(path: Path, found: ScoreMap, photographs: Sequence[Photograph], side: 
     for photo in photographs:
         if photo.label is None:
             continue
-        rank = _rank(values[(slice(None), *_cells(level, photo, side))].mean(axis=(1, 2)), photo.label)
+        rank = _rank(_mean(values, level, photo, side), photo.label)
         color = list(kinds.values())[0 if rank < 1 else 1 if rank < 5 else 2]
         corner = (photo.left + 30, photo.top + 30)
         axes.add_patch(Box(corner, side - 60, side - 60, fill=False, edgecolor=color, linewidth=2))

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ def run(
     Returns
     -------
     dict
-        `rows`, for each way seconds, those of processor time, peak resident bytes of its process, bytes beside what it held before the image
-        was opened, and `error`, its greatest difference from the whole image's map relative to that map's greatest
-        value; `machine`.
+        `rows`, for each way seconds, those of processor time, peak resident bytes of its process, bytes beside what
+        it held before the image was opened, and `error`, its greatest difference from the whole image's map relative
+        to that map's greatest value; `machine`.
 
     Raises
     ------
@@ -98,9 +99,7 @@ def _write_image(path: Path, side: int) -> None:
     many.tiffsave(str(path), tile=True, tile_width=256, tile_height=256, compression="jpeg", Q=90, bigtiff=True)
 
 
-def _in_process(
-    way: str, image: Path, memory: int, width: float, threads: int | None
-) -> tuple[dict[str, Any], Map]:
+def _in_process(way: str, image: Path, memory: int, width: float, threads: int | None) -> tuple[dict[str, Any], Map]:
     """Run one way in a new process, so that its memory is its own."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -119,7 +118,6 @@ def _in_process(
 def _serve(connection: Any, way: str, image: Path, memory: int, width: float, threads: int | None) -> None:
     import torch
 
-    import verydeep.scoremaps.score_map
     from verydeep.scoremaps.densify import densify
     from verydeep.scoremaps.plan import resident
 
@@ -146,8 +144,7 @@ def _serve(connection: Any, way: str, image: Path, memory: int, width: float, th
 def _network(width: float) -> Any:
     from verydeep.nets.network import create
 
-    net = create("B", _CLASSES, width=width, image_size=32, fc_width=128, initialization="he", seed=0).eval()
-    return net
+    return create("B", _CLASSES, width=width, image_size=32, fc_width=128, initialization="he", seed=0).eval()
 
 
 def _bands(dense: Any, image: Path, memory: int | None) -> Map:
@@ -184,9 +181,10 @@ def _tiles(net: Any, image: Path) -> Map:
         some = corners[start : start + _BATCH]
         scores = net.score_map(torch.cat([pixels[:, :, top : top + _TILE, left : left + _TILE] for top, left in some]))
         for (top, left), one in zip(some, scores, strict=True):
-            area = (slice(top // 32, top // 32 + one.shape[1]), slice(left // 32, left // 32 + one.shape[2]))
-            total[(slice(None), *area)] += one
-            count[area] += 1
+            rows = slice(top // 32, top // 32 + one.shape[1])
+            columns = slice(left // 32, left // 32 + one.shape[2])
+            total[:, rows, columns] += one
+            count[rows, columns] += 1
     return np.asarray(total / count)
 
 
@@ -198,9 +196,8 @@ def _starts(length: int) -> list[int]:
 
 
 def _monai(net: Any, image: Path) -> Map:
-    from monai.inferers import sliding_window_inference  # type: ignore[import-not-found]
-
-    scores = sliding_window_inference(
+    inferers = import_module("monai.inferers")
+    scores = inferers.sliding_window_inference(
         _pixels(net, image), (_TILE, _TILE), _BATCH, net.score_map, overlap=_OVERLAP, mode="constant"
     )
     return np.asarray(scores[0])

@@ -223,7 +223,8 @@ def _scoremap_text(result: dict[str, Any]) -> str:
     ]
     for row in result["rows"]:
         error = f"   off by {row['error']:.1e} of the map's greatest value" if "error" in row else ""
-        lines.append(f"{row['way']:16}{row['seconds']:9.2f} s ({row['cpu_seconds']:.1f} s of processors){row['peak_memory'] / 2**30:8.2f} GiB{error}")
+        times = f"{row['seconds']:9.2f} s ({row['cpu_seconds']:.1f} s of processors)"
+        lines.append(f"{row['way']:16}{times}{row['peak_memory'] / 2**30:8.2f} GiB{error}")
     return "\n".join(lines)
 
 
@@ -255,8 +256,8 @@ def mosaic(
 def _mosaic_text(result: dict[str, Any]) -> str:
     known = result["known"]
     lines = [
-        f"{result['photographs']} photographs, {result['mosaic_width']} x {result['mosaic_height']} pixels; {known} are "
-        f"of one of the network's {result['classes']} classes; a cell every {result['stride']} pixels, "
+        f"{result['photographs']} photographs, {result['mosaic_width']} x {result['mosaic_height']} pixels; {known} "
+        f"are of one of the network's {result['classes']} classes; a cell every {result['stride']} pixels, "
         f"{result['seconds']:.1f} s for all scales"
     ]
     for row in result["rows"]:

@@ -40,7 +40,8 @@ def scoremap(
     ] = None,
     threshold: Annotated[float, typer.Option(help="Least value of a peak, and of a colored cell.")] = 0.5,
     tiff: Annotated[
-        Path | None, typer.Option(help="Write the best class of every cell as a TIFF pyramid, or --tiff-class's values.")
+        Path | None,
+        typer.Option(help="Write the best class of every cell as a TIFF pyramid, or --tiff-class's values."),
     ] = None,
     tiff_class: Annotated[str | None, typer.Option(help="Class of --tiff.")] = None,
     overview: Annotated[Path | None, typer.Option(help="Draw the best classes over the image, with a legend.")] = None,

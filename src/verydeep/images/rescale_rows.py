@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL.Image import fromarray
 
 from verydeep.basics.errors import UserError
-from verydeep.images.rescale import FILTERS, smoothing, rescaled_size
+from verydeep.images.rescale import FILTERS, rescaled_size, smoothing
 
 Pixels = NDArray[np.uint8]
 
@@ -162,7 +162,7 @@ class _Taps:
         center = (y + 0.5) * self.scale
         first = max(int(center - self.support + 0.5), 0)
         last = min(int(center + self.support + 0.5), self.before)
-        weights = self._filter((np.arange(last - first) + first - center + 0.5) * (1.0 / self.widening))
+        weights = self._filter((np.arange(first, last, dtype=np.float64) - center + 0.5) * (1.0 / self.widening))
         total = 0.0
         for weight in weights.tolist():  # in Pillow's order
             total += weight

@@ -384,5 +384,3 @@ def _pair(value: Any) -> tuple[int, int]:
 
 def _refused(name: str, module: nn.Module, why: str) -> UserError:
     return UserError(f"densify: layer {name} ({type(module).__name__}) {why}: its map could not be exact")
-
-

@@ -5,7 +5,7 @@ appended and dropped without being copied around.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -140,9 +140,9 @@ class Convolution(Layer):
         As torch means them.
     """
 
-    weight: Tensor = torch.empty(0)
-    bias: Tensor | None = None
-    groups: int = 1
+    weight: Tensor = field(kw_only=True)
+    bias: Tensor | None = field(kw_only=True)
+    groups: int = field(kw_only=True)
 
     def slide(self, x: Tensor, left: int, right: int) -> Tensor:
         """Convolve: by a matrix product where windows need no laying out or are a fully connected layer's."""

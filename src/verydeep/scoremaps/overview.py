@@ -47,7 +47,7 @@ def draw_overview(found: ScoreMap, source: Source, path: Path, threshold: float 
     indices, counts = np.unique(best[shown], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     named = indices[order][:_NAMED].tolist()
-    colors = [tuple(colormaps["tab20"](2 * i % 20 + i // 10)[:3]) for i in range(_NAMED)]
+    colors: list[Any] = [colormaps["tab20"](2 * i % 20 + i // 10)[:3] for i in range(_NAMED)]
     layer = np.zeros((*best.shape, 4))
     layer[shown] = (0.3, 0.3, 0.3, 0.45)
     for color, k in zip(colors, named, strict=False):

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from math import ceil, floor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def read_mask(mask: str | Path | NDArray[np.generic], height: int, width: int) -
         It has another size.
     """
     name = "the mask" if isinstance(mask, np.ndarray) else str(mask)
-    values = mask if isinstance(mask, np.ndarray) else read_picture(Path(mask)).max(axis=2)
+    values: NDArray[Any] = mask if isinstance(mask, np.ndarray) else read_picture(Path(mask)).max(axis=2)
     if values.ndim != 2:
         raise UserError(f"{name}: an array of shape {values.shape}, expected height x width")
     rows, columns = values.shape

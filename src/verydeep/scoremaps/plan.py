@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -94,13 +95,13 @@ def make_plan(
     alone = sum(_macs(dense.layers, extents(dense.layers, height, width, part)) for part in wanted)
     widest = max((part.right - part.left for part in wanted), default=1)
     classes = len(dense.classes) if kept is None else kept
-    least = None
+    least = sys.maxsize
     strips = 1
     while wanted:
         parts = tuple(piece for part in wanted for piece in _strips(part, strips))
         for work in _works(dense, height, width, parts):
             bytes_ = max(working_bytes(dense, height, width, part, work, row_bytes, classes) for part in parts)
-            least = bytes_ if least is None else min(least, bytes_)
+            least = min(least, bytes_)
             if memory is None or bytes_ <= memory:
                 macs = sum(_macs(dense.layers, extents(dense.layers, height, width, part)) for part in parts)
                 band = _band(dense.layers, extents(dense.layers, height, width, parts[0]), work)
@@ -204,7 +205,7 @@ def _strips(part: Rectangle, count: int) -> list[Rectangle]:
     width = part.right - part.left
     count = min(count, width)
     edges = [part.left + width * i // count for i in range(count + 1)]
-    return [Rectangle(part.top, left, part.bottom, right) for left, right in zip(edges, edges[1:], strict=False)]
+    return [Rectangle(part.top, left, part.bottom, right) for left, right in pairwise(edges)]
 
 
 def _macs(layers: Sequence[Layer], found: Sequence[Extent]) -> int:

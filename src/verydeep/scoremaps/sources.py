@@ -129,8 +129,8 @@ class _Array:
         return np.concatenate(parts)
 
     def _slice(self, top: int, left: int, bottom: int, right: int) -> Pixels:
-        window = (slice(top, bottom), slice(left, right))
-        pixels = np.asarray(self._array[(slice(None), *window)] if self._planes else self._array[window])
+        rows, columns = slice(top, bottom), slice(left, right)
+        pixels = np.asarray(self._array[(slice(None), rows, columns)] if self._planes else self._array[(rows, columns)])
         return _rgb(pixels.transpose(1, 2, 0) if self._planes else pixels)
 
 
@@ -147,7 +147,7 @@ class _First:
         return chunks[1:] if chunks else None
 
     def __getitem__(self, window: tuple[slice, ...]) -> Any:
-        return self.array[(0, *window)]
+        return self.array[(0,) + window]  # noqa: RUF005 (a star inside brackets needs Python 3.11)
 
 
 class _File:
@@ -167,7 +167,8 @@ class _File:
         image = self._open(self._access)
         self.height, self.width = image.height, image.width
         self._convert, self.bits = _conversion(image, self.name)
-        self._image, self._region, self._next = image, None, 0
+        self._image, self._next = image, 0
+        self._region: Any = None
         self._cut: TruncatedImageError | None = None
         self.row_bytes = 2 * image.bands * self._page_rows * self.bits // 8
 
