@@ -72,12 +72,10 @@ def test_seconds_are_estimated(tools):
 
 def _serve(connection):
     """Run a large image within a limit, then without, and send what the process held at most after each."""
-    import resource
-
     import numpy as np
 
     from verydeep.benchmarks.scoremap import _network
-    from verydeep.scoremaps.plan import within
+    from verydeep.scoremaps.plan import resident, within
 
     dense = vd.densify(_network(0.25))
     image = np.random.default_rng(0).integers(0, 256, (300, 6000, 3), dtype=np.uint8)
@@ -86,7 +84,7 @@ def _serve(connection):
     results = []
     for limit in (free // 2 - room, None):
         plan = vd.score_map(image, dense, memory=limit, device="cpu").plans[0]
-        results.append((limit, plan.working_bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+        results.append((limit, plan.working_bytes, resident(peak=True)))
     connection.send(results)
 
 

@@ -1,8 +1,6 @@
 """Score maps of large images: this project's bands against overlapping tiles, each way in a process of its own."""
 
 import multiprocessing
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -136,7 +134,7 @@ def _serve(connection: Any, way: str, image: Path, memory: int, width: float, th
     start, begun = time.perf_counter(), time.process_time()
     values = runs[way]()
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    peak = resident(peak=True)
     row = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_memory": peak, "memory_for_the_map": peak - before}
     connection.send((row, values))
 

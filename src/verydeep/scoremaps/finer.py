@@ -55,8 +55,6 @@ def finer(layers: Sequence[Layer], stride: int) -> tuple[Layer, ...]:
 
 
 def _dilated(axis: Axis, dilation: int, removed: bool) -> Axis:
-    if dilation > 1 and not removed and axis.stride > 1:
-        raise AssertionError("strides are removed from the last on")
     # A window of a pool that rounds up may reach `stride - 1` inputs over the end; these inputs are `dilation` apart.
     return Axis(
         axis.kernel,

@@ -144,17 +144,16 @@ def within(limit: int | None, device: torch.device) -> int | None:
     return limit - (_RESERVE + resident() if device.type == "cpu" else 0)
 
 
-def resident() -> int:
-    """Return the bytes of memory that this process holds now."""
+def resident(peak: bool = False) -> int:
+    """Return the bytes of memory that this process holds now, or the most that it ever held."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:  # not Linux: the most it ever held, which is a safe side to err on
+        # Not getrusage's figure, which on Linux begins with that of the process it was started from.
+        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return 1024 * int(lines["VmHWM" if peak else "VmRSS"].split()[0])
+    except (OSError, KeyError):  # not Linux: the most in both cases, which is a safe side to err on
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    import os
-
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def working_bytes(
@@ -190,7 +189,7 @@ def chunk_rows(kept: int) -> int:
 
 def seconds(dense: Dense, plans: Sequence[Plan], device: torch.device) -> float:
     """Return about how long plans take, by running a small image."""
-    side = max(dense.window, min(2 * dense.window, 384))
+    side = max(dense.window, 192)
     x = torch.zeros(3, side, side, device=device)
     macs = _macs(dense.layers, extents(dense.layers, side, side, Rectangle(0, 0, *map_size(dense.layers, side, side))))
     with torch.inference_mode():

@@ -233,7 +233,7 @@ class Job:
         cells = wanted_cells(self.mask, height, width, here.step, here.stride, here.window, size)
         return covering(cells, part, gap=here.window // here.stride), cells
 
-    def plans(self, memory: int | None, done: Sequence[Sequence[Rectangle]] | None = None) -> tuple[Plan, ...]:
+    def plans(self, memory: int | None) -> tuple[Plan, ...]:
         """Return how each scale's map is computed within `memory` bytes.
 
         Raises
@@ -244,8 +244,7 @@ class Job:
         found = []
         left = within(memory, self.device)
         for level, source in enumerate(self.sources):
-            parts = subtract(self.wanted(level)[0], done[level] if done else [])
-            size = source.height, source.width
+            size, parts = (source.height, source.width), self.wanted(level)[0]
             try:
                 plan = make_plan(self.dense, *size, parts, left, row_bytes=source.row_bytes, kept=len(self.kept))
             except MemoryTooSmallError as error:
