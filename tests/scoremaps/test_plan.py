@@ -101,3 +101,16 @@ def test_a_process_holds_no_more_than_its_limit():
     assert working <= most / 2
     assert held <= limit
     assert held < held_after
+
+
+def test_a_limit_costs_no_time_until_it_is_small():
+    """An image of 6,000 pixels is computed in the very same way in 1 GiB and without a limit; no more is of use."""
+    from verydeep.benchmarks.scoremap import _network
+
+    dense = vd.densify(_network(0.25))
+    part = whole(dense, 6000, 6000)
+    assert make_plan(dense, 6000, 6000, part, 2**30) == make_plan(dense, 6000, 6000, part, None)
+    huge = whole(dense, 30_000, 30_000)
+    plan = make_plan(dense, 30_000, 30_000, huge, 2 * 2**30 - 600 * 2**20)
+    assert plan.strips == 1
+    assert plan.recomputed == 0
