@@ -99,8 +99,12 @@ def make_plan(
     strips = 1
     while wanted:
         parts = tuple(piece for part in wanted for piece in _strips(part, strips))
-        for work in _works(dense, height, width, parts):
-            bytes_ = max(working_bytes(dense, height, width, part, work, row_bytes, classes) for part in parts)
+        some = parts[len(parts) // 2]  # strips are alike: where one does not fit, the others need no look
+        for work in _works(dense, height, width, some):
+            bytes_ = working_bytes(dense, height, width, some, work, row_bytes, classes)
+            if memory is None or bytes_ <= memory:
+                every = (working_bytes(dense, height, width, part, work, row_bytes, classes) for part in parts)
+                bytes_ = max(every)
             least = min(least, bytes_)
             if memory is None or bytes_ <= memory:
                 macs = sum(_macs(dense.layers, extents(dense.layers, height, width, part)) for part in parts)
@@ -113,14 +117,16 @@ def make_plan(
     return Plan(height, width, rows, columns, (), 1, WORK, 1, 0, 0, 0.0)
 
 
-def _works(dense: Dense, height: int, width: int, parts: Sequence[Rectangle]) -> tuple[int, ...]:
+def _works(dense: Dense, height: int, width: int, part: Rectangle) -> tuple[int, ...]:
     """Return the bytes to try to work on at a time, the fastest first: at least eight rows of every layer."""
-    rows = [
-        row_bytes(layer, extent)
-        for part in parts
-        for layer, extent in zip(dense.layers, extents(dense.layers, height, width, part), strict=True)
-    ]
-    return (max(WORK, 8 * max(map(sum, rows))), WORK, WORK // 4, WORK // 16, 0)
+    found = zip(dense.layers, extents(dense.layers, height, width, part), strict=True)
+    return (
+        max(WORK, 8 * max(sum(row_bytes(layer, extent)) for layer, extent in found)),
+        WORK,
+        WORK // 4,
+        WORK // 16,
+        0,
+    )
 
 
 class MemoryTooSmallError(UserError):
