@@ -3,6 +3,7 @@
 import os
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,3 +42,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real photographs at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def peers() -> SimpleNamespace:
+    """torchvision and timm themselves."""
+    import torch
+
+    # torchvision's operators are missing beside a CPU build of torch, and its import wants to describe two of them.
+    for operator in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, operator):
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            _LIBRARIES.append(library)  # it undoes its definitions when it goes
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    timm = pytest.importorskip("timm", reason="timm is not installed (make test installs it)")
+    import torchvision
+
+    return SimpleNamespace(timm=timm, torchvision=torchvision)
+
+
+_LIBRARIES: list[object] = []

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from verydeep.nets.network import create as create
     from verydeep.nets.preprocessing import Preprocessing as Preprocessing
     from verydeep.nets.weights import save as save
+    from verydeep.scoremaps.densify import densify as densify
+    from verydeep.scoremaps.score_map import read_map as read_map
+    from verydeep.scoremaps.score_map import score_map as score_map
     from verydeep.training.recipe import load_recipe as load_recipe
     from verydeep.training.train import train as train
     from verydeep.transfer.descriptor import Descriptor as Descriptor
@@ -40,6 +43,9 @@ _PUBLIC = {
     "Preprocessing": "verydeep.nets.preprocessing",
     "load": "verydeep.interchange.reading",
     "save": "verydeep.nets.weights",
+    "densify": "verydeep.scoremaps.densify",
+    "read_map": "verydeep.scoremaps.score_map",
+    "score_map": "verydeep.scoremaps.score_map",
     "load_recipe": "verydeep.training.recipe",
     "train": "verydeep.training.train",
     "Descriptor": "verydeep.transfer.descriptor",

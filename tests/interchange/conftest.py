@@ -153,20 +153,3 @@ def same_network():
             assert torch.equal(one[name], two[name]), name
 
     return compare
-
-
-@pytest.fixture(scope="session")
-def peers():
-    """torchvision and timm themselves."""
-    # torchvision's operators are missing beside a CPU build of torch, and its import wants to describe two of them.
-    for operator in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, operator):
-            _LIBRARIES.append(torch.library.Library("torchvision", "FRAGMENT"))
-            _LIBRARIES[-1].define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    timm = pytest.importorskip("timm", reason="timm is not installed (make test installs it)")
-    import torchvision
-
-    return SimpleNamespace(timm=timm, torchvision=torchvision)
-
-
-_LIBRARIES = []

@@ -323,6 +323,43 @@ def _layers_text(result: dict[str, Any]) -> str:
 
 
 @app.command()
+def scoremap(
+    side: Annotated[int, typer.Option(help="Side of the square image in pixels.")] = 2048,
+    memory: Annotated[str, typer.Option(help="Limit of the limited way.")] = "2GiB",
+    width: Annotated[float, typer.Option(help="Factor on the network's channels; 1 is the paper's B.")] = 0.25,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Only the limited way, for images whose activations would not fit.")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: torch's own choice.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compute the score map of a large image in bands, whole, and by overlapping tiles: time, memory and error.
+
+    MONAI's sliding window is one of the ways where MONAI is installed.
+
+    Example: verydeep bench scoremap --side 512 --width 0.0625 --alone
+    """
+    from verydeep.benchmarks.scoremap import run
+    from verydeep.evaluation.memory import parse_memory
+
+    result = run(side, parse_memory(memory), width, alone, threads)
+    _show(result, _scoremap_text, json_, csv)
+
+
+def _scoremap_text(result: dict[str, Any]) -> str:
+    lines = [
+        f"configuration B, width {result['width']}, {result['side']} x {result['side']} pixels, limit "
+        f"{result['limit'] / 2**30:.2f} GiB; memory is what the whole process held at most"
+    ]
+    for row in result["rows"]:
+        error = f"   off by {row['error']:.1e} of the map's greatest value" if "error" in row else ""
+        times = f"{row['seconds']:9.2f} s ({row['cpu_seconds']:.1f} s of processors)"
+        lines.append(f"{row['way']:16}{times}{row['peak_memory'] / 2**30:8.2f} GiB{error}")
+    return "\n".join(lines)
+
+
+@app.command()
 def accuracy(
     images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     weights: Annotated[Path | None, typer.Option(help="Weights file; default: random weights.")] = None,
@@ -381,4 +418,45 @@ def _winograd_text(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         errors = "".join(f"{row[block]:10.1e}" for block in blocks)
         lines.append(f"{row['way']:18}{row['multiplications']:9.2f}{errors}")
+    return "\n".join(lines)
+
+
+@app.command()
+def mosaic(
+    data: Annotated[Path, typer.Argument(help="Folder or .tar of photographs whose names begin with a WordNet id.")],
+    weights: Annotated[Path, typer.Option(help="Weights file, or the folder of a run.")],
+    scales: Annotated[str, typer.Option(help="Factors on the mosaic's sides.")] = "0.1,0.125,0.2",
+    side: Annotated[int, typer.Option(help="Pixels of each photograph's square.")] = 720,
+    stride: Annotated[int, typer.Option(help="Pixels between cells.")] = 8,
+    memory: Annotated[str, typer.Option(help="That the process may hold for the map.")] = "2GiB",
+    picture: Annotated[Path | None, typer.Option(help="Draw what was found, without the photographs.")] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Join photographs into one large image, and see whether its score map finds what is where.
+
+    Example: verydeep bench mosaic imagenet-samples.tar --weights runs/B --picture mosaic.png
+    """
+    from verydeep.benchmarks.mosaic import run
+    from verydeep.evaluation.memory import parse_memory
+    from verydeep.training.run_folder import find_weights
+
+    factors = [float(word) for word in scales.split(",")]
+    result = run(data, find_weights(weights), factors, side, stride, parse_memory(memory), picture)
+    _show(result, _mosaic_text, json_, csv)
+
+
+def _mosaic_text(result: dict[str, Any]) -> str:
+    known = result["known"]
+    lines = [
+        f"{result['photographs']} photographs, {result['mosaic_width']} x {result['mosaic_height']} pixels; {known} "
+        f"are of one of the network's {result['classes']} classes; a cell every {result['stride']} pixels, "
+        f"{result['seconds']:.1f} s for all scales"
+    ]
+    for row in result["rows"]:
+        lines.append(
+            f"scale {row['scale']:<6g}{row['cells']:9} cells; of {known}: class first {row['found_1']}, among five "
+            f"{row['found_5']} (by itself {row['alone_1']} and {row['alone_5']}), highest cell of the class inside "
+            f"{row['peaks']}; off the whole image's map by {row['error']:.1e}"
+        )
     return "\n".join(lines)

@@ -28,6 +28,7 @@ COMMANDS = (
     ("tables", "tables"),
     ("reproduce", "reproduce"),
     ("predict", "predict"),
+    ("scoremap", "scoremap"),
     ("convert", "convert"),
     ("export", "export"),
     ("features", "features"),

@@ -9,7 +9,7 @@ from PIL.Image import Resampling, fromarray
 
 from verydeep.basics.errors import UserError
 
-_FILTERS = {
+FILTERS = {
     "bilinear": Resampling.BILINEAR,
     "bicubic": Resampling.BICUBIC,
     "box": Resampling.BOX,
@@ -73,8 +73,8 @@ def rescaled_crop(
     UserError
         If the region is not inside the rescaled image.
     """
-    if interpolation not in _FILTERS:
-        raise UserError(f"interpolation {interpolation!r}: expected one of {', '.join(_FILTERS)}")
+    if interpolation not in FILTERS:
+        raise UserError(f"interpolation {interpolation!r}: expected one of {', '.join(FILTERS)}")
     rows, columns = rescaled_size(image.shape[0], image.shape[1], side)
     if top < 0 or left < 0 or top + height > rows or left + width > columns:
         raise UserError(
@@ -83,7 +83,10 @@ def rescaled_crop(
     step = (image.shape[0] / rows, image.shape[1] / columns)
     if interpolation == "bilinear" and min(step) < 2:
         return linear_crop(image, step, top, left, height, width)
-    whole = fromarray(image).resize((columns, rows), _FILTERS[interpolation])
+    # Columns first, always: of very tall images Pillow's newer versions would rescale the rows first, which rounds
+    # differently and cannot be done while an image is read from top to bottom.
+    wide = fromarray(image).resize((columns, image.shape[0]), FILTERS[interpolation])
+    whole = wide.resize((columns, rows), FILTERS[interpolation])
     return np.array(whole.crop((left, top, left + width, top + height)))
 
 
@@ -116,7 +119,7 @@ def linear_crop(
         source = image  # OpenCV copies, whatever the scale, where rounding makes the size stay the same
     if max(step) > 1:
         smooth = np.empty_like(source)
-        down, across = (_smoothing(s) for s in step)
+        down, across = (smoothing(s) for s in step)
         part = (slice(first[0], None), slice(first[1], None))
         cv2.sepFilter2D(source[part], -1, across, down, dst=smooth[part], borderType=cv2.BORDER_REPLICATE)
         source = smooth
@@ -124,6 +127,7 @@ def linear_crop(
     return np.array(scaled[top : top + height, left : left + width], np.uint8)
 
 
-def _smoothing(step: float) -> NDArray[np.float32]:
+def smoothing(step: float) -> NDArray[np.float32]:
+    """Return the three weights that smooth an image before it is interpolated with a step of 1 to 2."""
     side = max(0.0, 1 - 1 / step) / 2
     return np.array([side, 1 - 2 * side, side], np.float32)
