@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from verydeep.cli.engine_option import EngineOption
+
 if TYPE_CHECKING:
     from verydeep.scoremaps.plan import Plan
     from verydeep.scoremaps.score_map import Job, ScoreMap
@@ -46,6 +48,7 @@ def scoremap(
     tiff_class: Annotated[str | None, typer.Option(help="Class of --tiff.")] = None,
     overview: Annotated[Path | None, typer.Option(help="Draw the best classes over the image, with a legend.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    engine: EngineOption = "auto",
     json_: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
     """Compute the score map of an image of any size: the whole image's, to the digit, within a limit of memory.
@@ -73,6 +76,7 @@ def scoremap(
         mask=mask,
         stride=stride,
         device=device,
+        engine=engine,
     )
     if tiff:
         _check_class(job, tiff, tiff_class)

@@ -117,8 +117,8 @@ class Layer:
         """Run the layer without the pointwise ones behind it."""
         raise NotImplementedError
 
-    def workspace(self, columns: int) -> int:
-        """Return the bytes that `slide` takes beside input and output, for one output row of `columns`."""
+    def workspace(self, rows: int, columns: int) -> int:
+        """Return the bytes that `slide` takes beside input and output, for so many rows and columns of these."""
         return 0
 
     def padded(self, x: Tensor, left: int, right: int) -> Tensor:
@@ -185,7 +185,7 @@ class Convolution(Layer):
                 y[row, column : column + some] = F.linear(part, weight, self.bias)
         return y
 
-    def workspace(self, columns: int) -> int:
+    def workspace(self, rows: int, columns: int) -> int:
         """Return the bytes of the windows that are laid out at a time."""
         size = self.weight[0].numel() * self.weight.element_size()
         if self._as_product:

@@ -177,7 +177,7 @@ def working_bytes(
         copies = 1 + (1 if extent.left != extent.right or layer.fill else 0)  # joined, and perhaps padded
         others = len(layer.behind) - sum(part is torch.relu_ for part in layer.behind)  # not done in place
         columns = extent.outputs.right - extent.outputs.left
-        now = copies * rows * before + step * after * (2 + 3 * min(others, 1)) + layer.workspace(columns)
+        now = copies * rows * before + step * after * (2 + 3 * min(others, 1)) + layer.workspace(step, columns)
         held += rows * before
         most = max(most, now)
         incoming = step

@@ -16,11 +16,13 @@ from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash
 from verydeep.basics.progress import track
+from verydeep.evaluation.engine import pick_engine
 from verydeep.images.rescale_rows import Source, rescaled
 from verydeep.interchange.reading import load
 from verydeep.scoremaps.bands import Rectangle, bands, extents, map_size, steps
 from verydeep.scoremaps.densify import Dense, densify
 from verydeep.scoremaps.georeference import Georeference, read_georeference
+from verydeep.scoremaps.native import native
 from verydeep.scoremaps.parts import covering, read_mask, region_cells, subtract, wanted_cells
 from verydeep.scoremaps.plan import MemoryTooSmallError, Plan, make_plan, within
 from verydeep.scoremaps.sources import Picture, TruncatedImageError, open_image
@@ -111,6 +113,7 @@ def score_map(
     memory: int | None = None,
     stride: int | None = None,
     device: str = "auto",
+    engine: str = "auto",
     quiet: bool = True,
 ) -> ScoreMap:
     """Compute the score map of an image of any size, exactly that of the whole image.
@@ -141,6 +144,9 @@ def score_map(
         Pixels between cells: the network's own divided by what its last pools skip; see `verydeep.scoremaps.finer`.
     device : str
         `auto`, `cpu`, `cuda` or `mps`.
+    engine : {"auto", "native", "torch"}
+        What runs the 3x3 convolutions. `auto` is torch: bands are laid out anew for the native engine, and that
+        costs more than it gains.
     quiet : bool
         Whether to draw no progress bar.
 
@@ -164,7 +170,7 @@ def score_map(
     >>> found.levels[0].values.shape, found.levels[0].window_of(1, 2)
     ((5, 9, 6), (32.0, 64.0, 96.0, 128.0))
     """
-    job = Job(image, net, scales, classes, softmax, region, mask, stride, device)
+    job = Job(image, net, scales, classes, softmax, region, mask, stride, device, engine)
     plans = job.plans(memory)
     return job.run(plans, None if out is None else Path(out), quiet)
 
@@ -186,6 +192,7 @@ class Job:
         mask: str | Path | NDArray[np.generic] | None = None,
         stride: int | None = None,
         device: str = "auto",
+        engine: str = "auto",
     ) -> None:
         self.device = pick_device(device)
         dense = _dense(net)
@@ -199,10 +206,19 @@ class Job:
         self.scales = tuple(scales)
         self.sources = [rescaled(self.source, scale, dense.preprocessing.interpolation) for scale in scales]
         self._check_sizes()
+        self._run_by(engine)
         self.region = region
         self.mask = None if mask is None else read_mask(mask, self.source.height, self.source.width)
         self._mask_name = None if mask is None else _fingerprint(mask)
         self._image_name = _fingerprint(image)
+
+    def _run_by(self, engine: str) -> None:
+        # Rows of a band are laid out anew for the native engine and back, which costs it more time than it gains.
+        chosen = "torch" if engine == "auto" else pick_engine(engine, self.device)
+        if chosen not in ("native", "torch"):
+            raise UserError(f"engine {chosen}: score maps are computed row by row, which native and torch do; take one")
+        if chosen == "native":
+            self.dense = native(self.dense)
 
     def _check_sizes(self) -> None:
         for scale, source in zip(self.scales, self.sources, strict=True):
