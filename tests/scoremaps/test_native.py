@@ -42,11 +42,11 @@ def test_the_map_is_the_whole_images(rng, name, stride):
 def test_regions_and_limits_change_nothing(rng):
     net = network("B")
     image = rng.integers(0, 256, (400, 500, 3), dtype=np.uint8)
-    whole = vd.score_map(image, net, engine="native").levels[0].values
-    part = vd.score_map(image, net, engine="native", region=(100, 90, 300, 200)).levels[0].values
+    whole = vd.score_map(image, net, softmax=False, engine="native").levels[0].values
+    part = vd.score_map(image, net, softmax=False, engine="native", region=(100, 90, 300, 200)).levels[0].values
     there = ~np.isnan(part)
     assert 0 < there.sum() < part.size
-    np.testing.assert_allclose(part[there], whole[there], atol=1e-5)
+    assert np.abs(part[there] - whole[there]).max() < 1e-5 * np.abs(whole).max()
 
 
 def test_only_3x3_convolutions_of_stride_1_are_native():
