@@ -300,7 +300,7 @@ class _Builder:
         if isinstance(module, nn.LocalResponseNorm | LocalResponseNorm):
             if self.flattened:
                 raise _refused(name, module, "stands behind a flatten")
-            return lambda x: module(x.permute(2, 0, 1)[None])[0].permute(1, 2, 0).contiguous()
+            return lambda x: module(x[None].permute(0, 3, 1, 2))[0].permute(1, 2, 0).contiguous()
         if isinstance(module, nn.ReLU):
             return torch.relu_
         if isinstance(module, _POINTWISE):

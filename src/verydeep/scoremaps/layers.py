@@ -151,7 +151,7 @@ class Convolution(Layer):
         if left != right:
             x, left = self.padded(x, left, right), 0
         strides, dilations = (self.rows.stride, self.columns.stride), (self.rows.dilation, self.columns.dilation)
-        image = x.permute(2, 0, 1)[None]  # stored channels last
+        image = x[None].permute(0, 3, 1, 2)  # stored channels last
         y = F.conv2d(image, self._weight, self.bias, strides, (0, left), dilations, self.groups)
         return y[0].permute(1, 2, 0).contiguous()
 
@@ -203,7 +203,7 @@ class MaxPool(Layer):
         x = x if overhangs else self.padded(x, left, right)
         kernels, strides = (self.rows.kernel, self.columns.kernel), (self.rows.stride, self.columns.stride)
         dilations = (self.rows.dilation, self.columns.dilation)
-        y = F.max_pool2d(x.permute(2, 0, 1)[None], kernels, strides, 0, dilations, ceil_mode=True)
+        y = F.max_pool2d(x[None].permute(0, 3, 1, 2), kernels, strides, 0, dilations, ceil_mode=True)
         return y[0].permute(1, 2, 0).contiguous()
 
 

@@ -95,24 +95,28 @@ def make_plan(
     alone = sum(_macs(dense.layers, extents(dense.layers, height, width, part)) for part in wanted)
     widest = max((part.right - part.left for part in wanted), default=1)
     classes = len(dense.classes) if kept is None else kept
-    least = sys.maxsize
+    smallest: tuple[int, int, int] = (sys.maxsize, 1, 0)  # bytes of one strip, strips, work
     strips = 1
+
+    def needed(parts: Sequence[Rectangle], work: int) -> int:
+        return max(working_bytes(dense, height, width, part, work, row_bytes, classes) for part in parts)
+
     while wanted:
         parts = tuple(piece for part in wanted for piece in _strips(part, strips))
         some = parts[len(parts) // 2]  # strips are alike: where one does not fit, the others need no look
         for work in _works(dense, height, width, some):
-            bytes_ = working_bytes(dense, height, width, some, work, row_bytes, classes)
-            if memory is None or bytes_ <= memory:
-                every = (working_bytes(dense, height, width, part, work, row_bytes, classes) for part in parts)
-                bytes_ = max(every)
-            least = min(least, bytes_)
-            if memory is None or bytes_ <= memory:
+            bytes_ = needed([some], work)
+            smallest = min(smallest, (bytes_, strips, work))
+            if memory is None or (bytes_ <= memory and needed(parts, work) <= memory):
+                bytes_ = needed(parts, work)
                 macs = sum(_macs(dense.layers, extents(dense.layers, height, width, part)) for part in parts)
                 band = _band(dense.layers, extents(dense.layers, height, width, parts[0]), work)
                 again = macs / alone - 1
                 return Plan(height, width, rows, columns, parts, strips, work, band, bytes_, macs, again)
         if strips >= widest:
-            raise MemoryTooSmallError(least)
+            _, strips, work = smallest
+            every = [piece for part in wanted for piece in _strips(part, strips)]
+            raise MemoryTooSmallError(needed(every, work))
         strips = min(strips + max(1, strips // 2), widest)
     return Plan(height, width, rows, columns, (), 1, WORK, 1, 0, 0, 0.0)
 
