@@ -71,5 +71,6 @@ def test_tiles_by_hand(tmp_path):
 
 
 def test_an_image_smaller_than_a_tile():
-    with pytest.raises(UserError, match="at least one tile of 512"):
-        scoremap.run(side=500)
+    for side in (480, 6000):
+        with pytest.raises(UserError, match=f"side {side}: at least one tile of 512 pixels, and whole cells"):
+            scoremap.run(side=side)

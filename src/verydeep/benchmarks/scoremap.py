@@ -60,10 +60,10 @@ def run(
     Raises
     ------
     UserError
-        An image smaller than a tile.
+        An image smaller than a tile, or one that tiles cannot cover with whole cells.
     """
-    if side < _TILE:
-        raise UserError(f"side {side}: at least one tile of {_TILE} pixels is needed")
+    if side < _TILE or (side % 32 and not alone):
+        raise UserError(f"side {side}: at least one tile of {_TILE} pixels, and whole cells of 32, are needed")
     from importlib.util import find_spec
 
     ways = ["bands, limited"] if alone else [way for way in WAYS if way != "MONAI" or find_spec("monai")]
@@ -187,9 +187,9 @@ def _tiles(net: Any, image: Path) -> Map:
 
 
 def _starts(length: int) -> list[int]:
-    """Return where tiles begin: the last is moved back, to a multiple of 32, so that none sticks out by more."""
+    """Return where tiles begin: the last is moved back, so that none sticks out."""
     step = int(_TILE * (1 - _OVERLAP))
-    last = -(-(length - _TILE) // 32) * 32
+    last = length - _TILE
     return sorted({min(start, last) for start in range(0, last + step, step)})
 
 
