@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from verydeep.basics.errors import UserError, WorkError
-from verydeep.benchmarks import accuracy, inference, inference_chart, native_layers, winograd
+from verydeep.benchmarks import accuracy, inference, inference_chart, native_layers, native_memory, winograd
 from verydeep.cli import bench
 from verydeep.engines import library
 from verydeep.nets.geometry import macs
@@ -102,6 +102,18 @@ def test_every_layer_has_its_limit():
     for row in found["rows"]:
         assert row["share"] == pytest.approx(row["limit"] / row["milliseconds"])
         assert row["bound"] in ("arithmetic", "memory")
+
+
+@needs_library
+def test_the_engine_takes_its_packed_weights_and_little_more():
+    """Of a network whose first fully connected layer outweighs all others."""
+    net = create("A", width=1 / 4, fc_width=1024, classes=1000)
+    weights = {name: 4 * p.numel() for name, p in net.named_parameters() if p.dim() == 4}
+    found = native_memory.measure("A", 224, 1 / 4)
+    convolutions = sum(size for name, size in weights.items() if name.startswith("conv") and name[4:7] != "1_1")
+    assert found["packed_weights"] == sum(weights.values()) + 3 * convolutions
+    assert 0 < found["other_memory"] < native_memory.TARGET_MEMORY
+    assert found["making_seconds"] > 0
 
 
 @pytest.mark.parametrize("side", [2, 4, 6])

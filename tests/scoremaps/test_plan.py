@@ -74,8 +74,9 @@ def _serve(connection):
     """Run a large image within a limit, then without, and send what the process held at most after each."""
     import numpy as np
 
+    from verydeep.basics.memory import resident
     from verydeep.benchmarks.scoremap import _network
-    from verydeep.scoremaps.plan import resident, within
+    from verydeep.scoremaps.plan import within
 
     dense = vd.densify(_network(0.25))
     image = np.random.default_rng(0).integers(0, 256, (300, 6000, 3), dtype=np.uint8)

@@ -75,6 +75,21 @@ def run(images: list[Path], weights: Path | None = None, name: str = "D", limit:
     }
 
 
+def text(result: dict[str, Any]) -> str:
+    """Return errors and rankings that `run` measured, for people."""
+    lines = [
+        f"{result['net']} with {result['weights']} weights, {result['pictures']} pictures; relative errors against "
+        "float64, rankings of the best five classes against torch's",
+        f"{'':17}{'greatest':>10}{'median':>10}{'same':>6}{'ties':>6}{'otherwise':>11}",
+    ]
+    for row in result["rows"]:
+        lines.append(
+            f"{row['way']:17}{row['greatest']:10.1e}{row['median']:10.1e}{row['same_ranking']:6}{row['ties']:6}"
+            f"{row['otherwise']:11}"
+        )
+    return "\n".join(lines)
+
+
 def _central_crop(net: VGG, file: Path) -> Tensor:
     part = Protocol("center", default_protocol(net).scales)
     (view,) = views(part, net.image_size, prepare(part, net, read_picture(file)))

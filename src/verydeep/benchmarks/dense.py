@@ -87,6 +87,21 @@ def run(repeats: int = 5, side: int = 384, width: float = 1.0, device: str = "au
     }
 
 
+def text(result: dict[str, Any]) -> str:
+    """Return the times that `run` measured, for people."""
+    side, threads = result["side"], result["threads"]
+    lines = [
+        f"configuration D, width {result['width']}, {side} x {side} pixels, {result['windows']} windows, "
+        f"{result['device']}, {threads} threads; median of {result['repeats']}",
+        *(f"{row['way']:8}batch {row['batch']:3}{row['seconds']:10.3f} s" for row in result["rows"]),
+        f"dense is {result['ratio']:.1f} times faster (target {result['ratio_target']:.0f}, by multiply-adds "
+        f"{result['multiply_add_ratio']:.1f})",
+        f"scores that see no border differ by {result['interior_difference']:.1e} of their spread; with those of the "
+        f"crops, padded with zeros, the map correlates {result['crop_correlation']:.3f}",
+    ]
+    return "\n".join(lines)
+
+
 def photograph(side: int) -> Tensor:
     """Return a bundled photograph as uint8 side x side x 3."""
     photograph: NDArray[np.uint8] = load_sample_image("china.jpg")

@@ -94,6 +94,18 @@ def run(
     }
 
 
+def text(result: dict[str, Any]) -> str:
+    """Return the rates that `run` measured, for people."""
+    lines = [
+        f"fc7 of D, width {result['width']}, of {result['images']} JPEG files at {result['scale']} with their mirror "
+        f"images, {result['device']}, {result['threads']} threads; median of {result['repeats']}",
+        *(f"{row['way']:12}{row['images_per_second']:10.2f} images/s" for row in result["rows"]),
+        f"extraction reaches {result['ratio']:.0%} of the throughput of the bare passes "
+        f"(target {result['ratio_target']:.0%})",
+    ]
+    return "\n".join(lines)
+
+
 def _bare(part: NetworkPart, batches: list[list[Any]]) -> None:
     """Run the network on prepared pictures and their mirror images, and wait for the end."""
     forward = part.source.forward

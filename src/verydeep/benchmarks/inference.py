@@ -90,6 +90,26 @@ def run(
     }
 
 
+def text(result: dict[str, Any]) -> str:
+    """Return the times that `run` measured, for people."""
+    lines = [
+        f"{result['net']}, width {result['width']}, {result['threads']} threads, code for {result['processor_code']}; "
+        f"median of {result['repeats']}; a matrix product runs at {result['matrix_peak']:.0f} GFLOP/s",
+        f"{'size':>9}{'batch':>7}  {'runtime':15}{'ms/image':>10}{'ratio':>8}{'GFLOP/s':>9}{'difference':>12}",
+    ]
+    for row in result["rows"]:
+        size = f"{row['height']}x{row['width_pixels']}"
+        lines.append(
+            f"{size:>9}{row['batch']:7}  {row['runtime']:15}{row['milliseconds']:10.1f}{row['ratio']:8.2f}"
+            f"{row['gflops']:9.0f}{row['difference']:12.1e}"
+        )
+    lines += [
+        "ratio: time of the fastest float32 peer over this one's; difference: of the scores from torch's",
+        *(f"left out: {name}: {reason}" for name, reason in result["missing"].items()),
+    ]
+    return "\n".join(lines)
+
+
 def _ways(net: VGG) -> tuple[dict[str, Run], dict[str, str]]:
     """Return what runs here, by name, and what does not with the reason."""
     makers: dict[str, Callable[[], Run]] = {

@@ -103,6 +103,24 @@ def run(
     }
 
 
+def text(result: dict[str, Any]) -> str:
+    """Return the rates that `run` measured, for people."""
+    smin, smax = result["scales"]
+    lines = [
+        f"{result['images']} images of {result['data']}, crops of {result['crop']}, S in [{smin};{smax}]",
+        f"{'':28}{'images/s/core':>14}{'ratio':>8}",
+    ]
+    for row in result["rows"]:
+        lines.append(f"{row['pipeline']:28}{row['images_per_second_core']:14.0f}{row['ratio']:8.2f}")
+    lines += [
+        f"ratio in {result['rounds']} rounds: {result['ratio_least']:.2f} to {result['ratio_greatest']:.2f}, "
+        f"target {result['ratio_target']}",
+        f"mean absolute difference of the crops: {result['mean_difference']:.2f} grey levels of 255 "
+        f"(worst image {result['worst_difference']:.2f})",
+    ]
+    return "\n".join(lines)
+
+
 class _Memory(Storage):
     """Files that are in memory."""
 

@@ -99,6 +99,30 @@ def run(
     }
 
 
+def text(result: dict[str, Any]) -> str:
+    """Return the times that `run` measured, for people."""
+    side, threads = result["side"], result["threads"]
+    lines = [
+        f"classifier and localizer D, width {result['width']}, {side} x {side} pixels, {result['windows']} windows "
+        f"(batches of {result['batch']}), {result['device']}, {threads} threads; median of {result['repeats']}",
+        *(
+            f"{row['way']:8} convolutions {row['convolutions']:8}{row['seconds']:9.3f} s"
+            f"{row['multiply_adds'] / 1e9:9.1f} G multiply-adds"
+            for row in result["rows"]
+        ),
+        f"dense is {result['ratio']:.2f} times faster than windows; by multiply-adds "
+        f"{result['multiply_add_ratio']:.2f} (target: within {result['ratio_target']:.0%})",
+        f"shared convolutions are {result['shared_ratio']:.2f} times faster than separate ones; by multiply-adds "
+        f"{result['shared_multiply_add_ratio']:.2f}",
+    ]
+    lines += [
+        f"merging {result['boxes']:,} boxes around {clusters:,} place{'s' * (clusters > 1)}: {seconds:.2f} s "
+        f"(target: {result['merge_target']:g} s)"
+        for clusters, seconds in zip(result["merge_clusters"], result["merge_seconds"], strict=True)
+    ]
+    return "\n".join(lines)
+
+
 def _pair(width: float, device: torch.device, same_convolutions: bool) -> Pair:
     """Return D for a thousand classes, and D for the box of each, with the same convolutions or others."""
     classifier = create("D", width=width, seed=0)

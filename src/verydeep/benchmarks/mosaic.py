@@ -113,6 +113,23 @@ def run(
     }
 
 
+def text(result: dict[str, Any]) -> str:
+    """Return what `run` found, for people."""
+    known = result["known"]
+    lines = [
+        f"{result['photographs']} photographs, {result['mosaic_width']} x {result['mosaic_height']} pixels; {known} "
+        f"are of one of the network's {result['classes']} classes; a cell every {result['stride']} pixels, "
+        f"{result['seconds']:.1f} s for all scales"
+    ]
+    for row in result["rows"]:
+        lines.append(
+            f"scale {row['scale']:<6g}{row['cells']:9} cells; of {known}: class first {row['found_1']}, among five "
+            f"{row['found_5']} (by itself {row['alone_1']} and {row['alone_5']}), highest cell of the class inside "
+            f"{row['peaks']}; off the whole image's map by {row['error']:.1e}"
+        )
+    return "\n".join(lines)
+
+
 def _join(data: Path, net: VGG, side: int, path: Path) -> tuple[list[Photograph], int, int]:
     """Write the mosaic as a TIFF file, row by row, and return what is where, its height and its width."""
     numbers = {name.split(" ")[0]: k for k, name in enumerate(net.classes)}

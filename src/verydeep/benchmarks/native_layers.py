@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from verydeep.basics.machine import describe_machine
+from verydeep.benchmarks import native_memory
 from verydeep.benchmarks.limits import matrix_peak, read_bandwidth
 from verydeep.engines.compiled import plan
 from verydeep.engines.library import best_processor
@@ -38,7 +39,8 @@ def run(name: str = "D", side: int = 224, batch: int = 1, repeats: int = 15, wid
     dict
         ``rows``: for each layer milliseconds, the ``limit`` in milliseconds and what sets it: the products that its
         algorithm needs at the measured rate of a matrix product, or its weights, input and output at the measured
-        rate of memory; ``matrix_peak`` in GFLOP/s, ``read_bandwidth`` in GB/s, ``machine``.
+        rate of memory; ``matrix_peak`` in GFLOP/s, ``read_bandwidth`` in GB/s; of the whole network what
+        `native_memory.measure` found for one image; ``machine``.
 
     Raises
     ------
@@ -74,9 +76,33 @@ def run(name: str = "D", side: int = 224, batch: int = 1, repeats: int = 15, wid
         "processor_code": best_processor(),
         "matrix_peak": peak,
         "read_bandwidth": bandwidth,
+        **native_memory.measure(name, side, width),
         "rows": rows,
         "machine": describe_machine(),
     }
+
+
+def text(result: dict[str, Any]) -> str:
+    """Return the times that `run` measured, for people."""
+    lines = [
+        f"{result['net']}, batch {result['batch']}, {result['threads']} threads, code for {result['processor_code']}; "
+        f"median of {result['repeats']}",
+        f"{'layer':9}{'input':17}{'ms':>8}{'limit':>8}{'share':>7}  bound by",
+    ]
+    for row in result["rows"]:
+        lines.append(
+            f"{row['layer']:9}{row['input']:17}{row['milliseconds']:8.2f}{row['limit']:8.2f}{row['share']:7.0%}  "
+            f"{row['bound']}"
+        )
+    total, least = (sum(row[key] for row in result["rows"]) for key in ("milliseconds", "limit"))
+    lines += [
+        f"{'sum':26}{total:8.2f}{least:8.2f}{least / total:7.0%}",
+        f"limits: {result['matrix_peak']:.0f} GFLOP/s in a matrix product, {result['read_bandwidth']:.1f} GB/s read",
+        f"the whole network: packed in {result['making_seconds']:.2f} s (target {native_memory.TARGET_SECONDS:g} s), "
+        f"its weights take {result['packed_weights'] / 1e6:.0f} MB as packed, one image "
+        f"{result['other_memory'] / 1e6:.0f} MB beside them (target {native_memory.TARGET_MEMORY / 1e6:.0f} MB)",
+    ]
+    return "\n".join(lines)
 
 
 def _single_layers(net: Any) -> list[tuple[str, Stack]]:

@@ -1,6 +1,5 @@
 """Score maps of large images: this project's bands against overlapping tiles, each way in a process of its own."""
 
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_sample_image
 
-from verydeep.basics.errors import UserError, WorkError
+from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
 from verydeep.basics.machine import describe_machine
+from verydeep.basics.memory import resident
+from verydeep.benchmarks.own_process import OwnProcess
 
 WAYS = {
     "whole": "the network on the whole image at once",
@@ -88,6 +89,19 @@ def run(
     }
 
 
+def text(result: dict[str, Any]) -> str:
+    """Return times, memory and errors that `run` measured, for people."""
+    lines = [
+        f"configuration B, width {result['width']}, {result['side']} x {result['side']} pixels, limit "
+        f"{result['limit'] / 2**30:.2f} GiB; memory is what the whole process held at most"
+    ]
+    for row in result["rows"]:
+        error = f"   off by {row['error']:.1e} of the map's greatest value" if "error" in row else ""
+        times = f"{row['seconds']:9.2f} s ({row['cpu_seconds']:.1f} s of processors)"
+        lines.append(f"{row['way']:16}{times}{row['peak_memory'] / 2**30:8.2f} GiB{error}")
+    return "\n".join(lines)
+
+
 def _write_image(path: Path, side: int) -> None:
     vips = need("pyvips", "maps")
     photograph: NDArray[np.uint8] = load_sample_image("china.jpg")
@@ -99,17 +113,7 @@ def _write_image(path: Path, side: int) -> None:
 
 def _in_process(way: str, image: Path, memory: int, width: float, threads: int | None) -> tuple[dict[str, Any], Map]:
     """Run one way in a new process, so that its memory is its own."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, way, image, memory, width, threads), daemon=True)
-    process.start()
-    there.close()
-    try:
-        row, values = here.recv()
-    except EOFError:
-        raise WorkError(f"{way}: its process died, for want of memory most likely; take a smaller --side") from None
-    finally:
-        process.join()
+    row, values = OwnProcess(way, _serve, way, image, memory, width, threads).receive()
     return {"way": way, **row}, values
 
 
@@ -117,7 +121,6 @@ def _serve(connection: Any, way: str, image: Path, memory: int, width: float, th
     import torch
 
     from verydeep.scoremaps.densify import densify
-    from verydeep.scoremaps.plan import resident
 
     if threads:
         torch.set_num_threads(threads)

@@ -1,9 +1,6 @@
 """A training step of D against the same step of VGG-16 as it is usually written: time and peak memory."""
 
-import multiprocessing
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +8,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from verydeep.basics.machine import describe_machine
+from verydeep.basics.memory import resident
+from verydeep.benchmarks.own_process import OwnProcess
 
 VARIANTS = {
     "verydeep": "this project's D: convolutions throughout, images channels last",
@@ -65,24 +64,17 @@ def run(batch_size: int = 16, repeats: int = 5, width: float = 1.0, threads: int
         `rows` (TrainingRow as dict), `time_ratio` and `memory_ratio` (this project's over the better plain one's;
         below 1 is better), `machine`.
     """
-    context = multiprocessing.get_context("spawn")
-    workers = {}
-    for variant in VARIANTS:
-        here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, variant, batch_size, width, threads), daemon=True)
-        process.start()
-        there.close()  # so that a process that dies is noticed: the pipe then has no other end
-        workers[variant] = here
-    losses = {variant: worker.recv() for variant, worker in workers.items()}
+    workers = {variant: OwnProcess(variant, _serve, variant, batch_size, width, threads) for variant in VARIANTS}
+    losses = {variant: worker.receive() for variant, worker in workers.items()}
     seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for _ in range(repeats):
         for variant, worker in workers.items():
             worker.send("step")
-            seconds[variant].append(worker.recv())
+            seconds[variant].append(worker.receive())
     rows = []
     for variant, worker in workers.items():
         worker.send("memory")
-        rows.append(TrainingRow(variant, statistics.median(seconds[variant]), worker.recv(), losses[variant]))
+        rows.append(TrainingRow(variant, statistics.median(seconds[variant]), worker.receive(), losses[variant]))
     mine, *plain = rows
     return {
         "batch_size": batch_size,
@@ -96,10 +88,21 @@ def run(batch_size: int = 16, repeats: int = 5, width: float = 1.0, threads: int
     }
 
 
-def _peak() -> int:
-    """Most bytes this process has held so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def text(result: dict[str, Any]) -> str:
+    """Return times and memory that `run` measured, for people."""
+    lines = [
+        f"a step of D, width {result['width']}, at 224 x 224, batch {result['batch_size']}, float32, "
+        f"median of {result['repeats']}"
+    ]
+    lines += [
+        f"{row['variant']:22}{row['seconds']:8.2f} s{row['peak_memory'] / 2**30:8.2f} GiB   loss {row['loss']:.4f}"
+        for row in result["rows"]
+    ]
+    lines += [
+        f"time: {result['time_ratio']:.2f} of the faster plain one's; memory: {result['memory_ratio']:.2f} of the "
+        f"smaller one's; losses differ by {result['loss_difference']:.1e}",
+    ]
+    return "\n".join(lines)
 
 
 def _serve(connection: Connection, variant: str, batch_size: int, width: float, threads: int | None) -> None:
@@ -110,7 +113,7 @@ def _serve(connection: Connection, variant: str, batch_size: int, width: float, 
 
     if threads:
         torch.set_num_threads(threads)
-    before = _peak()
+    before = resident(peak=True)
     if variant == "verydeep":
         step = _ours(batch_size, width)
     else:
@@ -118,7 +121,7 @@ def _serve(connection: Connection, variant: str, batch_size: int, width: float, 
     connection.send(step())
     while True:
         if connection.recv() == "memory":
-            connection.send(_peak() - before)
+            connection.send(resident(peak=True) - before)
             return
         begun = time.perf_counter()
         step()

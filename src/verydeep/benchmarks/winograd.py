@@ -143,6 +143,20 @@ def run(name: str = "D", side: int = 224, width: float = 1.0, seed: int = 0) -> 
     return {"net": name, "side": side, "width": width, "rows": rows, "machine": describe_machine()}
 
 
+def text(result: dict[str, Any]) -> str:
+    """Return the errors that `run` measured, for people."""
+    blocks = [key for key in result["rows"][0] if key.startswith("block")]
+    lines = [
+        f"{result['net']}, width {result['width']}, {result['side']} x {result['side']} pixels: relative errors behind "
+        "each block, against float64",
+        f"{'':18}{'products':>9}" + "".join(f"{block:>10}" for block in blocks),
+    ]
+    for row in result["rows"]:
+        errors = "".join(f"{row[block]:10.1e}" for block in blocks)
+        lines.append(f"{row['way']:18}{row['multiplications']:9.2f}{errors}")
+    return "\n".join(lines)
+
+
 def _behind_blocks(net: VGG, x: Tensor, convolution: Convolve) -> list[Tensor]:
     """Return the activations in front of every pool."""
     found = []

@@ -73,8 +73,9 @@ def echo_boxes(request: BoxRequest, protocols: Sequence[str], tuned: "Tuned", js
     wanted, memory = [Protocol.parse(text) for text in protocols], parse_memory(request.memory)
     files = find_weights(request.classifier), find_weights(request.localizer)
     posteriors = Posteriors.read(request.posteriors) if request.posteriors else None
-    how = {"reader": request.reader, "on_bad_image": request.on_bad_image, "boxes": True}
-    dataset = open_dataset(request.data, request.split, **how)  # type: ignore[arg-type]
+    dataset = open_dataset(
+        request.data, request.split, reader=request.reader, on_bad_image=request.on_bad_image, boxes=True
+    )
     evaluator = BoxEvaluator(
         *files,
         dataset,

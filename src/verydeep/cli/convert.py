@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from verydeep.cli.options import Json
+
 if TYPE_CHECKING:
     from verydeep.nets.network import VGG
 
@@ -29,7 +31,7 @@ def convert(
     prototxt: Annotated[Path | None, typer.Option(help="Definition of a .caffemodel, checked against it.")] = None,
     classes: Annotated[Path | None, typer.Option(help="Text file with one class name a line, in order.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing; take what is in the cache.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print what was read as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Turn a weights file of another project into ours, or ours into another project's.
 

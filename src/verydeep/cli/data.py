@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from verydeep.cli.options import Json, Reader
+
 if TYPE_CHECKING:
     from verydeep.datasets.dataset import Dataset
     from verydeep.datasets.survey import Survey
@@ -28,12 +30,12 @@ def show(
     split: Annotated[
         Literal["train", "val", "test"] | None, typer.Option(help="Which images; default: all three splits.")
     ] = None,
-    reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
+    reader: Reader = None,
     out: Annotated[Path | None, typer.Option(help="PNG for a contact sheet of the first split shown.")] = None,
     boxes: Annotated[
         bool, typer.Option("--boxes", help="Read the boxes too: count them, draw them, list every bad one.")
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Print classes, counts, image sizes and damaged files; draw a contact sheet.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from verydeep.basics.errors import UserError
+from verydeep.cli.options import Json
 
 if TYPE_CHECKING:
     from verydeep.nets.network import VGG
@@ -22,7 +23,7 @@ def describe(
     ] = None,
     cell: Annotated[str | None, typer.Option(help="ROW,COLUMN of the score map: print its pixel window.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="The paper's Tables 1 and 2, and why 3x3.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Print a network's layers, parameters, multiply-adds, receptive fields and score map.
 

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from verydeep.cli.engine_option import EngineOption
+from verydeep.cli.options import Data, Device, Engine, Json, Memory, OnBadImage, Reader
 
 EXAMPLE = "verydeep evaluate runs/A --data scenes --protocol dense@64 --out posteriors/A"
 
 
 def evaluate(
     weights: Annotated[Path, typer.Argument(help="Weights file, or the folder of a run.")],
-    data: Annotated[str, typer.Option(help="Data set: a folder, a .tar, or 'scenes' (embedded).")],
+    data: Data,
     protocol: Annotated[
         list[str],
         typer.Option(help="center@Q, dense@Q,..., crops@Q,... or dense+crops@Q,...; may be given several times."),
@@ -45,12 +45,12 @@ def evaluate(
         Literal["up", "down"] | None, typer.Option(help="Rounding of the max-pools' sizes; default: the network's.")
     ] = None,
     precision: Annotated[Literal["float32", "bf16"], typer.Option(help="Of the network's arithmetic.")] = "float32",
-    memory: Annotated[str, typer.Option(help="For pictures and activations, beside the weights.")] = "2GiB",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    engine: EngineOption = "auto",
-    reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
-    on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image or box does.")] = "error",
-    json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    memory: Memory = "2GiB",
+    device: Device = "auto",
+    engine: Engine = "auto",
+    reader: Reader = None,
+    on_bad_image: OnBadImage = "error",
+    json_: Json = False,
 ) -> None:
     """Test a network by one or several protocols; write posteriors or boxes, print errors.
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from verydeep.cli.options import Json
+
 if TYPE_CHECKING:
     from verydeep.interchange.export import Export
 
@@ -34,7 +36,7 @@ def export(
     tolerance: Annotated[
         float | None, typer.Option(help="Largest difference that is accepted; default: 1e-4, fp16 0.02, int8 0.2.")
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Write a network for ONNX Runtime, OpenVINO or torch; run it there at once and compare.
 

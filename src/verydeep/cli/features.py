@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from verydeep.cli.engine_option import EngineOption
+from verydeep.cli.options import Device, Engine, Json, Memory, OnBadImage, Reader
 
 if TYPE_CHECKING:
     from verydeep.transfer.features import Labeled
@@ -31,12 +31,12 @@ def features(
     ] = "l2",
     dtype: Annotated[Literal["float32", "float16"], typer.Option(help="Of the file.")] = "float32",
     cache: Annotated[Path | None, typer.Option(help="Folder for descriptors; default: the user's cache.")] = None,
-    memory: Annotated[str, typer.Option(help="For pictures and activations, beside the weights.")] = "1GiB",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    engine: EngineOption = "auto",
-    reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
-    on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image does.")] = "error",
-    json_: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+    memory: Memory = "1GiB",
+    device: Device = "auto",
+    engine: Engine = "auto",
+    reader: Reader = None,
+    on_bad_image: OnBadImage = "error",
+    json_: Json = False,
 ) -> None:
     """Write the descriptors of pictures: a layer's map at several scales, averaged over places and mirror images.
 

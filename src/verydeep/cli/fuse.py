@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from verydeep.cli.options import Json
+
 if TYPE_CHECKING:
     from verydeep.localization.tuning import Tuned
 
@@ -20,7 +22,7 @@ def fuse(
         Path | None, typer.Option(help="Boxes: file of `verydeep localize tune`; its held-out images are left out.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Boxes: those as alike as this are merged.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Average posteriors with equal weights; print the errors of each and of the mean.
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
-from verydeep.cli.engine_option import EngineOption
+from verydeep.cli.each_picture import each_picture, finish
+from verydeep.cli.options import Device, Engine, Json, Memory, Pictures
 
 if TYPE_CHECKING:
     from verydeep.localization.localize import Localized
@@ -39,7 +40,7 @@ def _localize() -> None:
 
 @app.command(_PICTURES, hidden=True)
 def pictures(
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    images: Pictures,
     classifier: Annotated[Path, typer.Option(help="Weights or run of the network that names and rates.")],
     localizer: Annotated[Path, typer.Option(help="Weights or run of the network that gives boxes.")],
     protocol: Annotated[
@@ -51,10 +52,10 @@ def pictures(
     threshold: Annotated[float | None, typer.Option(help="Boxes as alike as this are merged.")] = None,
     match: Annotated[Literal["recommended", "literal"] | None, typer.Option(help="How alike two boxes are.")] = None,
     tuned: Annotated[Path | None, typer.Option(help="File of `verydeep localize tune`: threshold and match.")] = None,
-    memory: Annotated[str, typer.Option(help="For the activations, beside the weights.")] = "2GiB",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    engine: EngineOption = "auto",
-    json_: Annotated[bool, typer.Option("--json", help="Print classes and boxes as JSON.")] = False,
+    memory: Memory = "2GiB",
+    device: Device = "auto",
+    engine: Engine = "auto",
+    json_: Json = False,
 ) -> None:
     """Name what is in pictures, most probable first, and say where: boxes in pixels of the original picture.
 
@@ -65,9 +66,6 @@ def pictures(
 
     `verydeep localize tune --help`: how the merging of boxes is tuned.
     """
-    import json
-
-    from verydeep.basics.errors import BadImageError
     from verydeep.cli.boxes import chosen_rule
     from verydeep.evaluation.memory import parse_memory
     from verydeep.images.files import find_pictures
@@ -87,23 +85,13 @@ def pictures(
         pictures=len(files),
     )
     rows: list[dict[str, Any]] = []
-    names, bad = _names(files), 0
-    for file, name in zip(files, names, strict=True):
-        try:
-            result = found(file)
-        except BadImageError as error:
-            bad += 1
-            rows.append({"image": str(file), "error": error.reason})
-            typer.echo(f"verydeep: error: {error}", err=True)
-            continue
-        drawn = _draw(result, out / name) if out else None
+    names = dict(zip(map(str, files), _names(files), strict=True))
+    for result in each_picture(files, found, rows):
+        drawn = _draw(result, out / names[result.name]) if out else None
         rows.append({**_values(result), "drawn": drawn})
         if not json_:
             typer.echo("\n".join([_words(result), *([f"  {drawn}"] if drawn else [])]))
-    if json_:
-        typer.echo(json.dumps(rows, indent=2))
-    if bad:
-        raise typer.Exit(2)
+    finish(rows, json_)
 
 
 def _names(files: list[Path]) -> list[str]:
@@ -149,7 +137,7 @@ def tune(
     match: Annotated[Literal["recommended", "literal"], typer.Option(help="How alike two boxes are.")] = "recommended",
     share: Annotated[float, typer.Option(help="Share of the images to hold out and choose on.")] = 0.2,
     out: Annotated[Path | None, typer.Option(help="Write threshold and hold-out here, for --tuned.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_: Json = False,
 ) -> None:
     """Choose the threshold of merging on a held-out part of the images; no network is run.
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from verydeep.cli.engine_option import EngineOption
+from verydeep.cli.each_picture import each_picture, finish
+from verydeep.cli.options import Device, Engine, Json, Memory, Pictures
 
 if TYPE_CHECKING:
     from verydeep.evaluation.predict import Prediction, Predictor
@@ -14,7 +15,7 @@ EXAMPLE = "verydeep predict photo.jpg --weights runs/A --heatmap heatmap.png"
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    images: Pictures,
     weights: Annotated[Path, typer.Option(help="Weights file, or the folder of a run.")],
     protocol: Annotated[
         str | None, typer.Option(help="As for evaluate; default: dense at the scale of training.")
@@ -23,10 +24,10 @@ def predict(
     heatmap: Annotated[
         Path | None, typer.Option(help="Draw the best class's score map over the picture (one picture only).")
     ] = None,
-    memory: Annotated[str, typer.Option(help="For the activations, beside the weights.")] = "2GiB",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    engine: EngineOption = "auto",
-    json_: Annotated[bool, typer.Option("--json", help="Print the predictions as JSON.")] = False,
+    memory: Memory = "2GiB",
+    device: Device = "auto",
+    engine: Engine = "auto",
+    json_: Json = False,
 ) -> None:
     """Name the classes of pictures, most probable first, with their posteriors.
 
@@ -35,9 +36,7 @@ def predict(
 
     Example: verydeep predict photo.jpg --weights runs/A --heatmap heatmap.png
     """
-    import json
-
-    from verydeep.basics.errors import BadImageError, UserError
+    from verydeep.basics.errors import UserError
     from verydeep.evaluation.heatmap import check_suffix
     from verydeep.evaluation.memory import parse_memory
     from verydeep.evaluation.predict import Predictor
@@ -59,24 +58,13 @@ def predict(
         pictures=len(files),
     )
     rows: list[dict[str, Any]] = []
-    bad = 0
-    for file in files:
-        try:
-            prediction = predictor(file)
-        except BadImageError as error:
-            bad += 1
-            rows.append({"image": str(file), "error": error.reason})
-            typer.echo(f"verydeep: error: {error}", err=True)
-            continue
+    for prediction in each_picture(files, predictor, rows):
         rows.append(_values(prediction))
         if not json_:
             typer.echo(_words(prediction))
         if heatmap:
             _draw(heatmap, predictor, prediction, quiet=json_)
-    if json_:
-        typer.echo(json.dumps(rows, indent=2))
-    if bad:
-        raise typer.Exit(2)
+    finish(rows, json_)
 
 
 def _values(prediction: "Prediction") -> dict[str, Any]:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from verydeep.cli.options import Device, Json, OnBadImage
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,11 +28,9 @@ def reproduce(
     ] = None,
     weights_d: Annotated[str | None, typer.Option(help="D of [256;512], for --preset published.")] = None,
     weights_e: Annotated[str | None, typer.Option(help="E of [256;512], for --preset published.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    on_bad_image: Annotated[
-        Literal["error", "skip"], typer.Option(help="What a damaged image does: error or skip.")
-    ] = "error",
-    json_: Annotated[bool, typer.Option("--json", help="Print plan and tables as JSON.")] = False,
+    device: Device = "auto",
+    on_bad_image: OnBadImage = "error",
+    json_: Json = False,
 ) -> None:
     """Train and test the networks of a preset, fill the paper's Tables 3 to 6, 8 and 9, write a report.
 

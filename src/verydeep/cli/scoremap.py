@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from verydeep.cli.engine_option import EngineOption
+from verydeep.cli.options import Device, Engine, Json
 
 if TYPE_CHECKING:
     from verydeep.scoremaps.plan import Plan
@@ -47,9 +47,9 @@ def scoremap(
     ] = None,
     tiff_class: Annotated[str | None, typer.Option(help="Class of --tiff.")] = None,
     overview: Annotated[Path | None, typer.Option(help="Draw the best classes over the image, with a legend.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    engine: EngineOption = "auto",
-    json_: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    device: Device = "auto",
+    engine: Engine = "auto",
+    json_: Json = False,
 ) -> None:
     """Compute the score map of an image of any size: the whole image's, to the digit, within a limit of memory.
 
@@ -138,7 +138,8 @@ def _region(text: str | None) -> tuple[int, int, int, int] | None:
 
 
 def _about(job: "Job", plans: "tuple[Plan, ...]") -> dict[str, Any]:
-    from verydeep.scoremaps.plan import resident, seconds
+    from verydeep.basics.memory import resident
+    from verydeep.scoremaps.plan import seconds
 
     rows = []
     for scale, plan in zip(job.scales, plans, strict=True):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from verydeep.basics.errors import UserError
+from verydeep.cli.options import Data, Device, Json, OnBadImage, Reader
 
 if TYPE_CHECKING:
     from verydeep.training.task import Task
@@ -14,7 +15,7 @@ EXAMPLE = "verydeep train --net A --data scenes --recipe scenes --out runs/A"
 
 
 def train(
-    data: Annotated[str, typer.Option(help="Data set: a folder, a .tar, or 'scenes' (embedded).")],
+    data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the run; a run that was stopped there is continued.")],
     net: Annotated[
         str | None, typer.Option(help="Configuration: A, A-LRN, B, C, D, E or B-5x5; default: that of --init-from.")
@@ -43,13 +44,13 @@ def train(
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change a recipe's value: optimizer.learning_rate=0.005.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Device = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that decode images; default: one a core.")] = None,
     compile_: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Time between checkpoints inside an epoch.")] = 10.0,
-    reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
-    on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image or box does.")] = "error",
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    reader: Reader = None,
+    on_bad_image: OnBadImage = "error",
+    json_: Json = False,
 ) -> None:
     """Train a network, or continue a run that was stopped.
 

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from verydeep.cli.options import Device, Json, Memory, OnBadImage, Reader
+
 EXAMPLE = "verydeep transfer --weights runs/A --data photos --protocol folder --scales 64,96 --out flowers"
 
 
@@ -42,11 +44,11 @@ def transfer(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the random splits.")] = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for descriptors; default: the user's cache.")] = None,
-    memory: Annotated[str, typer.Option(help="For pictures and activations, beside the weights.")] = "1GiB",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    reader: Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")] = None,
-    on_bad_image: Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image does.")] = "error",
-    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    memory: Memory = "1GiB",
+    device: Device = "auto",
+    reader: Reader = None,
+    on_bad_image: OnBadImage = "error",
+    json_: Json = False,
 ) -> None:
     """Train linear classifiers on a network's descriptors, and measure them as the paper's appendix B does.
 

@@ -96,13 +96,15 @@ class _Groups:
         self.literal = rule.match == "literal"
         # The recommended score is kept without its constant 1, which changes no order.
         self.threshold = rule.threshold - (0 if self.literal else 1)
-        # Lower and upper edges apart, two rows each, so that one operation does x and y of all boxes.
         real = np.float32 if count > MANY else np.float64
         # A box without any extent gets next to none, to divide by.
-        self.low = np.array(boxes[:, :2].T, real, order="C")
-        self.high = np.maximum(boxes[:, 2:].T, boxes[:, :2].T + NOTHING).astype(real, order="C")
-        self.center, self.area, self.half = np.empty_like(self.low), np.empty(count, real), np.empty(count, real)
-        self.work = np.empty((5, count), real)  # for intermediate results, which would take longer to allocate
+        high = np.maximum(boxes[:, 2:], boxes[:, :2] + NOTHING)
+        # xmax, ymax, -xmin, -ymin: so that one minimum finds all edges of what two boxes have in common.
+        self.edges = np.array(np.concatenate([high, -boxes[:, :2]], axis=1).T, real, order="C")
+        self.center, self.size = np.empty((2, 2, count), real)  # x and y; half the mean side, and the area
+        # For intermediate results, which would take longer to allocate. Zeros in full, as numpy's minimum and maximum
+        # take three times as long with one number for a whole row.
+        self.work, self.zeros = np.empty((6, count), real), np.zeros((2, count), real)
         self._derive(slice(None))
         self.weight = np.ones(count)
         self.first = np.arange(count)  # number of the first member, as the boxes were given
@@ -129,15 +131,12 @@ class _Groups:
     def join(self, a: int, b: int) -> None:
         """Replace two rows, the first before the second, by their mean in the place of the first."""
         share = 0.5 if self.literal else self.weight[a] / (self.weight[a] + self.weight[b])
-        for edges in (self.low, self.high):
-            for line in edges:
-                line[a] += (1 - share) * (line[b] - line[a])
+        self.edges[:, a] += (1 - share) * (self.edges[:, b] - self.edges[:, a])
         self._derive(a)
         self.weight[a] += self.weight[b]
         self.parent[self.first[b]] = self.first[a]
         # Gone: so far away that it is nobody's nearest.
-        self.center[:, b] = self.low[:, b] = self.least[b] = FAR
-        self.high[:, b] = -FAR
+        self.center[:, b], self.edges[:, b], self.least[b] = FAR, -FAR, FAR
         self.joins[a] += 1
         self.joins[b] += 1
         self.left -= 1
@@ -154,40 +153,40 @@ class _Groups:
         while not np.array_equal(parent, parent[parent]):
             parent = parent[parent]
         self._forget()
-        merged = np.concatenate([self.low, self.high]).T
+        merged = np.concatenate([-self.edges[2:], self.edges[:2]]).T
         return np.ascontiguousarray(merged, np.float64), np.searchsorted(self.first, parent)
 
     def _derive(self, rows: slice | int) -> None:
-        """Compute what scores need of boxes; an extent of nothing counts as next to nothing, to divide by."""
-        (left, top), (right, bottom) = self.low[:, rows], self.high[:, rows]
-        self.center[0, rows], self.center[1, rows] = (left + right) / 2, (top + bottom) / 2
-        width, height = right - left, bottom - top
-        self.area[rows] = width * height
-        self.half[rows] = (width + height) / 4
+        """Compute what scores need of boxes."""
+        right, bottom, left, top = self.edges[:, rows]  # the latter two negative
+        width, height = right + left, bottom + top
+        self.center[0, rows], self.center[1, rows] = (right - left) / 2, (bottom - top) / 2
+        self.size[0, rows], self.size[1, rows] = (width + height) / 4, width * height
 
     def _scores(self, row: int, first: int) -> NDArray[Any]:
         """Return how alike a row is to all rows from `first` on, valid until the next call."""
-        column = slice(row, row + 1)
-        work = self.work[:, : len(self.area) - first]
-        common, apart, size = work[:2], work[2:4], work[4]
-        np.minimum(self.high[:, first:], self.high[:, column], out=common)
-        np.maximum(self.low[:, first:], self.low[:, column], out=apart)
-        common -= apart
-        np.maximum(common, 0, out=common)
-        shared = np.multiply(common[0], common[1], out=common[0])
-        np.subtract(self.center[:, first:], self.center[:, column], out=apart)
+        column, count = slice(row, row + 1), self.edges.shape[1] - first
+        work = self.work[:, :count]
+        work[:4] = self.edges[:, column]
+        np.minimum(self.edges[:, first:], work[:4], out=work[:4])
+        sides = np.add(work[:2], work[2:4], out=work[:2])
+        np.maximum(sides, self.zeros[:, :count], out=sides)
+        result: NDArray[Any] = work[4:]
+        distance: NDArray[Any] = result[0]
+        common = result[1]  # the area; behind the division, the IoU
+        np.multiply(sides[0], sides[1], out=common)
+        apart = np.subtract(self.center[:, first:], self.center[:, column], out=work[:2])
         apart *= apart
-        score: NDArray[Any] = np.add(apart[0], apart[1], out=apart[0])
-        np.sqrt(score, out=score)
+        np.add(apart[0], apart[1], out=distance)
+        np.sqrt(distance, out=distance)
         if self.literal:
-            score += shared
-            return score
-        score /= np.add(self.half[first:], self.half[row], out=size)
-        union = np.add(self.area[first:], self.area[row], out=size)
-        union -= shared
-        shared /= union
-        score -= shared
-        return score
+            distance += common
+            return distance
+        size = np.add(self.size[:, first:], self.size[:, column], out=work[:2])
+        size[1] -= common  # the area that either covers
+        result /= size
+        distance -= common
+        return distance
 
     def _keep_nearest(self, row: int, later: NDArray[Any]) -> None:
         """Enter the least of a row's scores to later ones."""
@@ -199,13 +198,10 @@ class _Groups:
 
     def _forget(self) -> None:
         """Drop the rows that are gone."""
-        rows = np.flatnonzero(self.low[0] < FAR)
-        number = np.zeros(len(self.least), np.int32)
-        number[rows] = np.arange(len(rows))
-        lost = self.low[0, self.partner[rows]] == FAR
+        gone = self.center[0] == FAR
+        rows = np.flatnonzero(~gone)
+        number = np.cumsum(~gone, dtype=np.int32) - 1
+        lost = gone[self.partner[rows]]
         self.partner, self.seen = number[self.partner[rows]], np.where(lost, -1, self.seen[rows])
-        self.joins = self.joins[rows]
-        for name in ("low", "high", "center"):
-            setattr(self, name, np.ascontiguousarray(getattr(self, name)[:, rows]))
-        self.area, self.half, self.least = self.area[rows], self.half[rows], self.least[rows]
-        self.weight, self.first = self.weight[rows], self.first[rows]
+        for name in ("edges", "center", "size", "least", "weight", "first", "joins"):
+            setattr(self, name, np.ascontiguousarray(getattr(self, name)[..., rows]))

@@ -5,11 +5,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 
 from verydeep.basics.errors import UserError
+from verydeep.basics.memory import resident
 from verydeep.scoremaps.bands import Extent, Rectangle, extents, map_size, row_bytes, steps
 from verydeep.scoremaps.densify import Dense, run
 from verydeep.scoremaps.layers import Layer
@@ -152,18 +152,6 @@ def within(limit: int | None, device: torch.device) -> int | None:
     if limit is None:
         return None
     return limit - (_RESERVE + resident() if device.type == "cpu" else 0)
-
-
-def resident(peak: bool = False) -> int:
-    """Return the bytes of memory that this process holds now, or the most that it ever held."""
-    try:
-        # Not getrusage's figure, which on Linux begins with that of the process it was started from.
-        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return 1024 * int(lines["VmHWM" if peak else "VmRSS"].split()[0])
-    except (OSError, KeyError):  # not Linux: the most in both cases, which is a safe side to err on
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def working_bytes(

@@ -184,8 +184,7 @@ class _File:
             try:
                 return self._read(top, left, height, width)
             except self._vips.Error as error:
-                reason = " ".join(str(error).split())
-                self._cut = TruncatedImageError(self.name, reason, self._readable(top, left, height, width))
+                self._cut = TruncatedImageError(self.name, _why(error), self._readable(top, left, height, width))
         raise self._cut
 
     def _read(self, top: int, left: int, height: int, width: int) -> Pixels:
@@ -222,8 +221,14 @@ class _File:
         try:
             image = vips.Image.new_from_file(self.name, access=access, fail_on=level, revalidate=True)
         except vips.Error as error:
-            raise BadImageError(self.name, f"not a readable image ({' '.join(str(error).split())})") from None
+            raise BadImageError(self.name, f"not a readable image ({_why(error)})") from None
         return image.autorot() if self._turned else image
+
+
+def _why(error: Any) -> str:
+    """Return the cause that libvips gives, which is the first of its lines, without names of its own functions."""
+    cause = next(iter(error.detail.splitlines()), error.message).rpartition(": ")[2]
+    return "of no known format" if "is not a known file format" in cause else cause
 
 
 def _conversion(image: Any, name: str) -> tuple[Callable[[NDArray[Any]], Pixels], int]:

@@ -1,0 +1,27 @@
+"""Options that several commands have in common."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Engine = Annotated[
+    str,
+    typer.Option(
+        help="What runs the layers on a CPU: native, torch, openvino or onnxruntime; auto is native where that is "
+        "built and pays, else torch."
+    ),
+]
+Memory = Annotated[str, typer.Option(help="For pictures and activations, beside the weights.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: torch's own choice.")]
+
+Data = Annotated[str, typer.Option(help="Data set: a folder, a .tar, or 'scenes' (embedded).")]
+Pictures = Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")]
+Reader = Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")]
+OnBadImage = Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image or box does.")]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Timed runs of each way.")]
+Width = Annotated[float, typer.Option(help="Factor on the network's channels; 1 is the paper's.")]
