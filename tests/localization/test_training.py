@@ -115,7 +115,7 @@ def test_it_learns_where_a_rectangle_is(tmp_path, rng):
                 xml = f"<annotation><object><name>{name}</name><bndbox>{box}</bndbox></object></annotation>"
                 (folder / part / name / f"{i}.xml").write_text(xml)
     chosen = recipe(
-        "images.scales=[64, 64]", "schedule.epochs=10", "network.fc_width=32", "optimizer.learning_rate=0.02"
+        "images.scales=[64, 64]", "schedule.epochs=20", "network.fc_width=64", "optimizer.learning_rate=0.02"
     )
     result = train("A", folder, chosen, tmp_path / "boxes", task=PCR, quiet=True)
     constant = np.array(vd.load(result.weights).provenance["best_constant_box"]) * 64
