@@ -153,7 +153,7 @@ class _Groups:
         while not np.array_equal(parent, parent[parent]):
             parent = parent[parent]
         self._forget()
-        merged = np.concatenate([-self.edges[2:], self.edges[:2]]).T
+        merged = np.concatenate([0 - self.edges[2:], self.edges[:2]]).T  # 0 - x: zero keeps no sign
         return np.ascontiguousarray(merged, np.float64), np.searchsorted(self.first, parent)
 
     def _derive(self, rows: slice | int) -> None:
