@@ -4,6 +4,7 @@ Activations are rows x columns x channels in memory, so that rows of an image th
 appended and dropped without being copied around.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -65,7 +66,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Layer:
+class Layer(ABC):
     """A layer that slides, and what is done to each of its outputs.
 
     Attributes
@@ -113,9 +114,9 @@ class Layer:
             x = pointwise(x)
         return x
 
+    @abstractmethod
     def slide(self, x: Tensor, left: int, right: int) -> Tensor:
         """Run the layer without the pointwise ones behind it."""
-        raise NotImplementedError
 
     def workspace(self, rows: int, columns: int) -> int:
         """Return the bytes that `slide` takes beside input and output, for so many rows and columns of these."""

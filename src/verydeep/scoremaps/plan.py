@@ -107,8 +107,10 @@ def make_plan(
         for work in _works(dense, height, width, some):
             bytes_ = needed([some], work)
             smallest = min(smallest, (bytes_, strips, work))
-            if memory is None or (bytes_ <= memory and needed(parts, work) <= memory):
-                bytes_ = needed(parts, work)
+            if memory is not None and bytes_ > memory:
+                continue
+            bytes_ = needed(parts, work)
+            if memory is None or bytes_ <= memory:
                 macs = sum(_macs(dense.layers, extents(dense.layers, height, width, part)) for part in parts)
                 band = _band(dense.layers, extents(dense.layers, height, width, parts[0]), work)
                 again = macs / alone - 1

@@ -55,9 +55,8 @@ class Level:
 
     def center(self, row: float, column: float) -> tuple[float, float]:
         """Return y and x of the center of a cell's window, in pixels of the original."""
-        return tuple(  # type: ignore[return-value]
-            (cell * self.stride + self.window / 2) * step for cell, step in zip((row, column), self.step, strict=True)
-        )
+        (down, across), half = self.step, self.window / 2
+        return (row * self.stride + half) * down, (column * self.stride + half) * across
 
     def window_of(self, row: int, column: int) -> tuple[float, float, float, float]:
         """Return top, left, bottom and right of a cell's window, in pixels of the original."""

@@ -1,7 +1,6 @@
 """Images of any size, read in parts: files through libvips, zarr, numpy memory maps and arrays."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +146,8 @@ class _First:
         return chunks[1:] if chunks else None
 
     def __getitem__(self, window: tuple[slice, ...]) -> Any:
-        return self.array[(0,) + window]  # noqa: RUF005 (a star inside brackets needs Python 3.11)
+        first = (0, *window)
+        return self.array[first]
 
 
 class _File:
@@ -166,7 +166,7 @@ class _File:
         self._page_rows = int(image.get("tile-height")) if image.get_typeof("tile-height") else 16
         image = self._open(self._access)
         self.height, self.width = image.height, image.width
-        self._convert, self.bits = _conversion(image, self.name)
+        self.bits = _bits(image, self.name)
         self._image, self._next = image, 0
         self._region: Any = None
         self._cut: TruncatedImageError | None = None
@@ -194,7 +194,7 @@ class _File:
         self._next = top + height
         kind = np.uint16 if self.bits == 16 else np.uint8
         data = np.frombuffer(self._region.fetch(left, top, width, height), kind)
-        return self._convert(data.reshape(height, width, self._image.bands))
+        return _rgb(data.reshape(height, width, self._image.bands))
 
     def _readable(self, top: int, left: int, height: int, width: int) -> int:
         """Return how many rows can be read, known that those above `top` can."""
@@ -231,8 +231,8 @@ def _why(error: Any) -> str:
     return "of no known format" if "is not a known file format" in cause else cause
 
 
-def _conversion(image: Any, name: str) -> tuple[Callable[[NDArray[Any]], Pixels], int]:
-    """Return what makes RGB of the samples of a libvips image, and their bits."""
+def _bits(image: Any, name: str) -> int:
+    """Return the bits of a libvips image's samples; refuse those that nothing here makes RGB of."""
     if image.format not in ("uchar", "ushort"):
         raise _no_range(name, f"{image.format}")
     if image.interpretation == "cmyk" or image.bands > 4:
@@ -240,7 +240,7 @@ def _conversion(image: Any, name: str) -> tuple[Callable[[NDArray[Any]], Pixels]
             f"{name}: {image.bands} channels ({image.interpretation}), expected gray, RGB, or one of them with "
             "transparency; convert it first"
         )
-    return _rgb, 16 if image.format == "ushort" else 8
+    return 16 if image.format == "ushort" else 8
 
 
 def _rgb(samples: NDArray[Any]) -> Pixels:

@@ -1,7 +1,7 @@
 """Where a map is kept while it grows: in memory, or in a zarr folder that can be continued at any time."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -172,21 +172,16 @@ def _same(zarr: Any, path: Path, about: dict[str, Any]) -> Any:
     return group
 
 
-class _writing:  # noqa: N801 (a context manager, used as a word)
-    """Turns errors of the file system into one line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError):
-            raise WorkError(
-                f"{self._path}: cannot be written ({error.strerror or error}); what was written before is kept: make "
-                "room and give the same command again, and it continues"
-            ) from None
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn errors of the file system into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise WorkError(
+            f"{path}: cannot be written ({error.strerror or error}); what was written before is kept: make room and "
+            "give the same command again, and it continues"
+        ) from None
 
 
 def open_map(path: Path) -> Any:
