@@ -1,5 +1,7 @@
 """Linear classifiers: what is fit, what C is chosen by, what calibration does."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
@@ -24,6 +26,24 @@ def test_the_svm_is_liblinears_one_against_the_rest(rng):
     # The same objective, minimized by liblinear's other (primal) solver to a tighter tolerance.
     model = LinearSVC(C=1.0, dual=False, tol=1e-8, max_iter=10_000).fit(rows, targets.argmax(axis=1))
     np.testing.assert_allclose(found.scores(rows), model.decision_function(rows), atol=0.02)
+
+
+@pytest.mark.parametrize("C", module.GRID)
+@pytest.mark.parametrize("width", [20, 400])
+def test_the_svm_is_solved_whatever_c(rng, C, width):
+    """Its gradient is all but gone, for more images than numbers and for fewer, that are as alike as descriptors."""
+    rows = rng.uniform(1, 2, (200, width)) * np.linspace(0, 1, width) ** 2
+    rows = np.float32(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    sides = np.where(np.arange(200) % 4 == 0, 1, -1).astype(np.int8)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = fit(rows, sides[:, None], "svm", C, multi_label=True)
+
+    inputs = np.hstack([rows, np.ones((200, 1))])  # the bias counts in the norm, as liblinear has it
+    found = np.append(fitted.weights[0], fitted.biases[0])
+    gradients = [w - 2 * C * inputs.T @ (sides * np.maximum(0, 1 - sides * (inputs @ w))) for w in (found, 0 * found)]
+    assert np.linalg.norm(gradients[0]) < 0.01 * np.linalg.norm(gradients[1])
 
 
 @pytest.mark.parametrize("counts", [[30, 30, 30], [40, 20]])
