@@ -1,11 +1,11 @@
 """Images with boxes: the part of a data set that localization can learn from and be tested on."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from verydeep.basics.errors import BadBoxError, UserError
 from verydeep.basics.progress import track
+from verydeep.basics.threads import in_threads
 from verydeep.datasets.dataset import Box, Dataset, Sample
 
 OVERHANG = 1.0
@@ -16,8 +16,7 @@ Size = tuple[int, int]
 
 def sizes(dataset: Dataset) -> list[Size]:
     """Return (height, width) of every image in pixels, read from the headers, in threads."""
-    with ThreadPoolExecutor() as pool:
-        return list(track(pool.map(dataset.size, range(len(dataset))), len(dataset), "sizes"))
+    return list(track(in_threads(dataset.size, range(len(dataset))), len(dataset), "sizes"))
 
 
 def with_boxes(dataset: Dataset, skip_bad: bool) -> tuple[Dataset, list[Size]]:

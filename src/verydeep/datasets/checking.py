@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
 
@@ -11,18 +10,17 @@ from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.files import write_text
 from verydeep.basics.machine import cores
 from verydeep.basics.progress import track
+from verydeep.basics.threads import in_threads
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
-
-BLOCK = 256  # images in work at a time; what is decoded is thrown away at once
 
 
 def decode_all(dataset: Dataset) -> Iterator[tuple[int, int] | BadImageError]:
     """Decode every image of a data set, in threads.
 
-    Yields
-    ------
-    (int, int) or BadImageError
+    Returns
+    -------
+    iterator of (int, int) or BadImageError
         Of each image in order: height and width in pixels, or what is wrong with it.
     """
 
@@ -33,9 +31,7 @@ def decode_all(dataset: Dataset) -> Iterator[tuple[int, int] | BadImageError]:
             return error
         return height, width
 
-    with ThreadPoolExecutor(cores()) as pool:
-        for start in range(0, len(dataset), BLOCK):
-            yield from pool.map(check, range(start, min(start + BLOCK, len(dataset))))
+    return in_threads(check, range(len(dataset)), cores())
 
 
 def without_bad(dataset: Dataset) -> Dataset:

@@ -1,9 +1,8 @@
 """Color statistics of a data set, for mean subtraction and the random color shift."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 from verydeep.basics.chance import generator
 from verydeep.basics.progress import track
+from verydeep.basics.threads import in_threads
 from verydeep.datasets.dataset import Dataset
 from verydeep.images.color import ColorStatistics, measure
 
@@ -27,11 +26,4 @@ def measure_color(dataset: Dataset, seed: int, threads: int = 1, images: int = 1
     ColorStatistics
     """
     chosen = sorted(generator(seed).permutation(len(dataset))[:images].tolist())
-    with ThreadPoolExecutor(threads) as pool:
-        blocks = (chosen[start : start + _BLOCK] for start in range(0, len(chosen), _BLOCK))
-        pictures = (picture for block in blocks for picture in pool.map(dataset.image, block))
-        return measure(track(pictures, len(chosen), "measuring colors"))
-
-
-_BLOCK = 64
-"""Decoded images that wait at most."""
+    return measure(track(in_threads(dataset.image, chosen, threads), len(chosen), "measuring colors"))

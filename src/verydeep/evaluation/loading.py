@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from verydeep.basics.machine import cores
 from verydeep.basics.progress import track
+from verydeep.basics.threads import in_threads
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.memory import Budget
 from verydeep.evaluation.protocol import Protocol
@@ -41,8 +42,7 @@ class Loader:
         """(height, width) of every original, read once from the headers."""
         if not self._sizes:
             count = len(self.dataset)
-            with ThreadPoolExecutor(self._threads) as pool:
-                self._sizes = list(track(pool.map(self.dataset.size, range(count)), count, "sizes"))
+            self._sizes = list(track(in_threads(self.dataset.size, range(count)), count, "sizes"))
         return self._sizes
 
     def pictures(self, part: Protocol, batches: Sequence[Sequence[int]]) -> Iterator[list[Picture]]:

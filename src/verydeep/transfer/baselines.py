@@ -1,13 +1,14 @@
 """What a trained network's descriptor is measured against: random weights, raw pixels, gradient histograms."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
+from verydeep.basics.machine import cores
+from verydeep.basics.threads import in_threads
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
 from verydeep.nets.network import VGG, create
@@ -15,7 +16,6 @@ from verydeep.transfer.store import Rows
 
 BASELINES = ("random", "pixels", "hog")
 PIXELS_SIDE, HOG_SIDE = 32, 128
-BLOCK = 64  # pictures decoded at a time
 
 
 def random_weights(net: VGG, seed: int = 0) -> VGG:
@@ -61,10 +61,9 @@ class PicturePart:
 
     def rows(self, dataset: Dataset) -> Iterator[tuple[list[int], Rows]]:
         """Yield indices of pictures and their descriptors."""
-        with ThreadPoolExecutor() as pool:
-            for start in range(0, len(dataset), BLOCK):
-                indices = list(range(start, min(start + BLOCK, len(dataset))))
-                yield indices, np.stack(list(pool.map(lambda i: self._describe(dataset.image(i)), indices)))
+        described = in_threads(lambda index: self._describe(dataset.image(index)), range(len(dataset)), cores())
+        for index, values in enumerate(described):
+            yield [index], values[None]
 
 
 def _function(kind: str) -> tuple[Callable[[NDArray[np.uint8]], Rows], int]:

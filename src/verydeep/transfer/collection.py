@@ -1,7 +1,6 @@
 """All images of a data set at once, with what is in them: what a transfer protocol divides."""
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.basics.progress import track
+from verydeep.basics.threads import in_threads
 from verydeep.datasets import open_dataset
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.storage import Storage
@@ -101,8 +101,7 @@ class Collection:
 
 def content_hashes(dataset: Dataset) -> list[bytes]:
     """Return the hash of each picture's content, reading files in threads."""
-    with ThreadPoolExecutor() as pool:
-        return list(track(pool.map(dataset.content_hash, range(len(dataset))), len(dataset), "reading"))
+    return list(track(in_threads(dataset.content_hash, range(len(dataset))), len(dataset), "reading"))
 
 
 def read_all(

@@ -1,0 +1,42 @@
+"""Work on many items in threads, results in order, in bounded memory."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from verydeep.basics.machine import cores
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
+) -> Iterator[Result]:
+    """Yield a function's result for each item, in the items' order.
+
+    `Executor.map` begins with a `Future` for every item, gigabytes for a million of them, and keeps all results that
+    nobody has taken yet; here two for each thread wait at most.
+
+    Parameters
+    ----------
+    function : callable
+        Called in threads; an exception of its is raised where its result would have come, and what waits is dropped.
+    items : iterable
+        Taken as needed, so that it may be endless.
+    threads : int, optional
+        Where not given some more than there are cores, for work that waits for files.
+    """
+    threads = threads or cores() + 4
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
