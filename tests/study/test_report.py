@@ -5,6 +5,7 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,7 @@ def small_study(tmp_path, monkeypatch, rng):
     runs = make_plan(preset)[:2]
     for run in runs:
         net = vd.create(run.configuration, testing.classes, width=1 / 32, image_size=32, fc_width=8, seed=1)
+        net.preprocessing = replace(net.preprocessing, pool_round_up=False)
         net.provenance = {"train_scales": list(run.recipe.images.scales)}
         vd.save(net, folder.run(run.name).weights)
         lines = [json.dumps({"kind": "epoch", **line}) for line in _epochs(3)]
@@ -94,12 +96,27 @@ def test_examples_are_right_or_wrong_as_asked_and_the_same_every_time(small_stud
     file = next(folder.posteriors(runs[0].name).glob("*.parquet"))
     posteriors, weights = Posteriors.read(file), folder.run(runs[0].name).weights
     for right in (True, False):
-        examples = draw_examples(weights, posteriors, testing, 48, right, 4, "cpu")
-        assert examples == draw_examples(weights, posteriors, testing, 48, right, 4, "cpu")
+        examples = draw_examples(weights, posteriors, testing, 64, right, 4, "cpu")
+        assert examples == draw_examples(weights, posteriors, testing, 64, right, 4, "cpu")
         assert {example.guess == example.label for example in examples} == {right}
         for uri in (examples[0].picture, examples[0].score_map):
             picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
             assert picture.height == 180
+
+
+def test_a_picture_of_one_window_has_no_map_to_show(small_study, monkeypatch) -> None:
+    folder, _, runs, testing = small_study
+    posteriors = Posteriors.read(next(folder.posteriors(runs[0].name).glob("*.parquet")))
+    drawn, image = [], testing.image
+    monkeypatch.setattr(testing, "image", lambda index: drawn.append(image(index)) or drawn[-1])
+    every = [
+        example
+        for right in (True, False)
+        for example in draw_examples(folder.run(runs[0].name).weights, posteriors, testing, 48, right, 20, "cpu")
+    ]
+    longer = [48 * max(picture.shape[:2]) / min(picture.shape[:2]) for picture in drawn]
+    assert [example.score_map is None for example in every] == [round(side) < 64 for side in longer]
+    assert min(longer) < 64 <= max(longer)
 
 
 def test_the_page_holds_all_it_shows(small_study) -> None:

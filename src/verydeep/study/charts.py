@@ -51,8 +51,8 @@ def curves(title: str, epochs: Sequence[dict[str, Any]], error: str = "top1_erro
 
 
 def _ticks(last: int) -> list[int]:
-    """Return about five epochs, first and last among them."""
-    count = min(last, 5)
+    """Return every epoch of a few, else five of them with the first and the last."""
+    count = last if last <= 8 else 5
     return [1 + round(i * (last - 1) / (count - 1)) for i in range(count)]
 
 

@@ -30,8 +30,10 @@ class Example:
 
     Attributes
     ----------
-    picture, score_map : str
-        Data URIs: the picture, and the score map of the guessed class over it.
+    picture : str
+        Data URI.
+    score_map : str or None
+        The same of the score map of the guessed class over it; None where it has only one cell.
     label, guess : str
         Its class, and the most probable one.
     posterior : float
@@ -39,7 +41,7 @@ class Example:
     """
 
     picture: str
-    score_map: str
+    score_map: str | None
     label: str
     guess: str
     posterior: float
@@ -97,10 +99,12 @@ def _example(forward: Forward, posteriors: Posteriors, index: int, original: NDA
     picture, scores = class_map(forward, original, scale, guess)
     size = (round(HEIGHT * original.shape[1] / original.shape[0]), HEIGHT)
     shown = np.asarray(Image.fromarray(original).resize(size, Image.Resampling.LANCZOS))
-    heat = spread(scores, picture.shape[0], picture.shape[1], forward.net.image_size)
+    heat, window = None, forward.net.image_size
+    if scores.size > 1:  # one cell alone, stretched from its least to its greatest score, shows nothing
+        heat = data_uri(_overlaid(shown, spread(scores, picture.shape[0], picture.shape[1], window)))
     return Example(
         data_uri(shown),
-        data_uri(_overlaid(shown, heat)),
+        heat,
         posteriors.classes[posteriors.labels[index]],
         posteriors.classes[guess],
         float(posteriors.probabilities[index, guess]),

@@ -200,7 +200,8 @@ def _html(table: AnyTable) -> str:
     body = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     note = f"<p class='note'>{html.escape(table.note)}</p>" if table.note else ""
     caption = f"<figcaption>{html.escape(heading(table))}</figcaption>"
-    return f"<figure class='table'>{caption}<div class='scroll'>{body}</div>{note}</figure>"
+    kind = "table found" if isinstance(table, BoxTable) else "table"
+    return f"<figure class='{kind}'>{caption}<div class='scroll'>{body}</div>{note}</figure>"
 
 
 def _rates(table: AnyTable) -> dict[str, str]:

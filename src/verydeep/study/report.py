@@ -192,28 +192,26 @@ def _examples(folder: StudyFolder, trained: Sequence[Run], testing: Dataset, dev
     posteriors, weights = Posteriors.read(file), folder.run(run.name).weights
     scale = max(protocol.scales)
     right, wrong = (
-        "".join(
-            _figure(example) for example in draw_examples(weights, posteriors, testing, scale, kind, EXAMPLES, device)
+        draw_examples(weights, posteriors, testing, scale, kind, EXAMPLES, device) for kind in (True, False)
+    )
+    about = f"Drawn by chance from the test pictures, as {run.name} names them by {protocol}."
+    if any(example.score_map for example in [*right, *wrong]):
+        about += (
+            " Beside each picture that is larger than one window the score map of the class it was taken for, at "
+            f"Q = {scale}: the redder, the higher the score of the window around that place, between the picture's "
+            "least and its greatest."
         )
-        for kind in (True, False)
-    )
-    about = (
-        f"Drawn by chance from the test pictures, as {run.name} names them by {protocol}. Beside each picture the "
-        f"score map of the class it was taken for, at Q = {scale}: the redder, the higher the score of the window "
-        "around that place, between the picture's least and its greatest."
-    )
-    return about, right, wrong
+    return about, "".join(map(_figure, right)), "".join(map(_figure, wrong))
 
 
 def _figure(example: Example) -> str:
     words = f"<b>{html.escape(example.guess)}</b> {example.posterior:.0%}"
     if example.guess != example.label:
         words += f", is {html.escape(example.label)}"
-    return (
-        f"<figure><div class='pair'><img src='{example.picture}' alt='{html.escape(example.label, quote=True)}'>"
-        f"<img src='{example.score_map}' alt='its score map for {html.escape(example.guess, quote=True)}'></div>"
-        f"<p>{words}</p></figure>"
-    )
+    images = f"<img src='{example.picture}' alt='{html.escape(example.label, quote=True)}'>"
+    if example.score_map:
+        images += f"<img src='{example.score_map}' alt='its score map for {html.escape(example.guess, quote=True)}'>"
+    return f"<figure><div class='pair'>{images}</div><p>{words}</p></figure>"
 
 
 def _boxes(folder: StudyFolder, runs: Sequence[Run], testing: Dataset) -> str:
