@@ -17,6 +17,9 @@ from verydeep.localization.boxes import Frame, cells_to_picture, decode
 from verydeep.nets.network import VGG, is_head
 
 
+REMEDY = "start the localizer from this classifier (--init-from)"
+
+
 class Pair:
     """A classifier, whose scores rate boxes, and a localizer, which gives them, on the same grid of windows.
 
@@ -128,19 +131,21 @@ def check_pair(classifier: VGG, localizer: VGG, names: tuple[str, str]) -> None:
     together = f"{names[0]} and {names[1]}"
     for a, b in zip(classifier.classes, localizer.classes, strict=False):
         if a != b:
-            raise UserError(f"{together} differ in classes: {a!r} in the one stands where {b!r} does in the other")
+            raise UserError(
+                f"{together} differ in classes: {a!r} in the one stands where {b!r} does in the other; {REMEDY}"
+            )
     if len(classifier.classes) != len(localizer.classes):
         counts = len(classifier.classes), len(localizer.classes)
-        raise UserError(f"{together} differ in classes: {counts[0]} in the one, {counts[1]} in the other")
+        raise UserError(f"{together} differ in classes: {counts[0]} in the one, {counts[1]} in the other; {REMEDY}")
     if classifier.image_size != localizer.image_size:
         sides = classifier.image_size, localizer.image_size
-        raise UserError(f"{together} differ in their windows: {sides[0]} and {sides[1]} pixels")
+        raise UserError(f"{together} differ in their windows: {sides[0]} and {sides[1]} pixels; {REMEDY}")
     mine, yours = classifier.preprocessing.to_dict(), localizer.preprocessing.to_dict()
     for key, value in mine.items():
         if value != yours[key]:
             raise UserError(
                 f"{together} differ in preprocessing: {key} is {_words(value)} in the one, {_words(yours[key])} in the "
-                "other; start the localizer from this classifier (--init-from)"
+                f"other; {REMEDY}"
             )
 
 
