@@ -16,7 +16,6 @@ from verydeep.evaluation.views import Picture
 from verydeep.localization.boxes import Frame, cells_to_picture, decode
 from verydeep.nets.network import VGG, is_head
 
-
 REMEDY = "start the localizer from this classifier (--init-from)"
 
 
