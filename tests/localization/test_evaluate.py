@@ -85,6 +85,16 @@ def test_several_scales_by_their_files_are_the_windows_of_all(files, boxed, rng,
         np.testing.assert_array_equal(one, two)
 
 
+def test_a_file_of_one_scale_keeps_its_rule_when_several_use_it(files, boxed, rng, tmp_path):
+    evaluator = BoxEvaluator(*files, boxed, posteriors=_posteriors(boxed, rng), device="cpu", cache=tmp_path)
+    evaluator.guesses("dense@72", MergeRule(0.25))
+    before = (tmp_path / "dense@72.parquet").read_bytes()
+    several = evaluator.guesses("dense@72,96", MergeRule(0.75))
+    assert (several.metadata["merging"]["threshold"], several.metadata["protocol"]) == (0.75, "dense@72,96")
+    assert (tmp_path / "dense@72.parquet").read_bytes() == before
+    assert not Guesses.read(tmp_path / "dense@96.parquet").metadata.get("merging")
+
+
 def test_classes_are_those_of_given_posteriors(files, boxed, rng):
     posteriors = _posteriors(boxed, rng)
     found = BoxEvaluator(*files, boxed, posteriors=posteriors, device="cpu").guesses("center@72", RULE)

@@ -123,7 +123,7 @@ class BoxEvaluator:
         found = self._found(path) if path and path.exists() else None
         if found and (rule is None or found.metadata.get("merging") == asdict(rule)):
             return found
-        found = found or self._from_scales(protocol, rule) or self._run(protocol)
+        found = found or self._from_scales(protocol) or self._run(protocol)
         merged = merge_guesses([found], rule) if rule else found
         if path:
             merged.write(path)
@@ -139,11 +139,14 @@ class BoxEvaluator:
             raise UserError(f"{path}: holds boxes of other images; choose another folder or remove it")
         return found
 
-    def _from_scales(self, protocol: Protocol, rule: MergeRule | None) -> Guesses | None:
-        """Return the windows of several scales out of a file each, where the guessed classes are the same in all."""
+    def _from_scales(self, protocol: Protocol) -> Guesses | None:
+        """Return the windows of several scales out of a file each, where the guessed classes are the same in all.
+
+        A file that is there keeps its own rule of merging; a new one is left unmerged.
+        """
         if len(protocol.scales) == 1 or self.posteriors is None or self.cache is None:
             return None
-        parts = [self.guesses(Protocol(protocol.kind, (scale,)), rule) for scale in protocol.scales]
+        parts = [self.guesses(Protocol(protocol.kind, (scale,)), None) for scale in protocol.scales]
         metadata = {"protocol": str(protocol), **self.about}
         return replace(together(parts), metadata=metadata)
 
