@@ -62,7 +62,16 @@ def colors(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 @pytest.fixture
 def weights(tmp_path: Path, make_net: Callable[..., vd.VGG]) -> Path:
-    net = make_net()
+    return _saved(make_net(), tmp_path / "net.safetensors")
+
+
+@pytest.fixture
+def wide(tmp_path: Path, make_net: Callable[..., vd.VGG]) -> Path:
+    """A network wide enough to tell three colors apart whatever the seed."""
+    return _saved(make_net(width=1 / 8, fc_width=128), tmp_path / "wide.safetensors")
+
+
+def _saved(net: vd.VGG, path: Path) -> Path:
     net.provenance = {"train_scales": [64, 96]}
-    vd.save(net, tmp_path / "net.safetensors")
-    return tmp_path / "net.safetensors"
+    vd.save(net, path)
+    return path

@@ -10,7 +10,7 @@ from sklearn.svm import LinearSVC
 
 from verydeep.basics.errors import UserError
 from verydeep.transfer import linear as module
-from verydeep.transfer.linear import Linear, calibrate, choose, fit, merit
+from verydeep.transfer.linear import Linear, calibrate, choose, fit, log_likelihood, merit
 
 
 def blobs(rng, counts, spread=1.0, width=6):
@@ -84,7 +84,8 @@ def test_balanced_classes_count_the_same_whatever_their_size(rng, kind):
     )
 
 
-def test_c_is_the_validation_parts_best_and_of_equals_the_least(rng, monkeypatch):
+@pytest.mark.parametrize("likeliest", [1.0, 10.0])
+def test_c_is_the_validation_parts_best_and_of_equals_the_likeliest(rng, monkeypatch, likeliest):
     merits = {0.1: 0.5, 1.0: 0.9, 10.0: 0.9}
     seen = []
 
@@ -94,10 +95,24 @@ def test_c_is_the_validation_parts_best_and_of_equals_the_least(rng, monkeypatch
 
     monkeypatch.setattr(module, "fit", fake_fit)
     monkeypatch.setattr(module, "merit", lambda scores, *others: merits[float(scores[0, 0])])
+    monkeypatch.setattr(module, "log_likelihood", lambda linear, *others: -abs(linear.weights[0, 0] - likeliest))
     rows, targets = np.ones((4, 1), np.float32), np.array([[1, -1]] * 4, np.int8)
     found = choose((rows, targets), (rows[:2], targets[:2]), "svm", False, grid=tuple(merits))
-    assert (found.C, found.validation) == (1.0, merits)
-    assert seen == [(0.1, 4), (1.0, 4), (10.0, 4), (1.0, 6)]  # at last on both parts together
+    assert (found.C, found.validation) == (likeliest, merits)
+    assert seen == [(0.1, 4), (1.0, 4), (10.0, 4), (likeliest, 6)]  # at last on both parts together
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_log_likelihood_is_that_of_the_posteriors(rng, several):
+    rows, targets = blobs(rng, [30, 30, 30])
+    found = calibrate(fit(rows, targets, "svm", 1.0, several), rows, targets)
+    posteriors = found.posteriors(rows)
+    if several:
+        targets[rng.random(targets.shape) < 0.1] = 0
+        of_truth = np.where(targets > 0, posteriors, 1 - posteriors)[targets != 0]
+    else:
+        of_truth = posteriors[targets > 0]
+    assert log_likelihood(found, rows, targets) == pytest.approx(np.log(of_truth).mean())
 
 
 def test_the_temperature_is_the_likeliest(rng):

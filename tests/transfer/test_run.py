@@ -27,13 +27,12 @@ def accuracy_of(path, data, protocol="dense@64,96"):
     return mean_class_recall(found.labels, found.probabilities.argmax(axis=1), len(found.classes))
 
 
-def test_a_folder_becomes_a_network_that_knows_its_classes(colors, weights, tmp_path):
+def test_a_folder_becomes_a_network_that_knows_its_classes(colors, wide, tmp_path):
     out = tmp_path / "out"
-    result = transfer([weights], str(colors), "folder", out, SETTINGS)
+    result = transfer([wide], str(colors), "folder", out, SETTINGS)
     split = result["systems"][0]["splits"][0]
     assert (split["train"], split["validation"], split["test"]) == (31, 8, 9)
-    # Nine test images on untrained weights of a new seed: a third are right by chance, six are not (one time in 24).
-    assert split["merit"] > 0.6
+    assert split["merit"] > 0.8
     assert {file.name for file in out.iterdir()} == {
         "result.json",
         "report.html",

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
@@ -148,7 +148,8 @@ class Chosen:
     linear : Linear
         Fit on training and validation part together, its calibration on the validation part.
     C : float
-        The value with the greatest merit on the validation part; of equal ones the least.
+        The value with the greatest merit on the validation part; of equal ones, frequent where that part is small,
+        the one whose calibrated posteriors are likeliest there.
     validation : dict of float to float
         Merit on the validation part by C.
     """
@@ -175,12 +176,12 @@ def choose(
     merits = {
         C: merit(linear.scores(validation[0]), validation[1], multi_label, eleven_point) for C, linear in fits.items()
     }
-    best = max(grid, key=lambda C: (round(merits[C], 12), -C))
-    calibrated = calibrate(fits[best], *validation)
+    calibrated = {C: calibrate(linear, *validation) for C, linear in fits.items()}
+    best = max(grid, key=lambda C: (round(merits[C], 12), log_likelihood(calibrated[C], *validation)))
     rows = np.concatenate([training[0], validation[0]])
     targets = np.concatenate([training[1], validation[1]])
     final = fit(rows, targets, kind, best, multi_label, balanced)
-    return Chosen(replace(final, scale=calibrated.scale, offsets=calibrated.offsets), best, merits)
+    return Chosen(replace(final, scale=calibrated[best].scale, offsets=calibrated[best].offsets), best, merits)
 
 
 def calibrate(linear: Linear, rows: Rows, targets: Targets) -> Linear:
@@ -210,6 +211,22 @@ def calibrate(linear: Linear, rows: Rows, targets: Targets) -> Linear:
     # Far inside these bounds unless the held-out images are all right, when no temperature is low enough.
     logarithm = minimize_scalar(loss, bounds=(-4, 4), method="bounded").x
     return replace(linear, scale=np.full(scores.shape[1], np.exp(logarithm)))
+
+
+def log_likelihood(linear: Linear, rows: Rows, targets: Targets) -> float:
+    """Return the mean logarithm of the posteriors that a calibrated classifier gives to the truth.
+
+    Parameters
+    ----------
+    linear : Linear
+        Calibrated.
+    rows, targets
+        As for `fit`.
+    """
+    scores = linear.scores(rows)
+    if linear.multi_label:
+        return float(log_expit(targets * scores)[targets != 0].mean())
+    return float(log_softmax(scores, axis=1)[np.arange(len(rows)), targets.argmax(axis=1)].mean())
 
 
 def _platt(scores: NDArray[np.float64], targets: Targets) -> tuple[float, float]:
