@@ -47,6 +47,7 @@ def describe(
 def _network(name: str) -> "VGG":
     import torch
 
+    from verydeep.nets.config import NetworkConfig
     from verydeep.nets.configurations import configuration
     from verydeep.nets.network import VGG
     from verydeep.nets.weights import load
@@ -54,7 +55,7 @@ def _network(name: str) -> "VGG":
     if Path(name).suffix or Path(name).is_file():
         return load(name)
     with torch.device("meta"):  # shapes are enough
-        return VGG(configuration(name), [str(i) for i in range(1000)])
+        return VGG(NetworkConfig(configuration(name), tuple(map(str, range(1000)))))
 
 
 def _pair(text: str, separator: str, option: str) -> tuple[int, int]:

@@ -38,7 +38,7 @@ def fine_tuning(init_from: str | Path, reset: Sequence[str], freeze: Sequence[st
     net = load(find_weights(init_from))
     changes = [f"optimizer.layer_learning_rates.{prefix}=0" for prefix in freeze]
     if reset:
-        changes += [f"network.{key}={str(getattr(net, key)).lower()}" for key in SHAPE]
+        changes += [f"network.{key}={str(getattr(net.config, key)).lower()}" for key in SHAPE]
         changes += [f"images.pool_round_up={str(net.preprocessing.pool_round_up).lower()}"]
         changes += [f"images.interpolation={net.preprocessing.interpolation}"]
         changes += [f"images.divide_by_std={str(net.preprocessing.std != (1.0, 1.0, 1.0)).lower()}"]
