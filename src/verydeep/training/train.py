@@ -181,6 +181,11 @@ def _prepare(
     )
     source = load(find_weights(init_from), "classify") if init_from is not None else None
     if source:
+        if source.config.descriptor and "fc8" not in recipe.initialization.reset:
+            raise UserError(
+                "--init-from: its fc8 is a classifier on descriptors, which are normalized and trained no further; add "
+                "--reset fc8"
+            )
         if "fc8" not in recipe.initialization.reset:
             _check_classes(source.classes, training.classes)
         _check_input(source.preprocessing, preprocessing, images)
