@@ -4,6 +4,7 @@ import re
 import shlex
 import tarfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     net.provenance = {"train_scales": [64, 96]}
     vd.save(net, tmp_path / "runs" / "W" / "best.safetensors")
+    trunk = vd.create("A", 0, width=1 / 16, initialization="he", seed=1, preprocessing=inputs, trunk="pool5")
+    vd.save(trunk, tmp_path / "trunk.safetensors")
     return tmp_path
 
 
@@ -66,6 +69,9 @@ def test_the_commands_run_one_after_another(here: Path) -> None:
         for line in text.splitlines():
             program, *words = shlex.split(line)
             assert program == "verydeep"
+            if words[0] == "scoremap" and find_spec("zarr") is None:
+                print(f"zarr is not installed: {line} is left out")
+                continue
             result = CliRunner().invoke(app, words, catch_exceptions=False)
             assert result.exit_code == 0, f"{line}\n{result.output}"
     print(f"{time.process_time() - began:.0f} s of processor time")
@@ -73,9 +79,12 @@ def test_the_commands_run_one_after_another(here: Path) -> None:
         "photos.png",
         "flowers/report.html",
         "where.png",
+        "flowers.pt2",
         "tuned/card.md",
         "both/result.json",
         "features.parquet",
     ):
         assert (here / name).is_file(), name
-    assert vd.load("flowers/classifier.safetensors").classes == CATEGORIES
+    made = vd.load("flowers/classifier.safetensors")
+    assert (made.classes, made.config.trunk) == (CATEGORIES, "conv5_2.relu")
+    assert (here / "posteriors" / "descriptor@160,224.parquet").is_file()
