@@ -262,7 +262,7 @@ class Transfer:
                 cast(Normalize, choice.normalize),
                 float(np.mean(lengths)) or 1.0,
             )
-            provenance = self._provenance(source, scales, outcome)
+            provenance = self._provenance(source, outcome)
             net = as_network(
                 source.net, scales[0].layer, outcome.chosen.linear, about, self.collection.classes, provenance
             )
@@ -280,10 +280,10 @@ class Transfer:
             )
         return made
 
-    def _provenance(self, source: Source, scales: Sequence[NetworkPart], outcome: Outcome) -> dict[str, Any]:
-        sides, split = [part.protocol.scales[0] for part in scales], outcome.split
+    def _provenance(self, source: Source, outcome: Outcome) -> dict[str, Any]:
+        split = outcome.split
         return {
-            "train_scales": [min(sides), max(sides)],
+            "train_scales": source.net.provenance.get("train_scales"),
             "recipe": "transfer",
             "data": self.collection.dataset.name,
             "training_images": len(split.train) + len(split.validation),
