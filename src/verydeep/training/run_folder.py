@@ -10,6 +10,8 @@ import tomli_w
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash, write_text
 from verydeep.datasets.dataset import Dataset
+from verydeep.interchange.converted import as_ours
+from verydeep.interchange.public import is_name
 from verydeep.training.recipe import Recipe, parse_toml, validate
 
 
@@ -84,19 +86,23 @@ def _identity(recipe: Recipe, words: dict[str, str]) -> dict[str, Any]:
 
 
 def find_weights(source: str | Path) -> Path:
-    """Return the weights file that a run's folder or a path to a file stands for.
+    """Return the weights file that a run's folder, a path or the name of public weights stands for.
+
+    Files of other projects are converted once, and kept: see `verydeep.interchange.converted`.
 
     Raises
     ------
     UserError
-        Neither is there.
+        There is none.
     """
+    if is_name(str(source)):
+        return as_ours(str(source))
     path = Path(source)
     weights = RunFolder(path).weights if path.is_dir() else path
     if not weights.is_file():
         kind = "a run without best.safetensors (not trained yet?)" if path.is_dir() else "no such weights file or run"
         raise UserError(f"{path}: {kind}")
-    return weights
+    return as_ours(str(weights))
 
 
 def source_words(
