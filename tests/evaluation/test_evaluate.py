@@ -300,7 +300,7 @@ def test_classes_of_wordnet_are_matched_by_their_ids(make_net, array_dataset, pi
     net = make_net()
     ids = [f"n0{i:07d}" for i in range(len(net.classes))]
     expected = evaluate(net, array_dataset(pictures[:2], [3, 1], net.classes), "center@64")
-    net.classes = tuple(f"{wnid} thing" for wnid in ids)
+    net.config = replace(net.config, classes=tuple(f"{wnid} thing" for wnid in ids))
     found = evaluate(net, array_dataset(pictures[:2], [0, 2], (ids[3], ids[0], ids[1])), "center@64")
     assert found.labels.tolist() == [3, 1]
     assert np.array_equal(found.probabilities, expected.probabilities)

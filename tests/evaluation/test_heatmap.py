@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.heatmap import class_map, draw_heatmap, spread
@@ -15,10 +16,14 @@ def _forward(net):
     return Forward(net, Options(), 2**30, torch.device("cpu"))
 
 
+def _net(image_size):
+    return vd.create("A", 3, width=1 / 64, fc_width=4, image_size=image_size)
+
+
 def test_scores_stand_at_the_centers_of_their_windows(rng):
     scores = rng.normal(size=(3, 5)).astype(np.float32)
-    window, height, width = 64, 64 + 2 * 32, 64 + 4 * 32
-    heat = spread(scores, height, width, window)
+    height, width = 64 + 2 * 32, 64 + 4 * 32
+    heat = spread(scores, height, width, _net(64))
     assert heat.shape == (height, width)
     for i in range(3):
         for j in range(5):
@@ -31,7 +36,7 @@ def test_scores_stand_at_the_centers_of_their_windows(rng):
 
 def test_spread_is_bilinear_interpolation(rng):
     scores = rng.normal(size=(4, 3)).astype(np.float32)
-    heat = spread(scores, 224, 160, 96)
+    heat = spread(scores, 224, 160, _net(96))
     for row, column in ((60, 70), (100, 90), (143, 111), (3, 85), (80, 159)):
         y = np.clip((row + 0.5 - 48) / 32, 0, 3)
         x = np.clip((column + 0.5 - 48) / 32, 0, 2)
@@ -56,7 +61,7 @@ def test_the_map_is_that_of_the_class_and_finds_its_place(make_net, reference, r
 def test_the_drawing_is_written_whole(tmp_path, rng, suffix):
     picture = rng.integers(0, 256, (96, 128, 3), dtype=np.uint8)
     path = tmp_path / f"heat{suffix}"
-    draw_heatmap(path, picture, rng.normal(size=(2, 3)).astype(np.float32), 64, "dog")
+    draw_heatmap(path, picture, rng.normal(size=(2, 3)).astype(np.float32), _net(64), "dog")
     assert list(tmp_path.iterdir()) == [path]
     if suffix == ".png":
         drawn = np.asarray(Image.open(path).convert("RGB")).astype(int)
@@ -66,5 +71,5 @@ def test_the_drawing_is_written_whole(tmp_path, rng, suffix):
 
 def test_other_formats_are_refused(tmp_path, rng):
     with pytest.raises(UserError, match=r"must end in \.png"):
-        draw_heatmap(tmp_path / "x.txt", np.zeros((64, 64, 3), np.uint8), np.zeros((1, 1), np.float32), 64, "dog")
+        draw_heatmap(tmp_path / "x.txt", np.zeros((64, 64, 3), np.uint8), np.zeros((1, 1), np.float32), _net(64), "dog")
     assert not list(tmp_path.iterdir())

@@ -90,7 +90,7 @@ def score_map64(net: VGG, images: NDArray[np.uint8]) -> NDArray[np.float64]:
             x = x.clamp(min=0)
         if net.configuration.lrn and b == 1:
             padded = F.pad(x.square(), (0, 0, 0, 0, 2, 2))
-            x = x / (2 + net.lrn_alpha * sum(padded[:, i : i + x.shape[1]] for i in range(5))) ** 0.75
+            x = x / (2 + net.config.lrn_alpha * sum(padded[:, i : i + x.shape[1]] for i in range(5))) ** 0.75
         if net.preprocessing.pool_round_up:  # what is pooled is not negative: a border of zeros never wins
             x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
         h, w = x.shape[2] // 2, x.shape[3] // 2

@@ -111,17 +111,19 @@ def test_without_top(ending, keras, photographs, tools, tmp_path):
     model = build(keras, "D", top=False)
     path = tmp_path / f"w{ending}"
     (model.save_weights if ending == ".weights.h5" else model.save)(path)
-    net = vd.load(path, classes=["cat", "dog"])
-    assert net.classes == ("cat", "dog")
-    assert net.provenance["untrained_layers"] == ["fc6", "fc7", "fc8"]
-    assert net.image_size == 224
+    net = vd.load(path)
+    assert (net.classes, net.layer_names[-1], net.window) == ((), "pool5", 32)
     x = net.preprocessing(torch.from_numpy(photographs(64)))
     with torch.no_grad():
-        convolutions = list(net.children())[: list(dict(net.named_children())).index("pool5") + 1]
-        found = torch.nn.Sequential(*convolutions)(x).permute(0, 2, 3, 1)
+        found = net.activations(x, "pool5").permute(0, 2, 3, 1)
     assert tools.relative_error(found, says(keras, model, photographs(64))) < EXACT
-    assert torch.equal(net.fc6.weight, vd.load(path).fc6.weight)  # drawn at random, but always the same
-    assert len(vd.load(path).classes) == 1000
+    vd.save(net, tmp_path / "trunk.safetensors")
+    weights = sum(tensor.numel() for tensor in net.state_dict().values())
+    assert (tmp_path / "trunk.safetensors").stat().st_size < 4 * weights + 10_000  # no fully connected layer in it
+    with pytest.raises(UserError, match=r"is a trunk \(its last layer is pool5\).*verydeep transfer"):
+        vd.predict(net, photographs(64)[0])
+    with pytest.raises(UserError, match="no fully connected layers, so no classes"):
+        vd.load(path, classes=["cat", "dog"])
 
 
 @pytest.mark.parametrize("ending", [".h5", ".weights.h5"])

@@ -155,7 +155,7 @@ def test_local_response_normalization(tools, tmp_path):
         onnx.save(graph.model(), tmp_path / "w.onnx")
         if (bias, place) == (2.0, 2):
             net = vd.load(tmp_path / "w.onnx")
-            assert (net.configuration.name, net.lrn_alpha) == ("A-LRN", 1e-4)
+            assert (net.configuration.name, net.config.lrn_alpha) == ("A-LRN", 1e-4)
         else:
             with pytest.raises(UserError, match=r"lrn: expected .* k 2 in the first block, .* found"):
                 vd.load(tmp_path / "w.onnx")

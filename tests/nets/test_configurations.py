@@ -3,6 +3,7 @@ import torch
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
+from verydeep.nets.config import NetworkConfig
 from verydeep.nets.configurations import CONFIGURATIONS, configuration
 from verydeep.nets.geometry import summarize
 from verydeep.nets.network import VGG
@@ -25,7 +26,7 @@ FIGURES = {
 def test_figures_are_those_of_the_paper(name: str) -> None:
     layers_, parameters, conv, giga, conv_giga, pool5, fc6 = FIGURES[name]
     with torch.device("meta"):
-        net = VGG(configuration(name), [str(i) for i in range(1000)])
+        net = VGG(NetworkConfig(configuration(name), tuple(map(str, range(1000)))))
     rows = summarize(net, 224, 224)
     at = {row.name: row for row in rows}
     assert net.configuration.weight_layers == layers_ == sum(row.kind.startswith("conv") for row in rows)
@@ -40,7 +41,7 @@ def test_figures_are_those_of_the_paper(name: str) -> None:
 
 def test_shallow_variant_costs_as_computed_by_hand() -> None:
     with torch.device("meta"):
-        net = VGG(configuration("B-5x5"), ["a", "b"], fc_width=8)
+        net = VGG(NetworkConfig(configuration("B-5x5"), ("a", "b"), fc_width=8))
     sides, channels = (224, 112, 56, 28, 14), (3, 64, 128, 256, 512, 512)
     by_hand = sum(25 * channels[i] * channels[i + 1] * sides[i] ** 2 for i in range(5))
     head = 49 * 512 * 8 + 8 * 8 + 8 * 2

@@ -166,3 +166,47 @@ def test_preprocessing_by_hand(rng: np.random.Generator) -> None:
     rgb = ((images + shifts[:, None, None, :].astype(np.float64)) / 255 - p.mean) / p.std
     np.testing.assert_allclose(found, rgb[..., ::-1].transpose(0, 3, 1, 2), atol=1e-5)
     assert vd.Preprocessing.from_dict(p.to_dict()) == p
+
+
+@pytest.mark.parametrize(
+    "layer", ["conv1_2", "conv3_2.relu", "pool4", "conv5_2.relu", "pool5", "fc6", "fc6.relu", "fc7"]
+)
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("round_up", [False, True])
+def test_a_network_cut_behind_a_layer(layer, batch_norm, round_up, rng, tmp_path):
+    like = {"width": 1 / 32, "fc_width": 8, "image_size": 64, "batch_norm": batch_norm}
+    pre = vd.Preprocessing(pool_round_up=round_up)
+    whole = vd.create("B", 3, **like, preprocessing=pre, seed=1).eval()
+    trunk = vd.create("B", 0, **like, preprocessing=pre, seed=1, trunk=layer).eval()
+    x = torch.from_numpy(rng.normal(size=(2, 3, 97, 130)).astype(np.float32))
+    with torch.no_grad():
+        map_ = whole.activations(x, layer)
+        assert torch.equal(trunk.activations(x, layer), map_)
+    assert trunk.layer_names == whole.layer_names[: whole.layer_names.index(layer) + 1]
+    assert score_map_size(trunk, 97, 130) == tuple(map_.shape[2:])
+    vd.save(trunk, tmp_path / "trunk.safetensors")
+    assert vd.load(tmp_path / "trunk.safetensors").config == trunk.config
+    with pytest.raises(UserError, match="gives features and no scores"):
+        trunk(x)
+
+    classifier = vd.create("B", 5, **like, preprocessing=pre, seed=1, trunk=layer).eval()
+    with torch.no_grad():
+        expected = torch.einsum("kc,nchw->nkhw", classifier.fc8.weight[:, :, 0, 0], map_)
+        torch.testing.assert_close(classifier.score_map(x), expected)
+    assert (classifier.stride, classifier.window) == (trunk.stride, trunk.window)
+    side = classifier.least_size
+    assert score_map_size(classifier, side, side) == (1, 1)
+    with pytest.raises(UserError, match="too small"):
+        classifier.check_size(side - 1, side)
+
+
+def test_there_must_be_such_a_layer_to_cut_behind():
+    with pytest.raises(UserError, match=r"B has no layer 'conv5_3': .*did you mean conv5_2\?"):
+        vd.create("B", 0, trunk="conv5_3")
+
+
+def test_scores_of_random_numbers_are_refused(tmp_path):
+    net = vd.create("A", 3, width=1 / 64, fc_width=4)
+    net.provenance = {"untrained_layers": ["fc6", "fc7", "fc8"]}  # as earlier versions wrote of a trunk
+    with pytest.raises(UserError, match="whose fc6, fc7, fc8 are random numbers"):
+        vd.predict(net, np.zeros((224, 224, 3), np.uint8))

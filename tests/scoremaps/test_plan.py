@@ -5,6 +5,8 @@ import multiprocessing
 import pytest
 
 import verydeep as vd
+from verydeep.nets.config import NetworkConfig
+from verydeep.nets.configurations import configuration
 from verydeep.nets.geometry import macs
 from verydeep.scoremaps.bands import Rectangle, map_size
 from verydeep.scoremaps.plan import MemoryTooSmallError, make_plan, seconds
@@ -26,7 +28,7 @@ def test_paper_sized_networks_on_a_slide():
     import torch
 
     with torch.device("meta"):
-        net = vd.VGG(vd.create("D", width=1 / 64, fc_width=4).configuration, [str(i) for i in range(1000)])
+        net = vd.VGG(NetworkConfig(configuration("D"), tuple(map(str, range(1000)))))
     dense = vd.densify(net)
     plan = make_plan(dense, 60_000, 60_000, whole(dense, 60_000, 60_000), 2 * 2**30)
     assert plan.strips == 1

@@ -16,8 +16,9 @@ from verydeep.benchmarks.dense import in_turn, photograph
 from verydeep.evaluation.options import Options
 from verydeep.localization.dense import Pair
 from verydeep.localization.merging import MergeRule, merge
+from verydeep.nets.config import STRIDE
 from verydeep.nets.geometry import score_map_size, summarize
-from verydeep.nets.network import STRIDE, VGG, create, is_head
+from verydeep.nets.network import VGG, create, is_head
 
 TARGET = 0.1
 """Most that the ratio of times may differ from that of multiply-adds, as a share of the latter."""

@@ -83,6 +83,7 @@ def _values(source: str, out: Path, to: str, net: "VGG") -> dict[str, Any]:
         "configuration": net.configuration.name,
         "batch_norm": net.batch_norm,
         "image_size": net.image_size,
+        "trunk": net.config.trunk,
         "classes": list(net.classes),
         "preprocessing": net.preprocessing.to_dict(),
         "provenance": net.provenance,
@@ -93,14 +94,19 @@ def _text(values: dict[str, Any]) -> str:
     classes, about, given = values["classes"], values["provenance"], values["preprocessing"]
     norm = " with batch norm" if values["batch_norm"] else ""
     mean, std = (", ".join(f"{number:g}" for number in given[name]) for name in ("mean", "std"))
+    named = (
+        f"{len(classes)} classes ({classes[0]}, ..., {classes[-1]})"
+        if classes
+        else (
+            f"a trunk: the layers up to {values['trunk']}, no scores; verydeep transfer and train --init-from take it"
+        )
+    )
     lines = [
         f"{values['source']}: {about.get('format', 'verydeep')}, configuration {values['configuration']}{norm}, "
-        f"{len(classes)} classes ({classes[0]}, ..., {classes[-1]})",
+        f"{named}",
         f"input: {given['channel_order']}, 0 to {given['value_range']:g}, mean {mean}, std {std} (R, G, B); "
         f"pools round {'up' if given['pool_round_up'] else 'down'}",
     ]
-    if untrained := about.get("untrained_layers"):
-        lines.append(f"not in the file, drawn at random, to be trained: {', '.join(untrained)}")
     if values["format"] != "verydeep":
         lines.append(f"{values['format']} does not know this input by itself: give it pictures prepared so")
     return "\n".join([*lines, values["out"]])

@@ -16,7 +16,7 @@ EXAMPLE = "verydeep predict photo.jpg --weights runs/A --heatmap heatmap.png"
 
 def predict(
     images: Pictures,
-    weights: Annotated[Path, typer.Option(help="Weights file, or the folder of a run.")],
+    weights: Annotated[Path, typer.Option(help="Run, weights file of any project, or caffe:vgg16 and the like.")],
     protocol: Annotated[
         str | None, typer.Option(help="As for evaluate; default: dense at the scale of training.")
     ] = None,
@@ -86,6 +86,6 @@ def _draw(path: Path, predictor: "Predictor", prediction: "Prediction", quiet: b
     original = read_picture(Path(prediction.name))
     scale = predictor.protocol.scales[-1]
     picture, scores = class_map(predictor.forward, original, scale, net.classes.index(name))
-    draw_heatmap(path, picture, scores, net.image_size, f"{name} ({prediction.top[0][1]:.0%}) at scale {scale}")
+    draw_heatmap(path, picture, scores, net, f"{name} ({prediction.top[0][1]:.0%}) at scale {scale}")
     if not quiet:
         typer.echo(str(path))

@@ -26,7 +26,9 @@ class Network(Protocol):
     """
 
     training: bool
-    preprocessing: Any
+
+    @property
+    def preprocessing(self) -> Any: ...  # noqa: D102
 
     def check_size(self, height: int, width: int) -> None: ...  # noqa: D102
 

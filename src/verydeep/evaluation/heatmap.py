@@ -13,7 +13,7 @@ from verydeep.basics.files import write_aside
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.protocol import Protocol
 from verydeep.evaluation.views import Picture, prepare
-from verydeep.nets.network import STRIDE
+from verydeep.nets.network import VGG
 
 SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 
@@ -36,14 +36,14 @@ def class_map(forward: Forward, original: Picture, scale: int, index: int) -> tu
     -------
     picture : ndarray of uint8, shape (H', W', 3)
     scores : ndarray of float32, shape (h, w)
-        Before the soft-max. Cell (i, j) belongs to the window with its top left corner at pixel (32 i, 32 j) of the
-        picture returned.
+        Before the soft-max. Cell (i, j) belongs to the window with its top left corner at pixel (stride i, stride j)
+        of the picture returned.
     """
     picture = prepare(Protocol("dense", (scale,)), forward.net, original)
     return picture, forward.score_maps([picture])[0, index].cpu().numpy()
 
 
-def spread(scores: NDArray[np.float32], height: int, width: int, window: int) -> NDArray[np.float64]:
+def spread(scores: NDArray[np.float32], height: int, width: int, net: VGG) -> NDArray[np.float64]:
     """Spread a score map over the pixels of its picture.
 
     A cell's score stands at the center of its window; between centers it is interpolated linearly, and beyond the
@@ -54,20 +54,20 @@ def spread(scores: NDArray[np.float32], height: int, width: int, window: int) ->
     scores : ndarray, shape (h, w)
     height, width : int
         Of the picture in pixels.
-    window : int
-        Side in pixels of the window of a cell.
+    net : VGG
+        The network that the map is of; says where its windows are.
 
     Returns
     -------
     ndarray of float64, shape (height, width)
     """
-    rows = (np.arange(height) + 0.5 - window / 2) / STRIDE
-    columns = (np.arange(width) + 0.5 - window / 2) / STRIDE
+    rows = (np.arange(height) + 0.5 - net.window / 2) / net.stride
+    columns = (np.arange(width) + 0.5 - net.window / 2) / net.stride
     across = np.stack([np.interp(columns, np.arange(scores.shape[1]), row) for row in scores])
     return np.stack([np.interp(rows, np.arange(scores.shape[0]), column) for column in across.T], axis=1)
 
 
-def draw_heatmap(path: Path, picture: Picture, scores: NDArray[np.float32], window: int, name: str) -> None:
+def draw_heatmap(path: Path, picture: Picture, scores: NDArray[np.float32], net: VGG, name: str) -> None:
     """Write a drawing of the score map over its picture, with the window of the highest score.
 
     Parameters
@@ -76,8 +76,8 @@ def draw_heatmap(path: Path, picture: Picture, scores: NDArray[np.float32], wind
         PNG, JPEG, PDF or SVG by its suffix; written whole or not at all.
     picture, scores
         From `class_map`.
-    window : int
-        Side in pixels of the window of a cell: the network's `image_size`.
+    net : VGG
+        The network that the map is of.
     name : str
         The class.
 
@@ -93,11 +93,11 @@ def draw_heatmap(path: Path, picture: Picture, scores: NDArray[np.float32], wind
     axes = figure.add_subplot()
     # The picture in light grays, the scores in hues: neither is taken for the other.
     axes.imshow(picture.mean(axis=2), cmap="gray", vmin=-128, vmax=255, interpolation="bilinear")
-    heat = axes.imshow(spread(scores, height, width, window), cmap="turbo", alpha=0.45)
+    heat = axes.imshow(spread(scores, height, width, net), cmap="turbo", alpha=0.45)
     figure.colorbar(heat, ax=axes, label="score before soft-max", fraction=0.04, pad=0.02)
     row, column = np.unravel_index(int(scores.argmax()), scores.shape)
-    corner = (float(STRIDE * column) - 0.5, float(STRIDE * row) - 0.5)
-    outline = Rectangle(corner, window, window, fill=False, edgecolor="black", linewidth=1.5, linestyle="--")
+    corner = (float(net.stride * column) - 0.5, float(net.stride * row) - 0.5)
+    outline = Rectangle(corner, net.window, net.window, fill=False, edgecolor="black", linewidth=1.5, linestyle="--")
     outline.set_label("window of the highest score")
     axes.add_patch(outline)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])

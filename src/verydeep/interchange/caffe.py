@@ -359,9 +359,9 @@ def _kind(net: VGG, name: str, module: torch.nn.Module) -> tuple[str, str | None
         rounding = {} if net.preprocessing.pool_round_up else {"round_mode": 1}
         return "Pooling", name, {"pooling_param": {"kernel_size": 2, "stride": 2, **rounding}}
     if name.startswith("drop"):
-        return "Dropout", None, {"dropout_param": {"dropout_ratio": net.dropout}}
+        return "Dropout", None, {"dropout_param": {"dropout_ratio": net.config.dropout}}
     if name.startswith("norm"):
-        return "LRN", name, {"lrn_param": {"local_size": 5, "alpha": 5 * net.lrn_alpha, "beta": 0.75, "k": 2.0}}
+        return "LRN", name, {"lrn_param": {"local_size": 5, "alpha": 5 * net.config.lrn_alpha, "beta": 0.75, "k": 2.0}}
     return "ReLU", None, {}
 
 

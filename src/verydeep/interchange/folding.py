@@ -1,11 +1,12 @@
 """Batch norm folded into the convolutions before it: the same function, without the layers."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.network import VGG
-from verydeep.nets.weights import describe, make_empty
 
 
 @torch.no_grad()
@@ -45,6 +46,8 @@ def fold_batch_norm(net: VGG) -> VGG:
             state[f"{conv}.bias"] = shifted.float()
             state = {key: tensor for key, tensor in state.items() if not key.startswith(f"{name}.")}
     provenance = {**net.provenance, "batch_norm": "folded into the convolutions"}
-    folded = make_empty({**describe(net), "batch_norm": False, "provenance": provenance}, "network")
+    with torch.device("meta"):
+        folded = VGG(replace(net.config, batch_norm=False))
+    folded.provenance = provenance
     folded.load_state_dict(state, assign=True)
     return folded.eval()

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from verydeep.basics.errors import UserError
 from verydeep.interchange.ilsvrc import class_names
+from verydeep.nets.config import STRIDE, NetworkConfig
 from verydeep.nets.configurations import CHANNELS, CONFIGURATIONS, Configuration
-from verydeep.nets.network import STRIDE, VGG, create
+from verydeep.nets.network import VGG
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.nets.weights import make_empty
 
@@ -219,8 +220,7 @@ def to_network(foreign: Foreign, path: Path, classes: tuple[str, ...] | None = N
     Returns
     -------
     VGG
-        Evaluation mode. Where the file has no fully connected layers at all, they are drawn at random, and
-        `provenance["untrained_layers"]` names them.
+        Evaluation mode. Where the file has no fully connected layers at all, it is a trunk, cut behind pool5.
 
     Raises
     ------
@@ -231,22 +231,18 @@ def to_network(foreign: Foreign, path: Path, classes: tuple[str, ...] | None = N
     found = {ours: foreign.entries[theirs] for ours, theirs in naming.theirs.items() if theirs in foreign.entries}
     known = set(naming.theirs.values())
     extra = [entry for theirs, entry in foreign.entries.items() if theirs not in known]
-    topless = not any(name.startswith(FULLY_CONNECTED) for name in found)
     net = _empty(foreign, naming, found, path, classes)
     expected = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     for name, shape in expected.items():
-        if not (topless and name.startswith(FULLY_CONNECTED)):
-            _check(name, shape, found.get(name), naming, path)
+        _check(name, shape, found.get(name), naming, path)
     if extra:
         raise UserError(
             f"{path}: {extra[0].theirs}: configuration {naming.configuration.name} has no such layer "
             f"(the file has {len(extra)} arrays too many): is it another network?"
         )
-    state = {name: _values(name, expected[name], found[name], path) for name in expected if name in found}
-    _fill(net, state)
+    state = {name: _values(name, shape, found[name], path) for name, shape in expected.items()}
+    net.load_state_dict(state, assign=True)
     net.provenance = {**net.provenance, "format": foreign.kind}
-    if topless:
-        net.provenance["untrained_layers"] = list(FULLY_CONNECTED)
     return net.eval()
 
 
@@ -291,19 +287,24 @@ def _empty(
     fc_width = _most_common(
         [shapes[name][axis] for name, axis in _FC_WIDTHS if len(shapes.get(name, ())) > axis], default=4096
     )
-    window = _window(shapes, path)
-    count = shapes["fc8.weight"][0] if shapes.get("fc8.weight") else len(classes or foreign.classes or range(1000))
+    config = NetworkConfig(
+        naming.configuration,
+        (),
+        width=width,
+        batch_norm=naming.batch_norm,
+        image_size=_window(shapes, path) * STRIDE,
+        fc_width=max(1, fc_width),
+        lrn_alpha=foreign.lrn_alpha if foreign.lrn_alpha is not None else 1e-4,
+        preprocessing=foreign.preprocessing,
+        trunk="pool5",
+    )
+    if any(name.startswith(FULLY_CONNECTED) for name in found):
+        count = shapes["fc8.weight"][0] if shapes.get("fc8.weight") else len(classes or foreign.classes or range(1000))
+        config = replace(config, classes=_classes(count, classes, foreign.classes, path), trunk=None)
+    elif classes is not None:
+        raise UserError(f"{path}: class names are given, and it has no fully connected layers, so no classes")
     with torch.device("meta"):
-        return VGG(
-            naming.configuration,
-            _classes(count, classes, foreign.classes, path),
-            width=width,
-            batch_norm=naming.batch_norm,
-            image_size=window * STRIDE,
-            fc_width=max(1, fc_width),
-            lrn_alpha=foreign.lrn_alpha if foreign.lrn_alpha is not None else 1e-4,
-            preprocessing=foreign.preprocessing,
-        )
+        return VGG(config)
 
 
 _FC_WIDTHS = (("fc6.weight", 0), ("fc7.weight", 0), ("fc7.weight", 1), ("fc8.weight", 1))
@@ -388,19 +389,3 @@ def _values(name: str, shape: tuple[int, ...], entry: Entry, path: Path) -> Tens
             "that are not finite (NaN or infinite): the file is damaged or its training diverged"
         )
     return tensor
-
-
-def _fill(net: VGG, state: dict[str, Tensor]) -> None:
-    """Give the network its tensors; fully connected layers that no file has are drawn at random, seed 0."""
-    absent = [name for name in net.state_dict() if name not in state]
-    if absent:
-        drawn = create(
-            net.configuration.name,
-            net.classes,
-            width=net.width,
-            image_size=net.image_size,
-            fc_width=net.fc_width,
-            seed=0,
-        ).state_dict()
-        state = {**state, **{name: drawn[name] for name in absent}}
-    net.load_state_dict(state, assign=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from verydeep.datasets.dataset import Box
 from verydeep.images.crops import center
 from verydeep.images.rescale import rescaled_size
-from verydeep.nets.network import STRIDE
+from verydeep.nets.config import STRIDE
 
 Boxes = NDArray[np.float64]
 """Of shape (..., 4)."""

@@ -16,7 +16,8 @@ from verydeep.localization.baselines import best_constant_box
 from verydeep.localization.boxes import Frame, as_array, decode, encode, iou
 from verydeep.localization.metrics import HIT
 from verydeep.localization.views import ObjectViews
-from verydeep.nets.network import VGG, Regression
+from verydeep.nets.config import Regression
+from verydeep.nets.network import VGG
 from verydeep.training.recipe import Recipe
 from verydeep.training.task import CentralCrops
 

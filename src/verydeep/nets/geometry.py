@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from verydeep.nets.network import STRIDE, VGG
+from verydeep.nets.network import VGG
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,12 @@ def score_map_size(net: VGG, height: int, width: int) -> tuple[int, int]:
     (2, 5)
     """
     net.check_size(height, width)
+    pools = net.stride.bit_length() - 1
     sides = []
     for side in (height, width):
-        for _ in range(5):
+        for _ in range(pools):
             side = _pooled(side, net.preprocessing.pool_round_up)
-        sides.append(side - net.image_size // STRIDE + 1)
+        sides.append(side - net.window // net.stride + 1)
     return sides[0], sides[1]
 
 
@@ -123,14 +124,14 @@ def window(net: VGG, row: int, column: int) -> Rectangle:
     >>> window(create("A", width=1 / 64, fc_width=8), 1, 2)
     Rectangle(top=32, left=64, bottom=256, right=288)
     """
-    top, left = STRIDE * row, STRIDE * column
-    return Rectangle(top, left, top + net.image_size, left + net.image_size)
+    top, left = net.stride * row, net.stride * column
+    return Rectangle(top, left, top + net.window, left + net.window)
 
 
 def receptive_field(net: VGG, row: int, column: int) -> Rectangle:
     """Return all pixels that cell (row, column) of the score map depends on; negative where padding is seen."""
     field = summarize(net, net.image_size, net.image_size)[-1].receptive_field
-    margin = (field - net.image_size) // 2
+    margin = (field - net.window) // 2
     inner = window(net, row, column)
     return Rectangle(inner.top - margin, inner.left - margin, inner.top - margin + field, inner.left - margin + field)
 

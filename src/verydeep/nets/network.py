@@ -1,7 +1,8 @@
 """The network: a sequence of convolutions, pools and fully connected layers that are convolutions too."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -9,113 +10,129 @@ import torch
 from torch import Tensor, nn
 
 from verydeep.basics.errors import UserError
+from verydeep.nets.config import STRIDE, NetworkConfig, Regression
 from verydeep.nets.configurations import Configuration, configuration
 from verydeep.nets.hub import HubMixin
 from verydeep.nets.initialization import initialize
 from verydeep.nets.layers import LocalResponseNorm, Window, relu_pool
 from verydeep.nets.preprocessing import Preprocessing
 
-STRIDE = 32
-"""Pixels between neighboring cells of the score map: five pools of stride 2."""
-
-Regression = Literal["scr", "pcr"]
-"""What a localizer's fc8 gives (paper: appendix A.1): one box for all classes, or one for each class."""
-TaskName = Literal["classify", "localize"]
+TaskName = Literal["classify", "localize", "describe"]
+"""What a network gives: scores of classes, boxes, or, being a trunk, features alone."""
 
 
 class VGG(nn.Sequential, HubMixin):
     """A very deep ConvNet, convolutional from the first layer to the scores.
 
     The layers stand in order under the paper's names: `conv1_1`, `relu1_1`, ..., `pool5`, `fc6`, `relu6`, `drop6`,
-    `fc7`, `relu7`, `drop7`, `fc8`; with batch norm also `bn1_1` and so on, in A-LRN `norm1`.
+    `fc7`, `relu7`, `drop7`, `fc8`; with batch norm also `bn1_1` and so on, in A-LRN `norm1`. One that is cut behind a
+    layer ends there, or, with classes, has a 1x1 `fc8` behind it.
 
     Parameters
     ----------
-    configuration : Configuration
-        Which convolutions there are.
-    classes : sequence of str
-        Class names, in the order of the scores.
-    width : float
-        Factor on the channels of every convolution.
-    batch_norm : bool
-        Whether batch norm follows every convolution.
-    image_size : int
-        Side of fc6's window in pixels, a multiple of 32: 224 makes fc6 a 7x7 convolution, 64 a 2x2 one.
-    fc_width : int
-        Channels of fc6 and fc7.
-    dropout : float
-        Rate at which outputs of fc6 and fc7 are zeroed in training.
-    lrn_alpha : float
-        Constant of A-LRN's normalization, in Krizhevsky's written formula.
-    preprocessing : Preprocessing
-        How images become the network's input.
-    regression : {"scr", "pcr"}, optional
-        None: fc8 gives a score for each class. ``scr``: center x, center y, width and height of one box for all
-        classes; ``pcr``: of one box for each class, class after class.
+    network : NetworkConfig
+        What it is. `create` makes one from single values.
 
     Attributes
     ----------
+    config : NetworkConfig
+        What the network is.
     provenance : dict
         What is known of the weights' origin: data, scales, recipe, seed; JSON-able.
+    stride : int
+        Pixels between neighboring cells of the last layer's map: 32, or less where the network is cut before pool5.
+    window : int
+        Side in pixels of the part of the image that one such cell stands for: `image_size`, or the stride where the
+        network is cut before fc6.
+
+    Raises
+    ------
+    UserError
+        There is no such layer to cut behind.
     """
 
-    stride = STRIDE
-
-    def __init__(
-        self,
-        configuration: Configuration,
-        classes: Sequence[str],
-        *,
-        width: float = 1.0,
-        batch_norm: bool = False,
-        image_size: int = 224,
-        fc_width: int = 4096,
-        dropout: float = 0.5,
-        lrn_alpha: float = 1e-4,
-        preprocessing: Preprocessing | None = None,
-        regression: Regression | None = None,
-    ) -> None:
-        if image_size < STRIDE or image_size % STRIDE:
-            raise UserError(f"image_size is {image_size}, expected a multiple of {STRIDE}, at least {STRIDE}")
-        if not width > 0 or fc_width < 1 or not classes or not 0 <= dropout < 1:
-            raise UserError(
-                f"width {width}, fc_width {fc_width}, {len(classes)} classes, dropout {dropout}: expected the first "
-                "three above 0 and dropout in [0, 1)"
-            )
-        convolutions, channels = _convolutions(configuration, width, batch_norm, lrn_alpha)
-        window = image_size // STRIDE
-        outputs = {None: len(classes), "scr": 4, "pcr": 4 * len(classes)}[regression]
-        super().__init__(OrderedDict([*convolutions, *_head(channels, window, fc_width, outputs, dropout)]))
-        self.configuration = configuration
-        self.classes = tuple(classes)
-        self.width = width
-        self.batch_norm = batch_norm
-        self.image_size = image_size
-        self.fc_width = fc_width
-        self.dropout = dropout
-        self.lrn_alpha = lrn_alpha
-        self.preprocessing = preprocessing or Preprocessing()
-        self.regression = regression
+    def __init__(self, network: NetworkConfig) -> None:
+        config = network  # called so, since the hub's mix-in has a meaning of its own for `config`
+        convolutions, channels = _convolutions(config)
+        layers = [*convolutions, *_fully_connected(channels, config)]
+        if config.trunk is not None:
+            layers, channels = _cut(layers, config)
+        if config.classes:
+            layers.append(("fc8", Window(config.fc_width if config.trunk is None else channels, config.outputs, 1)))
+        super().__init__(OrderedDict(layers))
+        self.config = config
         self.provenance: dict[str, Any] = {}
+        self.stride = 2 ** sum(isinstance(layer, nn.MaxPool2d) for layer in self)
+        self.window = config.image_size if "fc6" in self._modules else self.stride
+
+    @property
+    def configuration(self) -> Configuration:
+        """Which of the paper's configurations it is."""
+        return self.config.configuration
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the scores."""
+        return self.config.classes
+
+    @property
+    def width(self) -> float:
+        """Factor on the channels of every convolution."""
+        return self.config.width
+
+    @property
+    def batch_norm(self) -> bool:
+        """Whether batch norm follows every convolution."""
+        return self.config.batch_norm
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of the crops that the network is made for."""
+        return self.config.image_size
+
+    @property
+    def fc_width(self) -> int:
+        """Channels of fc6 and fc7."""
+        return self.config.fc_width
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images become the network's input; may be set, where a file states it wrongly."""
+        return self.config.preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, value: Preprocessing) -> None:
+        self.config = replace(self.config, preprocessing=value)
+
+    @property
+    def regression(self) -> Regression | None:
+        """Kind of a localizer's boxes; None for all others."""
+        return self.config.regression
 
     @property
     def task(self) -> TaskName:
-        """What the network answers: the class of a picture, or the box of its object."""
-        return "localize" if self.regression else "classify"
+        """What the network gives."""
+        return "localize" if self.regression else "classify" if self.classes else "describe"
 
     def check_task(self, task: TaskName, name: object = "the network") -> None:
-        """Raise UserError where the network, called `name` in the message, was made for the other task."""
-        if self.task != task:
-            is_what = {"classify": "a classifier", "localize": "a localizer, which gives boxes and no classes"}
-            wanted = {"classify": "a classifier", "localize": "a localizer (verydeep train --task localize makes one)"}
-            raise UserError(f"{name}: is {is_what[self.task]}; expected {wanted[task]}")
+        """Raise UserError where the network, called `name` in the message, gives something else than is needed."""
+        drawn = self.provenance.get("untrained_layers") if task == "classify" else None
+        if self.task == task and not drawn:
+            return
+        is_what = {
+            "classify": f"a classifier whose {', '.join(drawn)} are random numbers" if drawn else "a classifier",
+            "localize": "a localizer, which gives boxes and no classes",
+            "describe": f"a trunk (its last layer is {self.layer_names[-1]}), which gives features and no scores",
+        }
+        wanted = {"classify": "a classifier", "localize": "a localizer (verydeep train --task localize makes one)"}
+        how = "; verydeep transfer, or verydeep train --init-from, makes one of it"
+        remedy = how if drawn or self.task == "describe" else ""
+        raise UserError(f"{name}: is {is_what[self.task]}; expected {wanted.get(task, 'a trunk')}{remedy}")
 
     @property
     def least_size(self) -> int:
         """Side in pixels of the smallest image that gives a score map."""
-        if self.preprocessing.pool_round_up:
-            return self.image_size - STRIDE + 1
-        return self.image_size
+        return self.window - self.stride + 1 if self.preprocessing.pool_round_up else self.window
 
     def check_size(self, height: int, width: int) -> None:
         """Raise UserError where an image of this size is smaller than `least_size`."""
@@ -136,14 +153,16 @@ class VGG(nn.Sequential, HubMixin):
         Returns
         -------
         Tensor
-            N x K x h x w: scores before the soft-max; cell (i, j) belongs to the window of `image_size` pixels
-            whose top left pixel is (32 i, 32 j).
+            N x K x h x w: scores before the soft-max; cell (i, j) belongs to the window of `window` pixels whose top
+            left pixel is (`stride` i, `stride` j): of a whole network `image_size` and 32.
 
         Raises
         ------
         UserError
-            The image is smaller than `least_size`.
+            The image is smaller than `least_size`, or the network is a trunk.
         """
+        if not self.classes:
+            self.check_task("classify")
         return self.activations(x, "fc8")
 
     def activations(self, x: Tensor, layer: str, after: str | None = None) -> Tensor:
@@ -190,26 +209,11 @@ class VGG(nn.Sequential, HubMixin):
     @property
     def layer_names(self) -> tuple[str, ...]:
         """Names that `activations` takes, in order: `conv1_1`, `conv1_1.relu`, ..., `pool5`, ..., `fc7.relu`, `fc8`."""
-        names: list[str] = []
-        for name, child in self.named_children():
-            if isinstance(child, nn.ReLU):
-                names.append(f"{names[-1]}.relu")
-            elif not isinstance(child, nn.BatchNorm2d | nn.Dropout):
-                names.append(name)
-        return tuple(names)
+        return tuple(_ends(self.named_children()))
 
     def module_name(self, layer: str) -> str:
         """Return the name of the module whose output a layer's is; UserError where there is no such layer."""
-        if layer not in self.layer_names:
-            near = get_close_matches(layer, self.layer_names, n=1) or ["fc7.relu"]
-            raise UserError(
-                f"{self.configuration.name} has no layer {layer!r}: they are conv1_1, conv1_1.relu, ..., pool5, fc6, "
-                f"..., fc7.relu, fc8 (did you mean {near[0]}?)"
-            )
-        base, relu, _ = layer.partition(".")
-        if relu:
-            return base.replace("conv", "relu").replace("fc", "relu")
-        return base.replace("conv", "bn") if self.batch_norm else base
+        return _find(layer, _ends(self.named_children()), self.configuration.name)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the class scores of whole images, N x K: the spatial mean of the score map."""
@@ -226,34 +230,65 @@ def is_head(name: str) -> bool:
     return name[-1] in "678" and "_" not in name
 
 
-def _convolutions(
-    configuration: Configuration, width: float, batch_norm: bool, lrn_alpha: float
-) -> tuple[list[tuple[str, nn.Module]], int]:
+def _convolutions(config: NetworkConfig) -> tuple[list[tuple[str, nn.Module]], int]:
     """Return the named layers from conv1_1 to pool5 and the channels that come out."""
     layers: list[tuple[str, nn.Module]] = []
     before = 3
-    for b, block in enumerate(configuration.blocks, start=1):
+    for b, block in enumerate(config.configuration.blocks, start=1):
         for i, conv in enumerate(block, start=1):
-            channels = max(1, round(conv.channels * width))
+            channels = max(1, round(conv.channels * config.width))
             # The bias in front of batch norm stays: it costs nothing and keeps one set of names for all.
             layers.append((f"conv{b}_{i}", nn.Conv2d(before, channels, conv.kernel, padding=conv.kernel // 2)))
-            if batch_norm:
+            if config.batch_norm:
                 layers.append((f"bn{b}_{i}", nn.BatchNorm2d(channels)))
             layers.append((f"relu{b}_{i}", nn.ReLU(inplace=True)))
             before = channels
-        if configuration.lrn and b == 1:
-            layers.append(("norm1", LocalResponseNorm(alpha=lrn_alpha)))
+        if config.configuration.lrn and b == 1:
+            layers.append(("norm1", LocalResponseNorm(alpha=config.lrn_alpha)))
         layers.append((f"pool{b}", nn.MaxPool2d(2)))
     return layers, before
 
 
-def _head(channels: int, window: int, fc_width: int, outputs: int, dropout: float) -> list[tuple[str, nn.Module]]:
-    """Return the named layers from fc6 to fc8."""
+def _fully_connected(channels: int, config: NetworkConfig) -> list[tuple[str, nn.Module]]:
+    """Return the named layers from fc6 to drop7."""
     layers: list[tuple[str, nn.Module]] = []
-    for i, (before, kernel) in ((6, (channels, window)), (7, (fc_width, 1))):
-        layers += [(f"fc{i}", Window(before, fc_width, kernel)), (f"relu{i}", nn.ReLU(inplace=True))]
-        layers.append((f"drop{i}", nn.Dropout(dropout)))
-    return [*layers, ("fc8", Window(fc_width, outputs, 1))]
+    for i, (before, kernel) in ((6, (channels, config.image_size // STRIDE)), (7, (config.fc_width, 1))):
+        layers += [(f"fc{i}", Window(before, config.fc_width, kernel)), (f"relu{i}", nn.ReLU(inplace=True))]
+        layers.append((f"drop{i}", nn.Dropout(config.dropout)))
+    return layers
+
+
+def _cut(layers: list[tuple[str, nn.Module]], config: NetworkConfig) -> tuple[list[tuple[str, nn.Module]], int]:
+    """Return the layers up to the one that the network is cut behind, and the channels that come out there."""
+    assert config.trunk is not None
+    last = _find(config.trunk, _ends(layers), config.configuration.name)
+    kept = layers[: [name for name, _ in layers].index(last) + 1]
+    return kept, next(layer.out_channels for _, layer in reversed(kept) if isinstance(layer, nn.Conv2d))
+
+
+def _ends(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, str]:
+    """Return the layers' names, in order, and the module that each of them ends with: batch norm is its layer's."""
+    ends: dict[str, str] = {}
+    layer = ""
+    for name, module in modules:
+        if isinstance(module, nn.ReLU):
+            ends[f"{layer}.relu"] = name
+        elif isinstance(module, nn.BatchNorm2d):
+            ends[layer] = name
+        elif not isinstance(module, nn.Dropout):
+            layer, ends[name] = name, name
+    return ends
+
+
+def _find(layer: str, ends: dict[str, str], network: str) -> str:
+    if layer not in ends:
+        names = list(ends)
+        near = get_close_matches(layer, names, n=1) or names[-1:]
+        raise UserError(
+            f"{network} has no layer {layer!r}: they are {names[0]}, {names[1]}, ..., {', '.join(names[-2:])} "
+            f"(did you mean {near[0]}?)"
+        )
+    return ends[layer]
 
 
 def create(
@@ -269,6 +304,7 @@ def create(
     seed: int | None = None,
     preprocessing: Preprocessing | None = None,
     regression: Regression | None = None,
+    trunk: str | None = None,
 ) -> VGG:
     """Make a network with random weights.
 
@@ -298,7 +334,9 @@ def create(
     preprocessing : Preprocessing, optional
         By default the paper's: RGB, 0-255, ILSVRC's mean subtracted.
     regression : {"scr", "pcr"}, optional
-        Makes a localizer, which gives boxes in place of class scores; see `VGG`.
+        Makes a localizer, which gives boxes in place of class scores; see `NetworkConfig`.
+    trunk : str, optional
+        The layer to cut the network behind, such as `pool5`; with 0 classes it gives features alone.
 
     Returns
     -------
@@ -317,19 +355,26 @@ def create(
     (torch.Size([2, 10]), torch.Size([2, 10, 1, 2]))
     """
     names = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
+    config = NetworkConfig(
+        configuration(configuration_name),
+        tuple(names),
+        width=width,
+        batch_norm=batch_norm,
+        image_size=image_size,
+        fc_width=fc_width,
+        dropout=dropout,
+        lrn_alpha=lrn_alpha,
+        preprocessing=preprocessing or Preprocessing(),
+        regression=regression,
+        trunk=trunk,
+    )
+    return with_random_weights(config, initialization, seed)
+
+
+def with_random_weights(config: NetworkConfig, initialization: str = "glorot", seed: int | None = None) -> VGG:
+    """Make the network that `config` describes; the other parameters are those of `create`."""
     with torch.device("meta"):  # no time lost on torch's own initialization
-        net = VGG(
-            configuration(configuration_name),
-            names,
-            width=width,
-            batch_norm=batch_norm,
-            image_size=image_size,
-            fc_width=fc_width,
-            dropout=dropout,
-            lrn_alpha=lrn_alpha,
-            preprocessing=preprocessing,
-            regression=regression,
-        )
+        net = VGG(config)
     net.to_empty(device="cpu")
     initialize(net, initialization, seed)
     return net

@@ -10,9 +10,8 @@ from safetensors.torch import save_file
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash, usual_permissions, write_aside
-from verydeep.nets.configurations import configuration
+from verydeep.nets.config import NetworkConfig
 from verydeep.nets.network import VGG, TaskName
-from verydeep.nets.preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
 _KEY = "verydeep"
@@ -36,21 +35,7 @@ def save(net: VGG, path: str | Path) -> None:
 
 def describe(net: VGG) -> dict[str, Any]:
     """Return all that a weights file says of its network beside the weights, JSON-able."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "task": net.task,
-        "regression": net.regression,
-        "configuration": net.configuration.name,
-        "width": net.width,
-        "batch_norm": net.batch_norm,
-        "image_size": net.image_size,
-        "fc_width": net.fc_width,
-        "dropout": net.dropout,
-        "lrn_alpha": net.lrn_alpha,
-        "classes": list(net.classes),
-        "preprocessing": net.preprocessing.to_dict(),
-        "provenance": net.provenance,
-    }
+    return {"format_version": FORMAT_VERSION, "task": net.task, **net.config.to_dict(), "provenance": net.provenance}
 
 
 def load(path: str | Path, task: TaskName | None = None) -> VGG:
@@ -60,7 +45,7 @@ def load(path: str | Path, task: TaskName | None = None) -> VGG:
     ----------
     path : str or Path
         The file.
-    task : {"classify", "localize"}, optional
+    task : {"classify", "localize", "describe"}, optional
         What it must have been made for; by default either will do.
 
     Returns
@@ -125,19 +110,9 @@ def make_empty(values: dict[str, Any], where: str) -> VGG:
     if version != FORMAT_VERSION:
         raise UserError(f"{where}: format version {version}, this version of verydeep reads {FORMAT_VERSION}")
     try:
+        config = NetworkConfig.from_dict(values)
         with torch.device("meta"):
-            net = VGG(
-                configuration(values["configuration"]),
-                values["classes"],
-                width=values["width"],
-                batch_norm=values["batch_norm"],
-                image_size=values["image_size"],
-                fc_width=values["fc_width"],
-                dropout=values["dropout"],
-                lrn_alpha=values["lrn_alpha"],
-                preprocessing=Preprocessing.from_dict(values["preprocessing"]),
-                regression=values.get("regression"),
-            )
+            net = VGG(config)
         net.provenance = values["provenance"]
     except (KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
         raise UserError(f"{where}: verydeep's metadata is damaged ({type(error).__name__}: {error})") from None

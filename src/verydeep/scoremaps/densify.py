@@ -107,9 +107,10 @@ def densify(
     (8, 2, ['0', '2', '4'])
     """
     if isinstance(model, VGG):
-        ours, window, rounding = model, model.image_size, model.preprocessing.pool_round_up
-        layers = _Builder(window, rounding).build(model.named_children())
-        return Dense(ours.configuration.name, layers, window, VGG.stride, ours.classes, ours.preprocessing)
+        model.check_task("classify")
+        layers = _Builder(model.window, model.preprocessing.pool_round_up).build(model.named_children())
+        name, preprocessing = model.configuration.name, model.preprocessing
+        return Dense(name, layers, model.window, model.stride, model.classes, preprocessing)
     layers = _Builder(image_size).build(_flat(model))
     names = tuple(map(str, range(layers[-1].outputs))) if classes is None else tuple(classes)
     if len(names) != layers[-1].outputs:

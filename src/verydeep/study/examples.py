@@ -99,9 +99,9 @@ def _example(forward: Forward, posteriors: Posteriors, index: int, original: NDA
     picture, scores = class_map(forward, original, scale, guess)
     size = (round(HEIGHT * original.shape[1] / original.shape[0]), HEIGHT)
     shown = np.asarray(Image.fromarray(original).resize(size, Image.Resampling.LANCZOS))
-    heat, window = None, forward.net.image_size
+    heat = None
     if scores.size > 1:  # one cell alone, stretched from its least to its greatest score, shows nothing
-        heat = data_uri(_overlaid(shown, spread(scores, picture.shape[0], picture.shape[1], window)))
+        heat = data_uri(_overlaid(shown, spread(scores, picture.shape[0], picture.shape[1], forward.net)))
     return Example(
         data_uri(shown),
         heat,

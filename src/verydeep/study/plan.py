@@ -15,9 +15,10 @@ from verydeep.evaluation.protocol import Protocol
 from verydeep.evaluation.views import VIEWS
 from verydeep.images.rescale import rescaled_size
 from verydeep.localization.evaluate import VIEWS as BOX_VIEWS
+from verydeep.nets.config import NetworkConfig, Regression
 from verydeep.nets.configurations import configuration
 from verydeep.nets.geometry import macs, summarize
-from verydeep.nets.network import VGG, Regression
+from verydeep.nets.network import VGG
 from verydeep.study.preset import EARLIER, Data, Localizer, Member, Preset, StageName
 from verydeep.training.recipe import Recipe, load_recipe
 
@@ -207,10 +208,9 @@ def testing_macs(net: VGG, leaves: Iterable[Protocol], data: Data) -> int:
 
 def empty_network(run: Run, classes: int) -> VGG:
     """Return the run's network without memory for its weights."""
+    names, settings = tuple(map(str, range(classes))), run.recipe.network.model_dump()
     with torch.device("meta"):
-        names = [str(i) for i in range(classes)]
-        settings = run.recipe.network.model_dump()
-        return VGG(configuration(run.configuration), names, **settings, regression=run.regression)
+        return VGG(NetworkConfig(configuration(run.configuration), names, **settings, regression=run.regression))
 
 
 def _view_macs(net: VGG, leaf: Protocol, data: Data) -> int:

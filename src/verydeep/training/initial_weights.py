@@ -41,7 +41,7 @@ def recipe_from(source: VGG, recipe: str | Path, overrides: Iterable[str]) -> Re
         As `load_recipe`.
     """
     values = read_values(recipe)
-    changes = [f"network.{key}={_toml(getattr(source, key))}" for key in NETWORK]
+    changes = [f"network.{key}={_toml(getattr(source.config, key))}" for key in NETWORK]
     changes += [f"images.{key}={_toml(value)}" for key, value in _input(source).items()]
     window = values.get("network", {}).get("image_size", Network().image_size)
     if "scales" not in values.get("images", {}) or window != source.image_size:
@@ -70,7 +70,10 @@ def layers_taken(source: VGG, network: VGG, recipe: Recipe, task: Task) -> tuple
     if wanted == "auto":
         wanted = task.layers_to_copy(source, network)
     names = _layers(network) if wanted is None else tuple(wanted)
-    return tuple(name for name in names if name not in recipe.initialization.reset)
+    absent = (*recipe.initialization.reset, *source.provenance.get("untrained_layers", ()))
+    if source.config.trunk is not None:
+        absent += (*HIDDEN, LAST)
+    return tuple(name for name in names if name not in absent)
 
 
 def check_fits(source: VGG, network: VGG, recipe: Recipe, task: Task, where: str | Path) -> None:
@@ -96,11 +99,8 @@ def check_fits(source: VGG, network: VGG, recipe: Recipe, task: Task, where: str
         )
     taken = layers_taken(source, network, recipe, task)
     keys = [key for key in NETWORK[:4] if key not in ("image_size", "fc_width") or set(taken) & {*HIDDEN, LAST}]
-    pairs = {f"network.{key}": (getattr(source, key), getattr(network, key)) for key in keys}
-    pairs |= {
-        f"images.{key}": (value, getattr(recipe.images, key))
-        for key, value in _input(source).items()
-    }
+    pairs = {f"network.{key}": (getattr(source.config, key), getattr(network.config, key)) for key in keys}
+    pairs |= {f"images.{key}": (value, getattr(recipe.images, key)) for key, value in _input(source).items()}
     if recipe.images.mean != "measured":
         pairs["images.mean"] = (_grey_levels(source), tuple(recipe.images.mean))
     differences = [f"{key} is {_toml(a)} there, {_toml(b)} here" for key, (a, b) in pairs.items() if a != b]
@@ -147,9 +147,7 @@ def take_over(source: VGG, network: VGG, taken: Sequence[str]) -> tuple[str, ...
 
 
 @torch.no_grad()
-def fit_new_layers(
-    net: VGG, layers: Sequence[str], images: Tensor, share: Callable[[float], float] = float
-) -> None:
+def fit_new_layers(net: VGG, layers: Sequence[str], images: Tensor, share: Callable[[float], float] = float) -> None:
     """Make new fully connected layers begin well on what the layers below them give, whatever its size.
 
     Hidden layers, as they were drawn, are divided by the root mean square of their outputs on some images (as Mishkin
@@ -175,7 +173,7 @@ def fit_new_layers(
             x, reached = net.activations(x, below, after=reached), below
             size = share(float(net.activations(x, name, after=reached).square().mean().sqrt()))
             if 0 < size < math.inf:  # else nothing, or no number, comes out of the layers below
-                net.get_submodule(name).weight.div_(size)  # type: ignore[operator, union-attr]
+                net.get_submodule(name).weight.div_(size)  # type: ignore[operator]
     if LAST in layers:
         for parameter in net.get_submodule(LAST).parameters():
             parameter.zero_()

@@ -104,8 +104,8 @@ class Schedule(_Section):
     # "plateau": divided when validation accuracy stops improving; "cosine": one fall to 0 after the warm-up.
     kind: Literal["plateau", "cosine"] = "plateau"
     epochs: Count = 74
-    # Where all epochs together would have fewer steps than this, because there are few images, an epoch is several passes
-    # over them. The paper knows no such thing: 0.
+    # Where all epochs together would have fewer steps than this, because there are few images, an epoch is several
+    # passes over them. The paper knows no such thing: 0.
     least_steps: Annotated[int, Field(ge=0)] = 0
     warmup_epochs: NotNegative = 0.0
     # Plateau: epochs without a new best error before a drop (the paper does not say), drops, division.

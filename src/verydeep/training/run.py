@@ -151,14 +151,13 @@ class Run:
         """
         if self.processes.first:
             self.folder.failed.unlink(missing_ok=True)
-        self._begin()
         progress = self.state.progress
         self.log = RunLog(self.folder.path, progress.log_position, progress.steps, self.quiet, self.processes.first)
         if progress.steps:
             self.log.say(f"continuing at epoch {progress.epoch + 1}, step {progress.step}")
         set_training(self.net)
         try:
-            with _stop_requested() as stop:
+            with _stop_requested(self.processes.first) as stop:
                 while not self.state.schedule.finished(self.state.progress.epoch):
                     self._epoch(stop)
         except DivergedError as error:
@@ -171,7 +170,7 @@ class Run:
             draw_curves(self.folder.path, self.task)
             write_card(self.folder, self.recipe, self.net, self.task)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """Make the state, from the checkpoint where there is one."""
         there = self.folder.checkpoint.is_file()
         if self.new_layers and not there:
@@ -185,9 +184,7 @@ class Run:
         )
         if there:
             self.state.load(self.folder.checkpoint)
-        self.stepper = Stepper(
-            self.net, self.state.optimizer, self.recipe, self.processes, self.compiled, self.task
-        )
+        self.stepper = Stepper(self.net, self.state.optimizer, self.recipe, self.processes, self.compiled, self.task)
 
     def _images_to_fit(self) -> torch.Tensor:
         """Return central crops of some training images, the same ones in every process."""
@@ -196,6 +193,7 @@ class Run:
         how = self._side, net.image_size, net.preprocessing.interpolation
         crops = np.stack([central_crop(dataset, index, *how)[0] for index in chosen])
         return torch.from_numpy(crops).to(next(net.parameters()).device)
+
     def _epoch(self, stop: threading.Event) -> None:
         progress, number = self.state.progress, self.state.progress.epoch
         count, size = self.loader.batches_per_epoch, self.loader.images_per_batch
@@ -204,7 +202,7 @@ class Run:
         pace = _Pace(0.0, 0.0)  # stays so where the run was stopped between an epoch's last step and its validation
         batches = self.loader.epoch(number, first)
         for batch in track(batches, (count - first) * size, f"epoch {number + 1}", "images", size, quiet=self.quiet):
-            self._step(batch, number, count)
+            stopping = self._step(batch, number, count, stop)
             now = time.monotonic()
             progress.seconds = before + now - begun
             done = (progress.step - first) * size
@@ -212,34 +210,37 @@ class Run:
             if now - spoken > SPEAK_SECONDS:
                 self.log.say(self._step_line(count, pace))
                 spoken = now
-            if stop.is_set() or now - saved > self.checkpoint_seconds:
+            if stopping or now - saved > self.checkpoint_seconds:
                 self._save()
                 saved = now
-            if stop.is_set():
+            if stopping:
                 raise KeyboardInterrupt
         self._finish_epoch(count, pace)
 
-    def _step(self, batch: Batch, number: int, count: int) -> None:
-        """Do one step of epoch `number` and take it into account."""
+    def _step(self, batch: Batch, number: int, count: int, stop: threading.Event) -> bool:
+        """Do one step of epoch `number` and take it into account; return whether any process is to stop after it."""
         progress = self.state.progress
         factor = self.state.schedule.factor(number + progress.step / count, 1 / count)
         result = self.stepper(batch, number, progress.step, factor)
         if self.state.average:
             self.state.average.update(self.net)
-        loss = float(result.loss)
+        loss, wrong, stopping = self.processes.mean(float(result.loss), float(result.wrong), float(stop.is_set()))
         progress.step += 1
         progress.steps += 1
         self._watch(loss, factor)
         progress.loss_sum += loss
-        progress.wrong_sum += float(result.wrong)
+        progress.wrong_sum += wrong
         if progress.steps % LOG_EVERY == 0:
             self.log.write("train", progress.steps, {"loss": loss, "learning_rate": self._rate(factor)})
+        return stopping > 0
 
     def _watch(self, loss: float, factor: float) -> None:
-        """Stop where the loss is not a number, or its mean over some steps ten times that of guessing and not falling."""
+        """Stop where the loss is not a number, or its mean over 20 steps ten times that of guessing and not falling."""
         if not math.isfinite(loss):
             raise self._diverged("loss is not a number", factor)
         progress = self.state.progress
+        if progress.steps == 1:
+            progress.before = loss  # a network that begins far off has not diverged as long as it gets nearer
         progress.recent_sum += loss
         if progress.steps % LOG_EVERY == 0:
             mean, progress.recent_sum = progress.recent_sum / LOG_EVERY, 0.0
@@ -341,7 +342,7 @@ def _line(values: dict[str, Any], epochs: int, names: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def _stop_requested() -> Iterator[threading.Event]:
+def _stop_requested(speaks: bool) -> Iterator[threading.Event]:
     """Give an event that Ctrl-C or a polite kill sets, so that the step under way is finished first."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -352,7 +353,8 @@ def _stop_requested() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        print("stopping after this step; once more to stop at once", file=sys.stderr)
+        if speaks:
+            print("stopping after this step; once more to stop at once", file=sys.stderr)
 
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

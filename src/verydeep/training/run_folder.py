@@ -12,6 +12,8 @@ import tomli_w
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash, write_text
 from verydeep.datasets.dataset import Dataset
+from verydeep.interchange.converted import as_ours
+from verydeep.interchange.public import is_name
 from verydeep.training.log import read_log
 from verydeep.training.recipe import Recipe, parse_toml, validate
 
@@ -103,25 +105,29 @@ def _identity(recipe: Recipe, words: dict[str, str]) -> dict[str, Any]:
 
 
 def find_weights(source: str | Path) -> Path:
-    """Return the weights file that a run's folder or a path to a file stands for.
+    """Return the weights file that a run's folder, a path or the name of public weights stands for.
+
+    Files of other projects are converted once, and kept: see `verydeep.interchange.converted`.
 
     A run that is not finished, or has failed, is named on stderr, once: its network is half-made.
 
     Raises
     ------
     UserError
-        Neither is there.
+        There is none.
     """
+    if is_name(str(source)):
+        return as_ours(str(source))
     path = Path(source)
     weights = RunFolder(path).weights if path.is_dir() else path
     folder = RunFolder(weights.parent)
     doubt = folder.doubt if weights.name == folder.weights.name else ""
     if not weights.is_file():
-        kind = f"a run without best.safetensors ({doubt or 'not trained yet?'})" if path.is_dir() else "no such weights file or run"
-        raise UserError(f"{path}: {kind}")
+        missing = f"a run without {weights.name} ({doubt or 'not trained yet?'})"
+        raise UserError(f"{path}: {missing if path.is_dir() else 'no such weights file or run'}")
     if doubt:
         _warn(f"{path}: {doubt}: figures are those of a half-made network")
-    return weights
+    return as_ours(str(weights))
 
 
 @cache  # a command asks for the same weights several times

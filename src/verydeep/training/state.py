@@ -34,7 +34,8 @@ class Progress:
     log_position : int
         Bytes of the log that belong to this state.
     recent_sum, before : float
-        Sum of the losses since the last whole number of 20 steps, and mean loss of the 20 steps before.
+        Sum of the losses since the last whole number of 20 steps, and mean loss of the 20 steps before, at first
+        the first step's.
     """
 
     epoch: int = 0

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from verydeep.datasets.dataset import Dataset, Sample
 from verydeep.datasets.loader import Batch, Drawer
+from verydeep.nets.config import Regression
 from verydeep.nets.initialization import COPIED_FROM_A
-from verydeep.nets.network import VGG, Regression
+from verydeep.nets.network import VGG
 from verydeep.training.recipe import Recipe
 
 

@@ -1,7 +1,7 @@
 """The training loop (paper: section 3.1)."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +16,10 @@ from verydeep.datasets.color import measure_color
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.loader import check_batch_size
 from verydeep.images.color import ColorStatistics
+from verydeep.nets.config import NetworkConfig
 from verydeep.nets.configurations import configuration
 from verydeep.nets.initialization import standard_deviation
-from verydeep.nets.network import VGG, create
+from verydeep.nets.network import VGG, with_random_weights
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.nets.weights import load
 from verydeep.training.initial_weights import check_classes, check_fits, layers_taken, recipe_from, take_over
@@ -30,6 +31,9 @@ from verydeep.training.run import Run
 from verydeep.training.run_folder import RunFolder, find_weights, source_words
 from verydeep.training.step import make_optimizer
 from verydeep.training.task import Classification, Task, first_figure
+
+FEW_A_CLASS = 100
+"""Training images a class below which a network that starts from nothing is said to have too few (docs/choices.md)."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class RunResult:
 def train(
     net: str | None,
     data: str | Path,
-    recipe: Recipe | str | Path,
+    recipe: Recipe | str | Path | None,
     out: str | Path,
     *,
     task: Task | None = None,
@@ -81,9 +85,10 @@ def train(
         Configuration: `A`, `A-LRN`, `B`, `C`, `D`, `E` or `B-5x5`; None: that of `init_from`.
     data : str or Path
         Data set: a folder, a tar file, or `scenes`.
-    recipe : Recipe, str or Path
-        A recipe, its name, or a TOML file. With `init_from` and a recipe's name or file, network and input are those
-        of the weights to start from, whatever the recipe says; a finished Recipe is taken as it is.
+    recipe : Recipe, str or Path, optional
+        A recipe, its name, or a TOML file; by default `paper-s256`, and to start from a trunk `finetune`. With
+        `init_from` and a recipe's name or file, network and input are those of the weights to start from, whatever the
+        recipe says; a finished Recipe is taken as it is.
     out : str or Path
         The run's folder.
     task : Task, optional
@@ -125,85 +130,114 @@ def train(
         Ctrl-C: the step was finished and a checkpoint written.
     """
     task = task or Classification()
-    source = load(find_weights(init_from), "classify") if init_from is not None else None
-    if net is None and source is None:
+    torch_device = pick_device(device)
+    processes = Processes.join(torch_device)
+    task = task or Classification()
+    folder, threads = RunFolder(Path(out)), workers or cores()
+    with processes.agreed():
+        source = _source(init_from)
+        net = _name(net, source)
+        effective = _recipe(recipe, overrides, source)
+        task.check(effective)
+        _check(net, effective, task, source, init_from)
+        check_batch_size(effective.optimizer.batch_size, processes.size)
+        boxes = task.regression is not None
+        (training, learned), (validation, _) = (
+            task.examples(open_dataset(data, split, reader=reader, on_bad_image=on_bad_image, boxes=boxes))
+            for split in ("train", "val")
+        )
+        words = source_words(net, data, training, validation, init_from, task.words)
+        if processes.first:  # the folder is the first process's to read and write: the others are told
+            folder.check(effective, words)
+        empty = create_empty(net, effective, task, training.classes)
+        taken: tuple[str, ...] = ()
+        if source:
+            taken = layers_taken(source, empty, effective, task)
+            check_classes(source, training.classes, taken, str(init_from))
+    if announce and processes.first:
+        announce(effective)
+    if processes.share(folder.card.is_file()):
+        return _result(folder, task, processes)
+    if not (source or quiet) and processes.first:
+        _say_if_few(training, effective)
+    color = measure_color(training, effective.seed, threads)
+    network = with_random_weights(empty.config, effective.initialization.scheme, effective.seed)
+    new_layers: tuple[str, ...] = ()
+    if source:
+        network.preprocessing = source.preprocessing  # they were made for it
+        new_layers = take_over(source, network, taken)
+    else:
+        network.preprocessing = _preprocessing(effective, color)
+    told = {"reader": reader, "on_bad_image": None if on_bad_image == "error" else on_bad_image}
+    words_of_command = {**words, **{key: v for key, v in told.items() if v}}
+    network.provenance = {**_provenance(effective, training, words_of_command), **learned}
+    source = None  # its memory is wanted
+    place(network, torch_device)
+    with processes.agreed():
+        run = Run(
+            effective,
+            folder,
+            network,
+            new_layers if effective.initialization.new_layers == "fitted" else (),
+            training,
+            validation,
+            color,
+            task,
+            processes,
+            workers=threads,
+            compiled=compiled,
+            checkpoint_seconds=checkpoint_minutes * 60,
+            quiet=quiet,
+        )
+        run.begin()
+    if processes.first:  # only now, so that a wrong request leaves nothing behind
+        folder.claim(effective, words)
+    run.go()
+    return _result(folder, task, processes)
+
+
+def _source(init_from: str | Path | None) -> VGG | None:
+    """Return the network to start from: a classifier, or a trunk."""
+    if init_from is None:
+        return None
+    path = find_weights(init_from)
+    source = load(path)
+    if source.task == "localize":
+        source.check_task("classify", path)
+    return source
+
+
+def _name(net: str | None, source: VGG | None) -> str:
+    if net is not None:
+        return configuration(net).name
+    if source is None:
         raise UserError("--net: a configuration is needed (--net A, or --init-from W for a network to start from)")
-    net = configuration(net or source.configuration.name).name if source or net else ""
+    return source.configuration.name
+
+
+def _recipe(recipe: Recipe | str | Path | None, overrides: Iterable[str], source: VGG | None) -> Recipe:
     overrides = list(overrides)
     if isinstance(recipe, Recipe):
         if overrides:
             raise UserError(f"overrides {overrides}: give them with a recipe's name, not with a finished Recipe")
-    else:
-        recipe = recipe_from(source, recipe, overrides) if source else load_recipe(recipe, overrides)
-    task.check(recipe)
-    torch_device = pick_device(device)
-    processes = Processes.join(torch_device)
-    _check(net, recipe, task, source, init_from)
-    check_batch_size(recipe.optimizer.batch_size, processes.size)
-    folder = RunFolder(Path(out))
-    boxes = task.regression is not None
-    (training, learned), (validation, _) = (
-        task.examples(open_dataset(data, split, reader=reader, on_bad_image=on_bad_image, boxes=boxes))
-        for split in ("train", "val")
+        return recipe
+    name = recipe or ("finetune" if source is not None and source.task == "describe" else "paper-s256")
+    return load_recipe(name, overrides) if source is None else recipe_from(source, name, overrides)
+
+
+def create_empty(net: str, recipe: Recipe, task: Task, classes: Sequence[str]) -> VGG:
+    """Return the network that a recipe asks for, its weights on the meta device."""
+    config = NetworkConfig(
+        configuration(net), tuple(classes), **recipe.network.model_dump(), regression=task.regression
     )
-    words = source_words(net, data, training, validation, init_from, task.words)
-    folder.check(recipe, words)
-    network = create(
-        net,
-        training.classes,
-        **recipe.network.model_dump(),
-        initialization=recipe.initialization.scheme,
-        seed=recipe.seed,
-        regression=task.regression,
-    )
-    new_layers: tuple[str, ...] = ()
-    if source:
-        taken = layers_taken(source, network, recipe, task)
-        check_classes(source, training.classes, taken, str(init_from))
-        network.preprocessing = source.preprocessing  # they were made for it
-        new_layers = take_over(source, network, taken)
-    if announce:
-        announce(recipe)
-    if folder.card.is_file():
-        return _result(folder, task)
-    if not (source or quiet):
-        _say_if_few(training, recipe)
-    threads = workers or cores()
-    color = measure_color(training, recipe.seed, threads)
-    if not source:
-        network.preprocessing = _preprocessing(recipe, color)
-    told = {"reader": reader, "on_bad_image": None if on_bad_image == "error" else on_bad_image}
-    words_of_command = {**words, **{key: v for key, v in told.items() if v}}
-    network.provenance = {**_provenance(recipe, training, words_of_command), **learned}
-    source = None  # its memory is wanted
-    place(network, torch_device)
-    run = Run(
-        recipe,
-        folder,
-        network,
-        new_layers if recipe.initialization.new_layers == "fitted" else (),
-        training,
-        validation,
-        color,
-        task,
-        processes,
-        workers=threads,
-        compiled=compiled,
-        checkpoint_seconds=checkpoint_minutes * 60,
-        quiet=quiet,
-    )
-    if processes.first:  # only now, so that a wrong request leaves nothing behind
-        folder.claim(recipe, words)
-    run.go()
-    return _result(folder, task)
+    with torch.device("meta"):
+        return VGG(config)
 
 
 def _check(net: str, recipe: Recipe, task: Task, source: VGG | None, init_from: str | Path | None) -> None:
     """Refuse what cannot be, before the data set is opened."""
     standard_deviation(recipe.initialization.scheme, 1, 1)
-    with torch.device("meta"):
-        classes = source.classes if source else ("any",)
-        network = VGG(configuration(net), classes, **recipe.network.model_dump(), regression=task.regression)
+    network = create_empty(net, recipe, task, ("any",))
     if source:
         check_fits(source, network, recipe, task, str(init_from))
     elif recipe.optimizer.trained_layers == "fc":
@@ -235,7 +269,29 @@ def _provenance(recipe: Recipe, training: Dataset, words: dict[str, str]) -> dic
     }
 
 
-def _result(folder: RunFolder, task: Task) -> RunResult:
+def _say_if_few(training: Dataset, recipe: Recipe) -> None:
+    """Say beforehand that a network which starts from nothing will hardly learn from so few images."""
+    images, classes = len(training), len(training.classes)
+    if images >= FEW_A_CLASS * classes:
+        return
+    steps = recipe.schedule.epochs * recipe.passes(images) * max(1, images // recipe.optimizer.batch_size)
+    print(
+        f"verydeep: note: {images} training images, {images / classes:.0f} a class, {steps} steps: too few to learn "
+        f"much from nothing (below {FEW_A_CLASS} a class). Published weights need less: verydeep transfer --weights "
+        "caffe:vgg16, or verydeep train --init-from caffe:vgg16 --reset fc8",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _result(folder: RunFolder, task: Task, processes: Processes) -> RunResult:
+    result = _read_result(folder, task) if processes.first else None
+    shared = processes.share(result)
+    assert shared is not None  # the first process's
+    return shared
+
+
+def _read_result(folder: RunFolder, task: Task) -> RunResult:
     epochs = read_log(folder.path, "epoch")
     best = best_epoch(epochs, first_figure(task))
     return RunResult(folder.weights, len(epochs), epochs[-1]["seconds"], {name: best[name] for name in task.figures})

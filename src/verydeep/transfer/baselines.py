@@ -11,7 +11,7 @@ from verydeep.basics.machine import cores
 from verydeep.basics.threads import in_threads
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
-from verydeep.nets.network import VGG, create
+from verydeep.nets.network import VGG, with_random_weights
 from verydeep.transfer.store import Rows
 
 BASELINES = ("random", "pixels", "hog")
@@ -24,19 +24,7 @@ def random_weights(net: VGG, seed: int = 0) -> VGG:
     He's initialization, because it carries the signal through any depth: of the schemes here it is the strongest
     opponent.
     """
-    return create(
-        net.configuration.name,
-        net.classes,
-        width=net.width,
-        batch_norm=net.batch_norm,
-        image_size=net.image_size,
-        fc_width=net.fc_width,
-        dropout=net.dropout,
-        lrn_alpha=net.lrn_alpha,
-        initialization="he",
-        seed=seed,
-        preprocessing=net.preprocessing,
-    ).eval()
+    return with_random_weights(net.config, "he", seed).eval()
 
 
 class PicturePart:

@@ -9,6 +9,7 @@ the classifier's score is the mean of the views' scores, while testing averages 
 """
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,5 +59,5 @@ def as_network(net: VGG, linear: Linear, scale: float, classes: tuple[str, ...],
         assert fc8.bias is not None
         fc8.bias.copy_(torch.from_numpy(biases).float())
     new.fc8 = fc8
-    new.classes, new.provenance = classes, provenance
+    new.config, new.provenance = replace(net.config, classes=classes), provenance
     return new.eval()
