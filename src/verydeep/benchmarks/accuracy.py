@@ -12,8 +12,7 @@ from verydeep.basics.machine import describe_machine
 from verydeep.basics.progress import track
 from verydeep.engines.compiled import NativeLayers
 from verydeep.engines.library import PROCESSORS, best_processor
-from verydeep.evaluation.predict import default_protocol
-from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.protocol import Protocol, default_protocol
 from verydeep.evaluation.views import prepare, views
 from verydeep.images.files import find_pictures, read_picture
 from verydeep.nets.network import VGG, create

@@ -13,11 +13,14 @@ EXAMPLE = "verydeep evaluate runs/A --data scenes --protocol dense@64 --out post
 def evaluate(
     weights: Annotated[Path, typer.Argument(help="Run, weights file of any project, or caffe:vgg16 and the like.")],
     data: Data,
-    protocol: Annotated[
-        list[str],
-        typer.Option(help="center@Q, dense@Q,..., crops@Q,... or dense+crops@Q,...; may be given several times."),
-    ],
     out: Annotated[Path, typer.Option(help="Folder for <protocol>.parquet; what is there is not done again.")],
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="center@Q, dense@Q,..., crops@Q,..., dense+crops@Q,... or, of networks by transfer, "
+            "descriptor@Q,...; may be given several times; default: as for predict."
+        ),
+    ] = None,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which images.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, evenly over the classes.")] = None,
     task: Annotated[
@@ -72,7 +75,7 @@ def evaluate(
     from verydeep.evaluation.evaluate import Evaluator
     from verydeep.evaluation.memory import parse_memory
     from verydeep.evaluation.options import Options
-    from verydeep.evaluation.protocol import Protocol
+    from verydeep.evaluation.protocol import Protocol, default_protocol
     from verydeep.training.run_folder import find_weights
 
     if task == "localize":
@@ -80,6 +83,8 @@ def evaluate(
             raise UserError(
                 "--softmax, --pool and --pool-rounding are about classes; leave them out with --task localize"
             )
+        if not protocol:
+            raise UserError("--task localize needs --protocol: center@Q, dense@Q,... or crops@Q,...")
         request = BoxRequest(
             weights,
             classifier,
@@ -101,7 +106,7 @@ def evaluate(
     if names := [name for name, value in {**given, "--tuned": tuned}.items() if value is not None]:
         raise UserError(f"{names[0]} is about boxes: add --task localize, or leave it out")
     options, memory_bytes = Options(softmax, pool, pool_rounding, precision), parse_memory(memory)
-    protocols = [Protocol.parse(text) for text in protocol]
+    protocols = [Protocol.parse(text) for text in protocol or []]
     file = find_weights(weights)
     dataset = open_dataset(data, split, reader=reader, on_bad_image=on_bad_image)
     for bad in dataset.bad:
@@ -109,6 +114,7 @@ def evaluate(
     evaluator = Evaluator(
         file, dataset, options=options, memory=memory_bytes, device=device, engine=engine, limit=limit, cache=out
     )
+    protocols = protocols or [default_protocol(evaluator.forward.net)]
     for name in protocols:
         evaluator.check(name)  # all of them before the first is run
     results = {str(name): evaluator.posteriors(name) for name in protocols}

@@ -20,7 +20,12 @@ def features(
         typer.Option(help="Run, weights file, or caffe:vgg16 and the like; of several, descriptors are stacked."),
     ],
     out: Annotated[Path, typer.Option(help="File to write, .parquet or .npy (with a .json beside it).")],
-    layer: Annotated[str, typer.Option(help="conv1_1, conv1_1.relu, ..., pool5, ..., fc7.relu, fc8.")] = "fc7.relu",
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            help="conv1_1, conv1_1.relu, ..., pool5, ..., fc7.relu, fc8; default: fc7.relu, of a trunk its last ReLU."
+        ),
+    ] = None,
     scales: Annotated[
         str | None, typer.Option(help="Q,... in pixels; default: 256,384,512 for windows of 224, others in proportion.")
     ] = None,

@@ -18,7 +18,8 @@ def predict(
     images: Pictures,
     weights: Annotated[Path, typer.Option(help="Run, weights file of any project, or caffe:vgg16 and the like.")],
     protocol: Annotated[
-        str | None, typer.Option(help="As for evaluate; default: dense at the scale of training.")
+        str | None,
+        typer.Option(help="As for evaluate; default: dense at the scale of training, or descriptor."),
     ] = None,
     top: Annotated[int, typer.Option(help="Classes to name.")] = 5,
     heatmap: Annotated[

@@ -21,7 +21,12 @@ def transfer(
         Literal["caltech101", "caltech256", "voc2007", "voc2012", "voc2012-action", "folder"],
         typer.Option(help="How to divide and to measure."),
     ] = "folder",
-    layer: Annotated[str, typer.Option(help="conv1_1, conv1_1.relu, ..., pool5, ..., fc7.relu, fc8.")] = "fc7.relu",
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            help="conv1_1, conv1_1.relu, ..., pool5, ..., fc7.relu; default: fc7.relu, of a trunk its last ReLU."
+        ),
+    ] = None,
     scales: Annotated[
         str | None, typer.Option(help="Q,... in pixels; default: the protocol's, in proportion to the window.")
     ] = None,
@@ -53,9 +58,9 @@ def transfer(
 ) -> None:
     """Train linear classifiers on a network's descriptors, and measure them as the paper's appendix B does.
 
-    The folder gets result.json, report.html, the test images' posteriors, the splits, and classifier.safetensors: a
-    network with the classifier as its fc8, for predict, evaluate and the rest. Descriptors are kept and not computed
-    twice.
+    The folder gets result.json, report.html, the test images' posteriors, the splits, and classifier.safetensors: the
+    network up to the layer and the first split's classifier, as measured, for predict, evaluate, scoremap and export.
+    Descriptors are kept and not computed twice.
 
     Example: verydeep transfer --weights runs/A --data photos --protocol folder --scales 64,96 --out flowers
     """
@@ -97,7 +102,7 @@ def transfer(
 
 def _words(result: dict[str, Any], out: Path) -> str:
     from verydeep.cli.errors_table import table
-    from verydeep.transfer.words import figure, splits_in_words, warnings
+    from verydeep.transfer.words import deployed_in_words, figure, splits_in_words, warnings
 
     head = ("system", "numbers", f"{result['measure']} %", "C")
     rows = [
@@ -110,8 +115,7 @@ def _words(result: dict[str, Any], out: Path) -> str:
         for system in result["systems"]
     ]
     rows += [
-        (f"{made['file']}, {made['protocol']}", "", figure(made["merit"], None), f"{made['C']:g}")
-        for made in result["deployed"]
+        (deployed_in_words(made), "", figure(made["merit"], None), f"{made['C']:g}") for made in result["deployed"]
     ]
     if compared := result["compared"]:
         rows.append((f"{compared['weights']}, {compared['protocol']}", "", figure(compared["merit"], None), ""))

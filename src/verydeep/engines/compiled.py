@@ -22,7 +22,8 @@ class Network(Protocol):
     """What is asked of a network; `verydeep.nets.network.VGG` has it.
 
     Its modules are convolutions with or without batch norm, ReLUs, 2x2 max-pools, dropout, local response
-    normalization, in the order in which they run; its `preprocessing.pool_round_up` says how pools round.
+    normalization, in the order in which they run; its `preprocessing.pool_round_up` says how pools round. `one_view`
+    is a network that gives the same, and whose layers take as many channels as come to them.
     """
 
     training: bool
@@ -35,6 +36,8 @@ class Network(Protocol):
     def activations(self, x: Tensor, layer: str, after: str | None = None) -> Tensor: ...  # noqa: D102
 
     def between(self, after: str | None, layer: str) -> list[tuple[str, nn.Module]]: ...  # noqa: D102
+
+    def one_view(self) -> "Network": ...  # noqa: D102
 
 
 class NativeLayers:
@@ -72,7 +75,7 @@ class NativeLayers:
             raise UserError(f"accuracy {accuracy!r}: expected {' or '.join(get_args(Accuracy))}")
         self.net, self.layer, self.after = net, layer, after
         self.channels = _channels(net, after)
-        self.parts = _parts(plan(net, layer, accuracy == "fast", after), self.channels, processor)
+        self.parts = _parts(plan(net.one_view(), layer, accuracy == "fast", after), self.channels, processor)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the network's `activations` returns for the layer, N x C x h x w.

@@ -24,7 +24,7 @@ from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.loading import Loader, batches
 from verydeep.evaluation.options import Options
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.protocol import Protocol, default_protocol
 from verydeep.evaluation.unfinished import Unfinished, check_same_evaluation, start
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import load, weights_hash
@@ -35,7 +35,7 @@ DEFAULT_MEMORY = 2 * 2**30
 def evaluate(
     net: VGG | str | Path,
     dataset: Dataset,
-    protocol: Protocol | str,
+    protocol: Protocol | str | None = None,
     *,
     options: Options | None = None,
     memory: int = DEFAULT_MEMORY,
@@ -52,8 +52,8 @@ def evaluate(
         The network or its weights file.
     dataset : Dataset
         Its classes must be among the network's, by name.
-    protocol : Protocol or str
-        For example ``dense@256,384,512``.
+    protocol : Protocol or str, optional
+        For example ``dense@256,384,512``; by default as for `predict`.
     options : Options, optional
         Soft-max, pooling, precision.
     memory : int
@@ -84,7 +84,7 @@ def evaluate(
     evaluator = Evaluator(
         net, dataset, options=options, memory=memory, device=device, engine=engine, limit=limit, cache=cache
     )
-    return evaluator.posteriors(protocol)
+    return evaluator.posteriors(protocol or default_protocol(evaluator.forward.net))
 
 
 class Evaluator:
@@ -151,7 +151,7 @@ class Evaluator:
     def check(self, protocol: Protocol | str) -> Protocol:
         """Return the protocol, or raise UserError where this network cannot be tested by it."""
         protocol = _protocol(protocol)
-        protocol.check_scales(self.forward.least_size, self.forward.net.image_size)
+        self.forward.check(protocol)
         return protocol
 
     def posteriors(self, protocol: Protocol | str) -> Posteriors:
@@ -183,7 +183,7 @@ class Evaluator:
         return found.rows(wanted.ids)
 
     def _run(self, part: Protocol, path: Path | None) -> Posteriors:
-        """Run the network for a protocol of one kind at one scale."""
+        """Run the network for a protocol that is no mean of others."""
         rows = Unfinished(self._start(part), path.with_name(f".{part}.unfinished") if path else None)
         every = equal_sizes(self.forward, self.loader.sizes, part)
         left = [kept for batch in every if (kept := [i for i in batch if not rows.done[i]])]
@@ -199,8 +199,12 @@ class Evaluator:
 
     def _work(self, part: Protocol, left: list[list[int]], rows: Unfinished) -> Iterator[int]:
         """Enter the posteriors of each batch into `rows`; yield the index of every picture done."""
-        for indices, pictures in zip(left, self.loader.pictures(part, left), strict=True):
-            rows.add(np.array(indices), self.forward.posteriors(part, pictures))
+        for indices, scales in zip(left, self.loader.at_scales(part.each_scale, left), strict=True):
+            if part.kind == "descriptor":
+                posteriors = self.forward.by_descriptor(scales)
+            else:
+                posteriors = self.forward.posteriors(part, scales[0])
+            rows.add(np.array(indices), posteriors)
             yield from indices
 
 
@@ -216,7 +220,7 @@ def equal_sizes(forward: Forward, sizes: Sequence[tuple[int, int]], part: Protoc
     sizes : sequence of (int, int)
         Height and width of every original.
     part : Protocol
-        Of one kind at one scale.
+        Of one kind at one scale, or a descriptor.
     """
     return batches(part, forward.net.image_size, sizes, lambda *size: forward.pictures_at_once(part, *size))
 

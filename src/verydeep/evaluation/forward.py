@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from verydeep.basics.device import place
 from verydeep.basics.errors import UserError
+from verydeep.evaluation.combine import Rows, combine
 from verydeep.evaluation.engine import Engine, Run, layers_by
 from verydeep.evaluation.memory import bytes_per_view, release_memory
 from verydeep.evaluation.options import Options, PoolRounding
-from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.protocol import Protocol, default_protocol
 from verydeep.evaluation.views import VIEWS, Picture, views
 from verydeep.nets.network import VGG
 
@@ -123,6 +125,67 @@ class Forward:
         if self._batches % BATCHES_BETWEEN_RELEASES == 0:
             release_memory()
 
+    def check(self, protocol: Protocol) -> None:
+        """Raise UserError where the network cannot be tested by a protocol, or not with these options."""
+        protocol.check_scales(self.least_size, self.net.image_size)
+        if protocol.kind != "descriptor":
+            return
+        about = self.net.config.descriptor
+        if about is None:
+            raise UserError(
+                f"protocol {protocol}: is for networks that verydeep transfer made, whose classifier is one on "
+                f"descriptors; this one is tested by dense@{','.join(map(str, protocol.scales))}, for example"
+            )
+        if about.copies > 1 and len(protocol.scales) != about.copies:
+            raise UserError(
+                f"protocol {protocol}: this network's classifier is one on {about.copies} scales stacked; give as "
+                f"many, as in {default_protocol(self.net)}"
+            )
+        if (self.options.softmax, self.options.pool) != ("image", "mean"):
+            raise UserError(
+                f"protocol {protocol}: softmax and pool are about scores of places, and a descriptor has one score a "
+                "class; leave them out, or take dense"
+            )
+
+    def descriptors(self, pictures: Sequence[Picture], layer: str, flip: bool) -> Rows:
+        """Return the descriptors of pictures of one size (paper: appendix B).
+
+        Parameters
+        ----------
+        pictures : sequence of ndarray of uint8, shape (H, W, 3)
+            At one scale.
+        layer : str
+            One of the network's `layer_names`.
+        flip : bool
+            Whether the mean is taken over the mirror image, too.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, C)
+            The layer's map averaged over places.
+        """
+        means = self.activations(pictures, layer).mean(dim=(2, 3))
+        if flip:
+            mirrored = [picture[:, ::-1] for picture in pictures]
+            means = (means + self.activations(mirrored, layer).mean(dim=(2, 3))) / 2
+        return np.asarray(means.cpu().numpy(), np.float32)
+
+    def by_descriptor(self, scales: Sequence[Sequence[Picture]]) -> NDArray[np.float32]:
+        """Return the posteriors of pictures by the classifier on their descriptors, N x K.
+
+        Parameters
+        ----------
+        scales : sequence (scales) of sequence (pictures) of ndarray of uint8, shape (H, W, 3)
+            The same N pictures at each scale, at which they have one size.
+        """
+        about = self.net.config.descriptor
+        assert about is not None
+        parts = [self.descriptors(pictures, self.net.config.described, about.flip) for pictures in scales]
+        rows = torch.from_numpy(combine([parts], about.aggregate, about.normalize)).double()
+        weight, bias = (tensor.detach().cpu().double() for tensor in self.net.get_submodule("fc8").parameters())
+        scores = functional.linear(rows, weight.flatten(1), bias)
+        return np.asarray(self._posteriors(scores).numpy(), np.float32)
+
     def posteriors(self, part: Protocol, pictures: Sequence[Picture]) -> NDArray[np.float32]:
         """Return the posteriors of prepared pictures whose views have one size.
 
@@ -147,8 +210,10 @@ class Forward:
 
     def _of_views(self, batch: Sequence[Picture]) -> Tensor:
         scores = self.score_maps(batch)
-        several = self.net.provenance.get("multi_label", False)
         if self.options.softmax == "location":
-            return (scores.sigmoid() if several else scores.softmax(dim=1)).mean(dim=(2, 3))
-        pooled = scores.amax(dim=(2, 3)) if self.options.pool == "max" else scores.mean(dim=(2, 3))
-        return pooled.sigmoid() if several else pooled.softmax(dim=1)
+            return self._posteriors(scores).mean(dim=(2, 3))
+        return self._posteriors(scores.amax(dim=(2, 3)) if self.options.pool == "max" else scores.mean(dim=(2, 3)))
+
+    def _posteriors(self, scores: Tensor) -> Tensor:
+        """Return the posteriors of scores N x K or N x K x h x w: sigmoids where images may have several classes."""
+        return scores.sigmoid() if self.net.provenance.get("multi_label") else scores.softmax(dim=1)

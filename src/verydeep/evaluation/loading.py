@@ -53,20 +53,26 @@ class Loader:
         BadImageError
             For a picture that cannot be decoded.
         """
+        for (pictures,) in self.at_scales((part,), batches):
+            yield pictures
+
+    def at_scales(self, parts: Sequence[Protocol], batches: Sequence[Sequence[int]]) -> Iterator[list[list[Picture]]]:
+        """Yield for each batch of indices its pictures prepared for every one of some protocols, decoded once."""
         pool = ThreadPoolExecutor(self._threads)
         try:
-            ahead: list[Future[Picture]] = []
+            ahead: list[Future[list[Picture]]] = []
             for indices in [*batches, []]:
-                current, ahead = ahead, [pool.submit(self._picture, part, index) for index in indices]
+                current, ahead = ahead, [pool.submit(self._picture, parts, index) for index in indices]
                 if current:
-                    yield [future.result() for future in current]
+                    yield [list(row) for row in zip(*(future.result() for future in current), strict=True)]
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _picture(self, part: Protocol, index: int) -> Picture:
+    def _picture(self, parts: Sequence[Protocol], index: int) -> list[Picture]:
         height, width = self.sizes[index]
         with self._budget.hold(_BYTES_A_PIXEL * height * width):
-            return prepare(part, self.net, self.dataset.image(index))
+            original = self.dataset.image(index)
+            return [prepare(part, self.net, original) for part in parts]
 
 
 def batches(
@@ -79,7 +85,7 @@ def batches(
     Parameters
     ----------
     part : Protocol
-        Of one kind at one scale.
+        Of one kind at one scale, or a descriptor, whose pictures have one size at each scale.
     crop : int
         Side of the network's crops.
     sizes : sequence of (int, int)
@@ -89,9 +95,9 @@ def batches(
     """
     groups = defaultdict(list)
     for index, size in enumerate(sizes):
-        groups[view_size(part, crop, *size)].append(index)
+        groups[tuple(view_size(one, crop, *size) for one in part.each_scale)].append(index)
     found = []
-    for size, group in sorted(groups.items()):
-        count = at_once(*size)
+    for every, group in sorted(groups.items()):
+        count = at_once(*every[-1])  # of the largest
         found += [group[start : start + count] for start in range(0, len(group), count)]
     return found

@@ -12,7 +12,7 @@ from verydeep.evaluation.engine import pick_engine
 from verydeep.evaluation.evaluate import DEFAULT_MEMORY
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.options import Options
-from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.protocol import Protocol, default_protocol
 from verydeep.evaluation.views import VIEWS, Picture, prepare
 from verydeep.images.files import read_picture
 from verydeep.nets.network import VGG
@@ -41,15 +41,6 @@ class Prediction:
     posterior: NDArray[np.float32]
 
 
-def default_protocol(net: VGG) -> Protocol:
-    """Return dense evaluation at the scale that suits the training: Q = S, or the middle of [Smin; Smax].
-
-    As in the paper's Table 3. Where the scales of training are unknown, Q is 8/7 of the network's crop: 256 for 224.
-    """
-    least, most = net.provenance.get("train_scales") or 2 * [net.image_size * 8 // 7]
-    return Protocol("dense", (max((int(least) + int(most)) // 2, net.image_size),))
-
-
 def predict(
     net: VGG | str | Path,
     image: str | Path | Picture,
@@ -70,7 +61,7 @@ def predict(
     image : str, Path or ndarray of uint8, shape (H, W, 3)
         A file, or upright RGB.
     protocol : Protocol or str, optional
-        By default dense evaluation at the scale of training.
+        By default `default_protocol`'s: dense evaluation at the scale of training, or the network's descriptor.
     top : int
         Classes to name, at least 1.
     options, memory, device, engine
@@ -118,16 +109,23 @@ class Predictor:
         self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or default_protocol(net)
         self.top = top
         options, where = options or Options(), pick_device(device)
-        views = pictures and pictures * sum(VIEWS[part.kind] for part in self.protocol.leaves)
+        views = pictures and pictures * sum(VIEWS[part.kind] * len(part.scales) for part in self.protocol.leaves)
         self.forward = Forward(net, options, memory, where, pick_engine(engine, where, options.precision, views))
-        self.protocol.check_scales(self.forward.least_size, net.image_size)
+        self.forward.check(self.protocol)
 
     def __call__(self, image: str | Path | Picture) -> Prediction:
         """Return the prediction for a file or an array."""
         net = self.forward.net
         original = image if isinstance(image, np.ndarray) else read_picture(Path(image))
-        parts = [self.forward.posteriors(part, [prepare(part, net, original)])[0] for part in self.protocol.leaves]
-        posterior = np.stack(parts).mean(axis=0, dtype=np.float64).astype(np.float32)
+        posterior = self._posterior(original)
         best = np.argsort(-posterior, kind="stable")[: self.top]
         top = tuple((net.classes[k], float(posterior[k])) for k in best)
         return Prediction("" if isinstance(image, np.ndarray) else str(image), self.protocol, top, posterior)
+
+    def _posterior(self, original: Picture) -> NDArray[np.float32]:
+        forward, protocol = self.forward, self.protocol
+        if protocol.kind == "descriptor":
+            scales = [[prepare(part, forward.net, original)] for part in protocol.each_scale]
+            return np.asarray(forward.by_descriptor(scales)[0])
+        parts = [forward.posteriors(part, [prepare(part, forward.net, original)])[0] for part in protocol.leaves]
+        return np.asarray(np.mean(parts, axis=0, dtype=np.float64), np.float32)

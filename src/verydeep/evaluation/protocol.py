@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from verydeep.basics.errors import UserError
+from verydeep.nets.network import VGG
 
-Kind = Literal["center", "dense", "crops", "dense+crops"]
+Kind = Literal["center", "dense", "crops", "dense+crops", "descriptor"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _GRAMMAR = re.compile(r"(?P<kind>[a-z+]+)@(?P<scales>\d{1,6}(,\d{1,6})*)")
@@ -21,11 +22,13 @@ class Protocol:
     ``dense@Q,...``      the whole uncropped picture and its flip, mean over both and over the scales Q
     ``crops@Q,...``      a 5x5 grid of crops and their flips, 50 a scale, mean over all
     ``dense+crops@...``  mean of the two
+    ``descriptor@Q,...`` the whole picture and its flip at all scales as one descriptor, classified once: for
+                         networks of `verydeep transfer`
     ===================  =====================================================================================
 
     Parameters
     ----------
-    kind : {"center", "dense", "crops", "dense+crops"}
+    kind : {"center", "dense", "crops", "dense+crops", "descriptor"}
         Which views of the picture are shown to the network.
     scales : tuple of int
         Smallest sides Q in pixels; kept in ascending order, for their mean does not depend on it.
@@ -76,13 +79,21 @@ class Protocol:
         """Protocols whose equally weighted mean this one is; empty where a network must be run."""
         if self.kind == "dense+crops":
             return Protocol("dense", self.scales), Protocol("crops", self.scales)
-        if len(self.scales) > 1:
-            return tuple(Protocol(self.kind, (scale,)) for scale in self.scales)
+        if len(self.scales) > 1 and self.kind != "descriptor":
+            return self.each_scale
         return ()
 
     @property
+    def each_scale(self) -> tuple["Protocol", ...]:
+        """The protocol at each scale alone."""
+        return tuple(Protocol(self.kind, (scale,)) for scale in self.scales)
+
+    @property
     def leaves(self) -> tuple["Protocol", ...]:
-        """Protocols of one kind at one scale whose equally weighted mean this one is; itself where it is one."""
+        """Protocols that need a network whose equally weighted mean this one is; itself where it is one.
+
+        They are of one kind at one scale, but for ``descriptor``, which is of all its scales together.
+        """
         return tuple(leaf for part in self.components for leaf in part.leaves) or (self,)
 
     def check_scales(self, least_size: int, crop: int) -> None:
@@ -100,13 +111,27 @@ class Protocol:
         UserError
             Naming the least scale that works.
         """
-        least = least_size if self.kind == "dense" else max(crop, least_size)
+        whole = self.kind in ("dense", "descriptor")
+        least = least_size if whole else max(crop, least_size)
         if self.scales[0] < least:
-            what = "whole pictures" if self.kind == "dense" else f"crops of {crop} pixels"
+            what = "whole pictures" if whole else f"crops of {crop} pixels"
             raise UserError(
                 f"protocol {self}: scale {self.scales[0]} is too small for this network's {what}; "
                 f"the least is {least}, for example {self.kind}@{least}"
             )
+
+
+def default_protocol(net: VGG) -> Protocol:
+    """Return how a network is tested where nothing else is said.
+
+    One whose classifier is one on descriptors by these. Any other by dense evaluation at the scale that suits the
+    training, Q = S or the middle of [Smin; Smax], as in the paper's Table 3; where the scales of training are unknown,
+    Q is 8/7 of the network's crop: 256 for 224.
+    """
+    if about := net.config.descriptor:
+        return Protocol("descriptor", about.scales)
+    least, most = net.provenance.get("train_scales") or 2 * [net.image_size * 8 // 7]
+    return Protocol("dense", (max((int(least) + int(most)) // 2, net.image_size),))
 
 
 def _unreadable(text: str) -> UserError:

@@ -26,7 +26,8 @@ def view_size(part: Protocol, crop: int, height: int, width: int) -> tuple[int, 
     height, width : int
         Of the original picture.
     """
-    return rescaled_size(height, width, part.scales[0]) if part.kind == "dense" else (crop, crop)
+    whole = part.kind in ("dense", "descriptor")
+    return rescaled_size(height, width, part.scales[0]) if whole else (crop, crop)
 
 
 def prepare(part: Protocol, net: VGG, original: Picture) -> Picture:
@@ -78,9 +79,9 @@ def views(part: Protocol, crop: int, picture: Picture) -> list[Picture]:
             for top, left in grid(picture.shape[0], picture.shape[1], crop)
         ]
     else:
-        raise UserError(f"protocol {part} has no views of its own; its components have")
+        raise UserError(f"protocol {part} has no views whose posteriors are averaged")
     return [view for window in windows for view in (window, window[:, ::-1])]
 
 
-VIEWS = {"center": 1, "dense": 2, "crops": 50}
-"""Views that `views` returns for each kind."""
+VIEWS = {"center": 1, "dense": 2, "crops": 50, "descriptor": 2}
+"""Views of a picture at each scale that a protocol of each kind runs the network on."""

@@ -130,7 +130,7 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as aside:
         draft = Path(aside) / path.name
-        chosen.write(net, contract, precision, samples, draft)
+        chosen.write(net.one_view(), contract, precision, samples, draft)
         comparisons = tuple(compare(net, contract, chosen.runner(draft), pictures))
         _judge(comparisons, precision, tolerance)
         files = sorted(draft.parent.iterdir(), key=lambda file: file == draft)  # the one that engines open is last

@@ -11,6 +11,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
 from verydeep.basics.version import VERSION
 from verydeep.interchange.served import Contract, Float32, plain_layers
+from verydeep.nets.layers import LEAST_NORM, LocalResponseNorm
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import describe
 
@@ -139,13 +140,23 @@ def _add_layer(graph: _Graph, name: str, layer: nn.Module, x: str) -> str:
     if isinstance(layer, nn.MaxPool2d):
         return graph.node("MaxPool", [x], name, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=int(layer.ceil_mode))
     assert isinstance(layer, Float32), name
-    return _add_norm(graph, name, layer, x)
-
-
-def _add_norm(graph: _Graph, name: str, layer: Float32, x: str) -> str:
-    """Add LRN, in float32 in any case; ONNX divides alpha by the window's size, Krizhevsky's formula does not."""
-    lrn, types = layer.layer, graph.onnx.TensorProto
     if graph.is_half:
-        x = graph.node("Cast", [x], f"{name}.float", to=types.FLOAT)
-    x = graph.node("LRN", [x], name, size=lrn.size, alpha=lrn.alpha * lrn.size, beta=lrn.beta, bias=lrn.k)
+        x = graph.node("Cast", [x], f"{name}.float", to=graph.onnx.TensorProto.FLOAT)
+    if isinstance(layer.layer, LocalResponseNorm):
+        x = _add_norm(graph, name, layer.layer, x)
+    else:
+        x = _add_division(graph, name, x)
     return graph.half(x)
+
+
+def _add_norm(graph: _Graph, name: str, lrn: LocalResponseNorm, x: str) -> str:
+    """Add LRN; ONNX divides alpha by the window's size, Krizhevsky's formula does not."""
+    return graph.node("LRN", [x], name, size=lrn.size, alpha=lrn.alpha * lrn.size, beta=lrn.beta, bias=lrn.k)
+
+
+def _add_division(graph: _Graph, name: str, x: str) -> str:
+    """Add what `ViewDescriptor` does: the map divided by the norm of its spatial mean."""
+    mean = graph.node("ReduceMean", [x], f"{name}.mean", axes=[2, 3])
+    norm = graph.node("ReduceL2", [mean], f"{name}.norm", axes=[1])
+    least = graph.constant(f"{name}.least", np.float32(LEAST_NORM).reshape(1))
+    return graph.node("Div", [x, graph.node("Max", [norm, least], f"{name}.divisor")], name)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from verydeep.interchange.folding import fold_batch_norm
-from verydeep.nets.layers import LocalResponseNorm
+from verydeep.nets.layers import LocalResponseNorm, ViewDescriptor
 from verydeep.nets.network import VGG
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -69,12 +69,12 @@ class Served(nn.Module):
 
 
 def plain_layers(net: VGG) -> nn.Sequential:
-    """Return the network as convolutions, ReLUs, max-pools and LRN under its own names, and nothing else.
+    """Return the network as convolutions, ReLUs, max-pools, LRN and division by the map's norm, under its own names.
 
     Dropout, which does nothing in testing, is left out; batch norm is folded into the convolution before it; the
-    pools round as the network's preprocessing says.
+    pools round as the network's preprocessing says; weights for several scales are summed, since one view is shown.
     """
-    layers = nn.Sequential()
+    layers, net = nn.Sequential(), net.one_view()
     for name, layer in (fold_batch_norm(net) if net.batch_norm else net).named_children():
         if isinstance(layer, nn.Conv2d):
             layers.add_module(name, _convolution(layer))
@@ -82,7 +82,7 @@ def plain_layers(net: VGG) -> nn.Sequential:
             layers.add_module(name, nn.MaxPool2d(2, ceil_mode=net.preprocessing.pool_round_up))
         elif isinstance(layer, nn.ReLU):
             layers.add_module(name, nn.ReLU())
-        elif isinstance(layer, LocalResponseNorm):
+        elif isinstance(layer, LocalResponseNorm | ViewDescriptor):
             layers.add_module(name, Float32(layer))
     return layers.eval().requires_grad_(False)
 
@@ -90,7 +90,7 @@ def plain_layers(net: VGG) -> nn.Sequential:
 class Float32(nn.Module):
     """A layer that computes in float32 whatever it is given: squares of activations do not fit float16."""
 
-    def __init__(self, layer: LocalResponseNorm) -> None:
+    def __init__(self, layer: LocalResponseNorm | ViewDescriptor) -> None:
         super().__init__()
         self.layer = layer
 

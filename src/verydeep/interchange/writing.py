@@ -29,10 +29,15 @@ def write(net: VGG, path: str | Path, target: str) -> None:
     Raises
     ------
     UserError
-        The target has no such network, or the file's ending is another one.
+        The target has no such network (one that `verydeep transfer` made, say), or the file's ending is another one.
     """
     net.check_task("classify")
     path = Path(path)
+    if net.config.trunk or net.config.descriptor:
+        raise UserError(
+            f"{path}: {target} has no network whose fc8 is a classifier on descriptors of {net.config.described}; "
+            "verydeep export writes it for ONNX Runtime, OpenVINO and torch"
+        )
     if target in ("torchvision", "timm"):
         torch_files.write(net, path, target)
     elif target == "keras":

@@ -136,8 +136,8 @@ def check_pair(classifier: VGG, localizer: VGG, names: tuple[str, str]) -> None:
     if len(classifier.classes) != len(localizer.classes):
         counts = len(classifier.classes), len(localizer.classes)
         raise UserError(f"{together} differ in classes: {counts[0]} in the one, {counts[1]} in the other; {REMEDY}")
-    if classifier.image_size != localizer.image_size:
-        sides = classifier.image_size, localizer.image_size
+    if classifier.window != localizer.window:
+        sides = classifier.window, localizer.window
         raise UserError(f"{together} differ in their windows: {sides[0]} and {sides[1]} pixels; {REMEDY}")
     mine, yours = classifier.preprocessing.to_dict(), localizer.preprocessing.to_dict()
     for key, value in mine.items():

@@ -11,8 +11,7 @@ from verydeep.basics.errors import UserError
 from verydeep.evaluation.engine import pick_engine
 from verydeep.evaluation.evaluate import DEFAULT_MEMORY
 from verydeep.evaluation.options import Options
-from verydeep.evaluation.predict import default_protocol
-from verydeep.evaluation.protocol import Kind, Protocol
+from verydeep.evaluation.protocol import Kind, Protocol, default_protocol
 from verydeep.evaluation.views import VIEWS, Picture, prepare
 from verydeep.images.files import read_picture
 from verydeep.localization.boxes import Frame, clip
@@ -125,7 +124,7 @@ class Localizer:
         second = localizer if isinstance(localizer, VGG) else load(localizer, "localize")
         self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or _usual(second)
         where = pick_device(device)
-        count = pictures and pictures * sum(VIEWS[part.kind] for part in self.protocol.leaves)
+        count = pictures and pictures * sum(VIEWS.get(part.kind, 0) for part in self.protocol.leaves)
         chosen = pick_engine(engine, where, images=count)
         self.pair = Pair(first, second, Options(), memory, where, (names[0], names[1]), chosen)
         check_protocol(self.protocol, self.pair)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.configurations import Configuration, configuration
@@ -13,6 +13,68 @@ STRIDE = 32
 
 Regression = Literal["scr", "pcr"]
 """What a localizer's fc8 gives (paper: appendix A.1): one box for all classes, or one for each class."""
+
+Aggregate = Literal["mean", "stack", "max"]
+Normalize = Literal["l2", "l2-scales", "l2-whole", "none"]
+
+
+def check_choices(aggregate: str, normalize: str) -> None:
+    """Raise UserError for a word that is no choice."""
+    for name, value, choices in (
+        ("aggregate", aggregate, get_args(Aggregate)),
+        ("normalize", normalize, get_args(Normalize)),
+    ):
+        if value not in choices:
+            raise UserError(f"{name} is {value!r}, expected {', '.join(choices[:-1])} or {choices[-1]}")
+
+
+@dataclass(frozen=True)
+class DescriptorConfig:
+    """The descriptor of pictures that a network's `fc8` is a linear classifier on (paper: appendix B).
+
+    Attributes
+    ----------
+    scales : tuple of int
+        Q, smallest sides in pixels that pictures are rescaled to, in ascending order.
+    aggregate : {"mean", "stack", "max"}
+        Over the scales; stacked ones have weights of their own each, one block of fc8's inputs after another.
+    flip : bool
+        Whether the mean over places is one over the mirror image, too.
+    normalize : {"l2", "l2-scales", "l2-whole", "none"}
+        What is brought to unit Euclidean norm: the descriptor (`l2` and, of one network the same, `l2-whole`), each
+        scale's before they are aggregated, nothing.
+    norm : float
+        Mean norm of one scale's descriptor over the training pictures: what stands in for a picture's own norm
+        where the picture is never seen as a whole.
+
+    Raises
+    ------
+    UserError
+        A word that is no choice, scales that are none or not in order, or a norm that is not above 0.
+    """
+
+    scales: tuple[int, ...]
+    aggregate: Aggregate = "mean"
+    flip: bool = True
+    normalize: Normalize = "l2"
+    norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_choices(self.aggregate, self.normalize)
+        if not self.scales or list(self.scales) != sorted({*self.scales}) or self.scales[0] < 1:
+            raise UserError(f"scales {list(self.scales)}: expected one or more above 0, each once, in ascending order")
+        if not 0 < self.norm < float("inf"):
+            raise UserError(f"norm is {self.norm}, expected a number above 0")
+
+    @property
+    def copies(self) -> int:
+        """Scales that stand one behind the other in the descriptor."""
+        return len(self.scales) if self.aggregate == "stack" else 1
+
+    @property
+    def share(self) -> float:
+        """Factor on each of `copies` equal descriptors of norm 1 that makes one of them, as `normalize` has it."""
+        return float(self.copies**-0.5) if self.normalize in ("l2", "l2-whole") else 1.0
 
 
 @dataclass(frozen=True)
@@ -45,11 +107,13 @@ class NetworkConfig:
     trunk : str, optional
         The layer that the network is cut behind, such as `pool5` or `conv5_3.relu`; None for the paper's whole. With
         classes a 1x1 `fc8` follows it.
+    descriptor : DescriptorConfig, optional
+        What `fc8` classifies where that is no map but a descriptor made of maps.
 
     Raises
     ------
     UserError
-        Sizes that make no network.
+        Sizes that make no network, or a descriptor and no classes for it.
     """
 
     configuration: Configuration
@@ -63,6 +127,7 @@ class NetworkConfig:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     regression: Regression | None = None
     trunk: str | None = None
+    descriptor: DescriptorConfig | None = None
 
     def __post_init__(self) -> None:
         if self.image_size < STRIDE or self.image_size % STRIDE:
@@ -73,15 +138,24 @@ class NetworkConfig:
                 f"width {self.width}, fc_width {self.fc_width}, {len(self.classes)} classes, dropout {self.dropout}: "
                 "expected the first three above 0 and dropout in [0, 1)"
             )
+        if self.descriptor and (not self.classes or self.regression):
+            raise UserError("a descriptor is for a classifier's fc8; this network has none")
 
     @property
     def outputs(self) -> int:
         """Channels of fc8."""
         return {None: len(self.classes), "scr": 4, "pcr": 4 * len(self.classes)}[self.regression]
 
+    @property
+    def described(self) -> str:
+        """The layer that fc8 sees."""
+        return self.trunk or "fc7.relu"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-able values."""
         values = {**asdict(self), "configuration": self.configuration.name, "classes": list(self.classes)}
+        if self.descriptor:
+            values["descriptor"]["scales"] = list(self.descriptor.scales)
         return {**values, "preprocessing": self.preprocessing.to_dict()}
 
     @classmethod
@@ -96,6 +170,9 @@ class NetworkConfig:
             Unknown configuration, or sizes that make no network.
         """
         later = {key: values[key] for key in ("regression", "trunk") if key in values}
+        if values.get("descriptor") is not None:
+            about = values["descriptor"]
+            later["descriptor"] = DescriptorConfig(**{**about, "scales": tuple(about["scales"])})
         return cls(
             configuration(values["configuration"]),
             tuple(values["classes"]),

@@ -54,6 +54,41 @@ class Window(nn.Conv2d):
         return _linear(flat, weight.flatten(1), cast(Tensor, self.bias)).permute(0, 3, 1, 2)
 
 
+class ViewDescriptor(nn.Module):
+    """What fc8 sees of one view of a picture where it was made for descriptors: the view stands in for every scale.
+
+    The map is divided by the Euclidean norm of its own spatial mean, so that its spatial mean has norm 1, and repeated
+    for each scale that was stacked.
+
+    Parameters
+    ----------
+    normalized : bool
+        Whether it is divided.
+    copies : int
+        How many times it is repeated.
+    factor : float
+        On each of the copies.
+    """
+
+    def __init__(self, normalized: bool, copies: int = 1, factor: float = 1.0) -> None:
+        super().__init__()
+        self.normalized, self.copies, self.factor = normalized, copies, factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map N x C x h x w to N x (copies C) x h x w."""
+        if self.normalized:
+            x = x / x.mean(dim=(2, 3), keepdim=True).norm(dim=1, keepdim=True).clamp_min(LEAST_NORM)
+        return (x * self.factor).repeat(1, self.copies, 1, 1) if self.copies > 1 else x
+
+    def extra_repr(self) -> str:
+        """Return what it does."""
+        return f"normalized={self.normalized}, copies={self.copies}"
+
+
+LEAST_NORM = 1e-12
+"""What a smaller norm is taken for: zeros stay zeros."""
+
+
 def _linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Do as F.linear; with few rows, as here, oneDNN takes half the time of the BLAS behind F.linear on a CPU."""
     tracked = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")

@@ -4,17 +4,17 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from verydeep.basics.errors import UserError
-from verydeep.nets.config import STRIDE, NetworkConfig, Regression
+from verydeep.nets.config import STRIDE, DescriptorConfig, NetworkConfig, Regression
 from verydeep.nets.configurations import Configuration, configuration
 from verydeep.nets.hub import HubMixin
 from verydeep.nets.initialization import initialize
-from verydeep.nets.layers import LocalResponseNorm, Window, relu_pool
+from verydeep.nets.layers import LocalResponseNorm, ViewDescriptor, Window, relu_pool
 from verydeep.nets.preprocessing import Preprocessing
 
 TaskName = Literal["classify", "localize", "describe"]
@@ -26,7 +26,8 @@ class VGG(nn.Sequential, HubMixin):
 
     The layers stand in order under the paper's names: `conv1_1`, `relu1_1`, ..., `pool5`, `fc6`, `relu6`, `drop6`,
     `fc7`, `relu7`, `drop7`, `fc8`; with batch norm also `bn1_1` and so on, in A-LRN `norm1`. One that is cut behind a
-    layer ends there, or, with classes, has a 1x1 `fc8` behind it.
+    layer ends there, or, with classes, has a 1x1 `fc8` behind it. Where `fc8` classifies descriptors, a layer
+    `descriptor` before it makes one view's map fit for it.
 
     Parameters
     ----------
@@ -57,8 +58,14 @@ class VGG(nn.Sequential, HubMixin):
         layers = [*convolutions, *_fully_connected(channels, config)]
         if config.trunk is not None:
             layers, channels = _cut(layers, config)
+        else:
+            channels = config.fc_width
+        if about := config.descriptor:
+            if about.normalize != "none" or about.copies > 1:
+                layers.append(("descriptor", ViewDescriptor(about.normalize != "none", about.copies, about.share)))
+            channels *= about.copies
         if config.classes:
-            layers.append(("fc8", Window(config.fc_width if config.trunk is None else channels, config.outputs, 1)))
+            layers.append(("fc8", Window(channels, config.outputs, 1)))
         super().__init__(OrderedDict(layers))
         self.config = config
         self.provenance: dict[str, Any] = {}
@@ -219,6 +226,40 @@ class VGG(nn.Sequential, HubMixin):
         """Return the class scores of whole images, N x K: the spatial mean of the score map."""
         return self.score_map(x).mean(dim=(2, 3))
 
+    def one_view(self) -> "VGG":
+        """Return the network with an fc8 that takes one view: of stacked scales' blocks of weights, the sum.
+
+        It gives what this one gives, and shares its other weights.
+        """
+        about = self.config.descriptor
+        if about is None or about.copies == 1:
+            return self
+        weight = about.share * torch.stack(self._fc8_weight().chunk(about.copies, dim=1)).sum(dim=0)
+        return self._with_fc8(weight, replace(about, aggregate="mean"))
+
+    def linear(self) -> "VGG":
+        """Return the network with a score map that is linear in the layer before fc8, as a plain network's is.
+
+        The norm of each picture gives way to the mean norm of the training pictures. Of a network whose fc8
+        classifies no descriptors it is the network itself.
+        """
+        net, about = self.one_view(), self.config.descriptor
+        if about is None:
+            return self
+        norm = 1.0 if about.normalize == "none" else about.norm
+        return net._with_fc8(net._fc8_weight() / norm, None)
+
+    def _fc8_weight(self) -> Tensor:
+        return cast(Window, self.fc8).weight.detach().double()
+
+    def _with_fc8(self, weight: Tensor, descriptor: DescriptorConfig | None) -> "VGG":
+        with torch.device("meta"):
+            net = VGG(replace(self.config, descriptor=descriptor))
+        state = self.state_dict()
+        net.load_state_dict({**state, "fc8.weight": weight.to(state["fc8.weight"])}, assign=True)
+        net.provenance = self.provenance
+        return net.train(self.training)
+
     def extra_repr(self) -> str:
         """Return what the network is a member of."""
         boxes = f", boxes: {self.regression}" if self.regression else ""
@@ -275,7 +316,7 @@ def _ends(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, str]:
             ends[f"{layer}.relu"] = name
         elif isinstance(module, nn.BatchNorm2d):
             ends[layer] = name
-        elif not isinstance(module, nn.Dropout):
+        elif not isinstance(module, nn.Dropout | ViewDescriptor):
             layer, ends[name] = name, name
     return ends
 

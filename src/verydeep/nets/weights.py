@@ -14,6 +14,8 @@ from verydeep.nets.config import NetworkConfig
 from verydeep.nets.network import VGG, TaskName
 
 FORMAT_VERSION = 1
+WITH_DESCRIPTOR = 2
+"""Version of files whose fc8 classifies descriptors: versions of verydeep that know of none must not run them."""
 _KEY = "verydeep"
 
 
@@ -35,7 +37,8 @@ def save(net: VGG, path: str | Path) -> None:
 
 def describe(net: VGG) -> dict[str, Any]:
     """Return all that a weights file says of its network beside the weights, JSON-able."""
-    return {"format_version": FORMAT_VERSION, "task": net.task, **net.config.to_dict(), "provenance": net.provenance}
+    version = WITH_DESCRIPTOR if net.config.descriptor else FORMAT_VERSION
+    return {"format_version": version, "task": net.task, **net.config.to_dict(), "provenance": net.provenance}
 
 
 def load(path: str | Path, task: TaskName | None = None) -> VGG:
@@ -107,8 +110,10 @@ def make_empty(values: dict[str, Any], where: str) -> VGG:
         Another version's values, or no such values at all.
     """
     version = values.get("format_version") if isinstance(values, dict) else None
-    if version != FORMAT_VERSION:
-        raise UserError(f"{where}: format version {version}, this version of verydeep reads {FORMAT_VERSION}")
+    if version not in (FORMAT_VERSION, WITH_DESCRIPTOR):
+        raise UserError(
+            f"{where}: format version {version}, this version of verydeep reads {FORMAT_VERSION} and {WITH_DESCRIPTOR}"
+        )
     try:
         config = NetworkConfig.from_dict(values)
         with torch.device("meta"):

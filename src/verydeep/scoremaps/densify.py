@@ -108,6 +108,7 @@ def densify(
     """
     if isinstance(model, VGG):
         model.check_task("classify")
+        model = model.linear()
         layers = _Builder(model.window, model.preprocessing.pool_round_up).build(model.named_children())
         name, preprocessing = model.configuration.name, model.preprocessing
         return Dense(name, layers, model.window, model.stride, model.classes, preprocessing)

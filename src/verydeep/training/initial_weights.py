@@ -73,6 +73,8 @@ def layers_taken(source: VGG, network: VGG, recipe: Recipe, task: Task) -> tuple
     absent = (*recipe.initialization.reset, *source.provenance.get("untrained_layers", ()))
     if source.config.trunk is not None:
         absent += (*HIDDEN, LAST)
+    if source.config.descriptor is not None:  # its fc8 is a classifier on normalized descriptors, trained no further
+        absent += (LAST,)
     return tuple(name for name in names if name not in absent)
 
 

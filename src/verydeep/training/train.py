@@ -132,7 +132,6 @@ def train(
     task = task or Classification()
     torch_device = pick_device(device)
     processes = Processes.join(torch_device)
-    task = task or Classification()
     folder, threads = RunFolder(Path(out)), workers or cores()
     with processes.agreed():
         source = _source(init_from)

@@ -10,11 +10,12 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets.dataset import Dataset
+from verydeep.evaluation.combine import combine
 from verydeep.evaluation.evaluate import DEFAULT_MEMORY
 from verydeep.evaluation.memory import parse_memory
+from verydeep.nets.config import check_choices
 from verydeep.nets.network import VGG
-from verydeep.transfer.combine import check_choices, column_names, combine
-from verydeep.transfer.parts import NetworkPart, Source
+from verydeep.transfer.parts import NetworkPart, Source, usual_layer
 from verydeep.transfer.pictures import as_dataset
 from verydeep.transfer.store import Rows, Store
 
@@ -32,9 +33,9 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     weights : str, Path, VGG, or list of these
         Weights file, folder of a run, or network; of several, the descriptors are stacked.
-    layer : str
+    layer : str, optional
         One of the network's `layer_names`. `fc7` is before the ReLU, `fc7.relu`, which the paper uses and which
-        fc8 sees, after it.
+        fc8 sees, after it. By default that, or where the network has none the last ReLU of its convolutions.
     scales : sequence of int
         Q in pixels; the paper's for networks trained with S in [256;512].
     aggregate : {"mean", "stack", "max"}
@@ -43,7 +44,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Whether the mean is taken over the mirror image, too.
     normalize : {"l2", "l2-scales", "l2-whole", "none"}
         What is brought to unit Euclidean norm: each network's descriptor (`l2`), each scale's before it is
-        aggregated, the whole once networks are stacked, nothing; see `verydeep.transfer.combine.combine`.
+        aggregated, the whole once networks are stacked, nothing; see `verydeep.evaluation.combine.combine`.
     cache : str or Path, optional
         Folder in which descriptors are kept by content of the picture, weights and settings.
     memory : int or str
@@ -75,7 +76,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         weights: Weights | Sequence[Weights],
-        layer: str = "fc7.relu",
+        layer: str | None = None,
         scales: Sequence[int] = (256, 384, 512),
         aggregate: str = "mean",
         flip: bool = True,
@@ -149,7 +150,11 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         names: list[str] = []
         for number, scales in enumerate(parts, start=1):
             prefix = f"{number}:" if len(parts) > 1 else ""
-            names += column_names([prefix], self.layer, tuple(self.scales), scales[0].width, self.aggregate)
+            which = [str(scale) for scale in self.scales]
+            if self.aggregate != "stack" and len(which) > 1:
+                which = [f"{self.aggregate}({','.join(which)})"]
+            layer, width = scales[0].layer, scales[0].width
+            names += [f"{prefix}{layer}@{scale}_{i}" for scale in which for i in range(width)]
         return np.array(names, dtype=object)
 
     def parts(self) -> list[list[NetworkPart]]:
@@ -159,8 +164,13 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if not scales or len(set(scales)) < len(scales):
             raise UserError(f"scales {scales}: expected one or more, each once, for example 256,384,512")
         return [
-            [NetworkPart(source, self.layer, int(scale), self.flip) for scale in scales] for source in self.sources()
+            [NetworkPart(source, layer, int(scale), self.flip) for scale in scales]
+            for source, layer in zip(self.sources(), self.layers(), strict=True)
         ]
+
+    def layers(self) -> list[str]:
+        """Return the layer of each network."""
+        return [self.layer or usual_layer(source.net) for source in self.sources()]
 
     def sources(self) -> list[Source]:
         """Return the networks, loaded once for as long as weights, memory, device and engine stay the same."""

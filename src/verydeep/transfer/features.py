@@ -14,8 +14,8 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside, write_text
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
+from verydeep.evaluation.combine import combine
 from verydeep.transfer.collection import content_hashes
-from verydeep.transfer.combine import combine
 from verydeep.transfer.descriptor import Descriptor
 from verydeep.transfer.store import Rows, Store
 
@@ -111,7 +111,7 @@ def describe_features(descriptor: Descriptor, dataset: Dataset, dtype: str) -> d
         "weights": [source.path for source in sources],
         "weights_hash": [source.hash for source in sources],
         "configuration": [source.net.configuration.name for source in sources],
-        "layer": descriptor.layer,
+        "layer": " & ".join(dict.fromkeys(descriptor.layers())),
         "scales": [int(scale) for scale in descriptor.scales],
         "aggregate": descriptor.aggregate,
         "flip": bool(descriptor.flip),

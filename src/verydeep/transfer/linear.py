@@ -50,6 +50,16 @@ class Linear:
         """Return the calibrated scores of descriptors, N x K, before soft-max or sigmoid."""
         return np.asarray(self.scale * (rows.astype(np.float64) @ self.weights.T + self.biases) + self.offsets)
 
+    def folded(self) -> "Linear":
+        """Return the classifier with its calibration in its weights, and all numbers such as float32 holds exactly.
+
+        So the one that is measured is the one that a network's file holds.
+        """
+        weights, biases = self.scale[:, None] * self.weights, self.scale * self.biases + self.offsets
+        exact = [values.astype(np.float32).astype(np.float64) for values in (weights, biases)]
+        ones = np.ones(len(biases))
+        return Linear(exact[0], exact[1], ones, 0 * ones, self.multi_label)
+
     def posteriors(self, rows: Rows) -> NDArray[np.float64]:
         """Return the posteriors, N x K."""
         scores = self.scores(rows)
@@ -146,7 +156,7 @@ class Chosen:
     Attributes
     ----------
     linear : Linear
-        Fit on training and validation part together, its calibration on the validation part.
+        Fit on training and validation part together, its calibration, on the validation part, folded in.
     C : float
         The value with the greatest merit on the validation part; of equal ones, frequent where that part is small,
         the one whose calibrated posteriors are likeliest there.
@@ -181,7 +191,8 @@ def choose(
     rows = np.concatenate([training[0], validation[0]])
     targets = np.concatenate([training[1], validation[1]])
     final = fit(rows, targets, kind, best, multi_label, balanced)
-    return Chosen(replace(final, scale=calibrated[best].scale, offsets=calibrated[best].offsets), best, merits)
+    scaled = replace(final, scale=calibrated[best].scale, offsets=calibrated[best].offsets)
+    return Chosen(scaled.folded(), best, merits)
 
 
 def calibrate(linear: Linear, rows: Rows, targets: Targets) -> Linear:

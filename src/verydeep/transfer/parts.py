@@ -24,6 +24,25 @@ from verydeep.nets.weights import describe, load, weights_hash
 from verydeep.training.run_folder import find_weights
 from verydeep.transfer.store import Rows
 
+PAPERS_LAYER = "fc7.relu"
+
+
+def usual_layer(net: VGG) -> str:
+    """Return the layer that pictures are described by unless another is named.
+
+    The paper's, where the network has it; else the last ReLU of its convolutions.
+
+    Examples
+    --------
+    >>> from verydeep.nets.network import create
+    >>> [usual_layer(create("D", 0, width=1 / 64, trunk=trunk)) for trunk in ("pool5", "conv4_1")]
+    ['conv5_3.relu', 'conv3_3.relu']
+    """
+    names = [name for name in net.layer_names if name != "fc8"]
+    if PAPERS_LAYER in names:
+        return PAPERS_LAYER
+    return next((n for n in reversed(names) if n.startswith("conv") and n.endswith(".relu")), names[-1])
+
 
 class Source:
     """A network ready to describe pictures.
@@ -117,11 +136,7 @@ class NetworkPart:
         forward, loader = self.source.forward, Loader(dataset, self.source.net, self.source.memory // 4)
         batches = equal_sizes(forward, loader.sizes, self.protocol)
         for indices, pictures in zip(batches, loader.pictures(self.protocol, batches), strict=True):
-            means = forward.activations(pictures, self.layer).mean(dim=(2, 3))
-            if self.flip:
-                mirrored = [picture[:, ::-1] for picture in pictures]
-                means = (means + forward.activations(mirrored, self.layer).mean(dim=(2, 3))) / 2
-            yield indices, means.cpu().numpy()
+            yield indices, forward.descriptors(pictures, self.layer, self.flip)
 
     def maps(self, dataset: Dataset) -> Iterator[tuple[int, Rows]]:
         """Yield the index of each picture and its map, h x w x channels, not averaged over anything."""

@@ -18,7 +18,7 @@ from verydeep.transfer import charts
 from verydeep.transfer.collection import Collection
 from verydeep.transfer.measures import guessed
 from verydeep.transfer.store import Rows
-from verydeep.transfer.words import figure, splits_in_words, warnings
+from verydeep.transfer.words import deployed_in_words, figure, splits_in_words, warnings
 from verydeep.transfer.work import Outcome
 
 PAGE = Path(__file__).parent / "report.html"
@@ -79,7 +79,7 @@ def _table(result: dict[str, Any]) -> str:
     rows = [(system["name"], figure(system["merit"], system["std"])) for system in result["systems"]]
     rows += [
         (
-            f"{made['file']}: the classifier as fc8, tested on mean scores of {made['protocol']}",
+            deployed_in_words(made),
             figure(made["merit"], None),
         )
         for made in result["deployed"]

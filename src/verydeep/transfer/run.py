@@ -51,8 +51,9 @@ def transfer(
     protocol : str
         One of `protocols.PROTOCOLS`.
     out : str or Path
-        Folder for `result.json`, `report.html`, `classifier.safetensors`, the posteriors of the test images, and
-        the splits. A finished one is read, one of another transfer is refused.
+        Folder for `result.json`, `report.html`, the posteriors of the test images, the splits, and for each network
+        a `classifier.safetensors`; where there is none, `no_network` in the result says why. A finished folder is
+        read, one of another transfer is refused.
     settings : Settings, optional
         The choices.
     compare : Path, optional
@@ -101,7 +102,8 @@ def transfer(
         "name": work.name,
         "measure": work.protocol.measure,
         "systems": systems,
-        "deployed": work.deploy(out),
+        "deployed": work.deploy(out, outcomes["image"][0]),
+        "no_network": work.no_network(),
         "compared": compared,
         "imbalance": work.imbalance(),
         "duplicates": [_duplicates(work.collection, split) for split in work.splits],

@@ -4,8 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from verydeep.basics.errors import UserError
+from verydeep.nets.config import check_choices
 from verydeep.transfer.baselines import BASELINES
-from verydeep.transfer.combine import check_choices
 from verydeep.transfer.linear import Kind
 
 
@@ -15,8 +15,8 @@ class Settings:
 
     Attributes
     ----------
-    layer : str
-        One of the network's `layer_names`.
+    layer : str, optional
+        One of the network's `layer_names`; by default `usual_layer`'s.
     scales : tuple of int, optional
         Q in pixels.
     aggregate : {"mean", "stack", "max"}, optional
@@ -37,7 +37,7 @@ class Settings:
         Of the random splits.
     """
 
-    layer: str = "fc7.relu"
+    layer: str | None = None
     scales: tuple[int, ...] | None = None
     aggregate: str | None = None
     flip: bool = True

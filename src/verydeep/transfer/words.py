@@ -14,8 +14,14 @@ def figure(merit: float, std: float | None) -> str:
     return f"{100 * merit:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
 
 
+def deployed_in_words(made: dict[str, Any]) -> str:
+    """Return what a network's file is and by what protocol its figure was measured."""
+    about = [made[key] for key in ("system", "split") if key in made]  # folders of before have neither
+    return f"{made['file']} ({', '.join([*about, made['protocol']])})"
+
+
 def warnings(result: dict[str, Any]) -> list[str]:
-    """Return what a reader of the figures must know: duplicates, unequal classes, images left out."""
+    """Return what a reader must know: duplicates, unequal classes, images left out, why there is no network."""
     found = []
     for split in result["duplicates"]:
         if split["test_images"]:
@@ -31,6 +37,9 @@ def warnings(result: dict[str, Any]) -> list[str]:
     if result["left_out"]:
         count = len(result["left_out"])
         found.append(f"{count} damaged image{'s' if count > 1 else ''} left out")
+    if not result["deployed"]:
+        why = result.get("no_network") or f"{result['created_by']} made none of this layer; remove the folder for one"
+        found.append(f"no network, no file: {why}")
     return found
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
 from verydeep.basics.version import VERSION
+from verydeep.evaluation.combine import combine
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.protocol import Protocol, default_protocol
+from verydeep.nets.config import Aggregate, DescriptorConfig, Normalize
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import load, save
 from verydeep.training.run_folder import find_weights
 from verydeep.transfer.baselines import PicturePart, random_weights
 from verydeep.transfer.collection import collect, content_hashes
-from verydeep.transfer.combine import combine
+from verydeep.transfer.deploy import as_network
 from verydeep.transfer.descriptor import Descriptor
-from verydeep.transfer.fold import LAYER, as_network, common_scale
-from verydeep.transfer.linear import Chosen, choose, merit
+from verydeep.transfer.linear import Chosen, choose
 from verydeep.transfer.measures import (
     average_precision,
     class_recall,
@@ -30,6 +31,7 @@ from verydeep.transfer.measures import (
     guessed,
     mean_class_recall,
 )
+from verydeep.transfer.parts import PAPERS_LAYER, NetworkPart, Source
 from verydeep.transfer.protocols import (
     VALIDATION_SHARE,
     Split,
@@ -100,7 +102,8 @@ class Transfer:
         found = Descriptor(
             nets, choice.layer, (), aggregate, choice.flip, choice.normalize, memory=memory, device=device
         )
-        found.scales = choice.scales or self.protocol.scales_for(found.sources()[0].net.image_size)
+        # In order, as a protocol has them: each of the stacked scales has weights of its own.
+        found.scales = tuple(sorted(choice.scales or self.protocol.scales_for(found.sources()[0].net.image_size)))
         return found.fit()
 
     def _splits(self) -> list[Split]:
@@ -124,17 +127,22 @@ class Transfer:
     @property
     def name(self) -> str:
         """The descriptor in words, as tables name it."""
-        choice = self.settings
         if self.descriptor is None:
+            choice = self.settings
             return {"pixels": "raw 32x32 pixels", "hog": "gradient histograms (HOG)"}[choice.baseline or ""]
-        nets = " & ".join(source.net.configuration.name for source in self.descriptor.sources())
-        if all(source.net.batch_norm for source in self.descriptor.sources()):
+        return self._in_words(self.descriptor.sources(), self.descriptor.layers())
+
+    def _in_words(self, sources: Sequence[Source], layers: Sequence[str]) -> str:
+        assert self.descriptor is not None
+        nets = " & ".join(source.net.configuration.name for source in sources)
+        if all(source.net.batch_norm for source in sources):
             nets += " (batch norm)"
-        if choice.baseline:
+        if self.settings.baseline:
             nets += ", random weights"
         scales = ",".join(map(str, self.descriptor.scales))
         how = {"mean": "averaged", "stack": "stacked", "max": "maximum"}[self.descriptor.aggregate]
-        return f"{nets}, {choice.layer}@{scales}" + (f", {how}" if len(self.descriptor.scales) > 1 else "")
+        layer = " & ".join(dict.fromkeys(layers))
+        return f"{nets}, {layer}@{scales}" + (f", {how}" if len(self.descriptor.scales) > 1 else "")
 
     @property
     def provenance(self) -> str:
@@ -155,6 +163,8 @@ class Transfer:
             "classes": list(found.classes),
             "weights_hash": [source.hash for source in descriptor.sources()] if descriptor else [],
             **self.settings.to_dict(),
+            # Folders of before name the usual layer also where there is no network.
+            "layer": " & ".join(dict.fromkeys(descriptor.layers())) if descriptor else PAPERS_LAYER,
             "scales": [int(scale) for scale in descriptor.scales] if descriptor else [],
             "aggregate": descriptor.aggregate if descriptor else None,
         }
@@ -212,53 +222,81 @@ class Transfer:
             "weighted": weighted,
         }
 
-    def deploy(self, out: Path) -> list[dict[str, Any]]:
-        """Write the classifier of the first split as a network, one file for each network, and measure it.
+    def no_network(self) -> str | None:
+        """Return why no network's file comes of this transfer; None where one does."""
+        if self.descriptor is None or self.settings.baseline:
+            return f"baseline {self.settings.baseline} is there to compare with"
+        if self.collection.boxes is not None:
+            return "a classifier of whole pictures and persons' boxes takes two descriptors, and a network one picture"
+        if "fc8" in self.descriptor.layers():
+            return "a classifier on fc8, the scores of other classes, has no place in a network; take another --layer"
+        return None
 
-        It is fit for the purpose, on the plain average of fc7 (see `fold`), and tested by `dense` evaluation itself.
+    def deploy(self, out: Path, measured: Outcome) -> list[dict[str, Any]]:
+        """Write the classifier of the first split as a network and return its figures.
+
+        Of several networks each gets one, with the classifier on its own descriptor alone.
+
+        Parameters
+        ----------
+        out : Path
+            Folder for the files.
+        measured : Outcome
+            The first split's.
         """
         descriptor, made = self.descriptor, []
-        if descriptor is None or self.settings.baseline or self.settings.layer != LAYER or self.collection.boxes:
+        if descriptor is None or self.no_network():
             return []
-        split, found, several = self.splits[0], self.collection, self.protocol.multi_label
-        parts = descriptor.parts()
-        for number, (source, scales) in enumerate(zip(descriptor.sources(), parts, strict=True), start=1):
-            rows = combine([[self.store.read(part, found.hashes) for part in scales]], "mean", "none")
-            scale = common_scale(rows[split.train])
-            chosen = choose(
-                (rows[split.train] / scale, found.targets[split.train]),
-                (rows[split.validation] / scale, found.targets[split.validation]),
-                self.settings.classifier,
-                several,
-                self.settings.balanced,
-                self.protocol.eleven_point,
+        split = self.splits[0]
+        used = [self.collection.hashes[i] for i in (*split.train, *split.validation)]
+        parts, sources, choice = descriptor.parts(), descriptor.sources(), self.settings
+        for number, (source, scales) in enumerate(zip(sources, parts, strict=True), start=1):
+            outcome = measured
+            if len(parts) > 1:
+                rows = [self.store.read(part, self.collection.hashes) for part in scales]
+                outcome = self.classify(combine([rows], descriptor.aggregate, choice.normalize), split)
+            lengths = [np.linalg.norm(self.store.read(part, used), axis=1).mean(dtype=np.float64) for part in scales]
+            about = DescriptorConfig(
+                tuple(part.protocol.scales[0] for part in scales),
+                cast(Aggregate, descriptor.aggregate),
+                choice.flip,
+                cast(Normalize, choice.normalize),
+                float(np.mean(lengths)) or 1.0,
             )
-            test = Protocol("dense", tuple(int(q) for q in descriptor.scales))
-            provenance = self._provenance(source.net, source.hash, split, chosen, test)
-            net = as_network(source.net, chosen.linear, scale, found.classes, provenance)
+            provenance = self._provenance(source, scales, outcome)
+            net = as_network(
+                source.net, scales[0].layer, outcome.chosen.linear, about, self.collection.classes, provenance
+            )
             path = out / ("classifier.safetensors" if len(parts) == 1 else f"classifier-{number}.safetensors")
             save(net, path)
-            scores = chosen.linear.scores(rows[split.test] / scale)
-            figure = merit(scores, found.targets[split.test], several, self.protocol.eleven_point)
-            made.append({"file": path.name, "C": chosen.C, "merit": figure, "protocol": str(test)})
+            made.append(
+                {
+                    "file": path.name,
+                    "system": self._in_words([source], [scales[0].layer]),
+                    "split": split.name,
+                    "protocol": str(default_protocol(net)),
+                    "C": outcome.chosen.C,
+                    "merit": outcome.figures["merit"],
+                }
+            )
         return made
 
-    def _provenance(self, net: VGG, weights: str, split: Split, chosen: Chosen, test: Protocol) -> dict[str, Any]:
+    def _provenance(self, source: Source, scales: Sequence[NetworkPart], outcome: Outcome) -> dict[str, Any]:
+        sides, split = [part.protocol.scales[0] for part in scales], outcome.split
         return {
-            "train_scales": [min(test.scales), max(test.scales)],
+            "train_scales": [min(sides), max(sides)],
             "recipe": "transfer",
             "data": self.collection.dataset.name,
             "training_images": len(split.train) + len(split.validation),
             "split": split.name,
-            "test_protocol": str(test),
             "multi_label": self.protocol.multi_label,
             "transfer": {
                 "protocol": self.protocol.name,
                 "classifier": self.settings.classifier,
-                "C": chosen.C,
+                "C": outcome.chosen.C,
                 "created_by": f"verydeep {VERSION}",
             },
-            "features": {"weights_hash": weights, "provenance": net.provenance},
+            "features": {"weights_hash": source.hash, "provenance": source.net.provenance},
         }
 
     def compare(self, weights: Path, memory: int, device: str) -> dict[str, Any]:
@@ -276,11 +314,12 @@ class Transfer:
         own = [max(round(scale * net.image_size / 224), net.least_size) for scale in self.protocol.scales]
         scales = tuple(int(q) for q in self.descriptor.scales) if self.descriptor else tuple(own)
         evaluator = Evaluator(net, self.collection.dataset.subset(split.test.tolist()), memory=memory, device=device)
-        found = evaluator.posteriors(Protocol("dense", scales))
+        protocol = default_protocol(net) if net.config.descriptor else Protocol("dense", scales)
+        found = evaluator.posteriors(protocol)
         guesses = found.probabilities.argmax(axis=1)
         return {
             "weights": str(weights),
-            "protocol": str(Protocol("dense", scales)),
+            "protocol": str(protocol),
             "merit": mean_class_recall(found.labels, guesses, len(found.classes)),
             "accuracy": float((guesses == found.labels).mean()),
             "calibration_error": expected_calibration_error(

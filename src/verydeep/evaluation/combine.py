@@ -1,26 +1,11 @@
 """Elementary descriptors made into one: over scales, over networks, and where it is normalized."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from verydeep.basics.errors import UserError
-
-Aggregate = Literal["mean", "stack", "max"]
-Normalize = Literal["l2", "l2-scales", "l2-whole", "none"]
 Rows = NDArray[np.float32]
-
-
-def check_choices(aggregate: str, normalize: str) -> None:
-    """Raise UserError for a word that is no choice."""
-    for name, value, choices in (
-        ("aggregate", aggregate, get_args(Aggregate)),
-        ("normalize", normalize, get_args(Normalize)),
-    ):
-        if value not in choices:
-            raise UserError(f"{name} is {value!r}, expected {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 def combine(parts: Sequence[Sequence[Rows]], aggregate: str, normalize: str) -> Rows:
@@ -68,25 +53,3 @@ def unit(rows: Rows) -> Rows:
     """Return rows of Euclidean norm 1; those of zeros stay as they are."""
     norms = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     return np.asarray(rows / np.where(norms > 0, norms, 1), np.float32)
-
-
-def column_names(networks: Sequence[str], layer: str, scales: Sequence[int], width: int, aggregate: str) -> list[str]:
-    """Return the names of one network's columns after another's, such as `fc7.relu@256_17`.
-
-    Parameters
-    ----------
-    networks : sequence of str
-        What to put before the layer for each network; empty strings where there is one only.
-    layer : str
-        The layer.
-    scales : sequence of int
-        Q of each scale.
-    width : int
-        Numbers that the layer gives.
-    aggregate : str
-        As in `combine`.
-    """
-    each = [str(scale) for scale in scales] if aggregate == "stack" else [f"{aggregate}({','.join(map(str, scales))})"]
-    if len(scales) == 1:
-        each = [str(scales[0])]
-    return [f"{network}{layer}@{words}_{i}" for network in networks for words in each for i in range(width)]
