@@ -56,6 +56,35 @@ def test_the_usual_wrappings(wrapping, tools, photographs, tmp_path):
     assert tools.relative_error(tools.logits(vd.load(tmp_path / "w.pth"), photographs(64)), expected) < EXACT
 
 
+@pytest.mark.parametrize(
+    "tool", ["_orig_mod.", "model.", "backbone.", "module.features", "old batch norm", "no bias", "counters", "1, 4, 6"]
+)
+def test_names_that_peoples_tools_give(tool, tools, photographs, tmp_path):
+    plain = tools.make_plain("A", batch_norm=tool in ("old batch norm", "no bias"))
+    if tool == "no bias":
+        for module in plain.net.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.bias.data.zero_()
+    state = dict(plain.state)
+    if tool.endswith("."):
+        state = {tool + name: tensor for name, tensor in state.items()}
+    elif tool == "module.features":
+        state = {name.replace("features.", "features.module."): tensor for name, tensor in state.items()}
+    elif tool == "old batch norm":
+        state = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    elif tool == "no bias":
+        bare = {f"{name}.bias" for name, module in plain.net.named_modules() if isinstance(module, torch.nn.Conv2d)}
+        state = {name: tensor for name, tensor in state.items() if name not in bare}
+    elif tool == "counters":
+        state["features.0.total_ops"] = torch.zeros(1)
+    else:
+        shift = {"classifier.0": "classifier.1", "classifier.3": "classifier.4"}
+        state = {shift.get(name[:12], name[:12]) + name[12:]: tensor for name, tensor in state.items()}
+    torch.save({"model_state_dict": state, "epoch": 3}, tmp_path / "w.pth")
+    expected = plain(tools.prepare(photographs(64), "torchvision"))
+    assert tools.relative_error(tools.logits(vd.load(tmp_path / "w.pth"), photographs(64)), expected) < EXACT
+
+
 def test_caffes_weights_under_torchvisions_names(tools, photographs, tmp_path):
     plain = tools.make_plain("D", ceil=True)
     torch.save(plain.state, tmp_path / "w.pth")
