@@ -1,6 +1,7 @@
 """torchvision's and timm's files, judged by plain torch networks under their names, and by their own code."""
 
 import pickle
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -105,6 +106,20 @@ def test_class_names(tools, tmp_path):
     assert vd.load(tmp_path / "w.pth", classes=["a", "b", "c"]).classes == ("a", "b", "c")
     with pytest.raises(UserError, match="has 3 classes, and 2 class names are given"):
         vd.load(tmp_path / "w.pth", classes=["a", "b"])
+
+
+def test_arguments_of_a_script_beside_the_tensors(tools, tmp_path):
+    torch.save({"model": tools.make_plain("A").state, "args": Namespace(lr=0.1)}, tmp_path / "w.pth")
+    assert vd.load(tmp_path / "w.pth").configuration.name == "A"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantized_tensors_are_named(tools, tmp_path):
+    state = dict(tools.make_plain("A").state)
+    state["features.0.weight"] = torch.quantize_per_tensor(state["features.0.weight"], 0.1, 0, torch.qint8)
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"features\.0\.weight: holds 8-bit numbers"):
+        vd.load(tmp_path / "w.pth")
 
 
 class _Code:

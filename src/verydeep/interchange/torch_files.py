@@ -5,6 +5,7 @@ import pickle
 import re
 import warnings
 import zipfile
+from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -92,7 +93,8 @@ def read_pickle(path: Path) -> Foreign:
         # Mapped, so that tensors are read as they are copied; files of torch before 1.6 cannot be.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles written otherwise than torch does: they are refused or read
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            with torch.serialization.safe_globals([Namespace]):  # arguments of a script; holds no code
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         reason = "Unsupported" in str(error) or "Weights only" in str(error)
         what = "holds Python objects beside tensors, which are never loaded" if reason else "damaged"
