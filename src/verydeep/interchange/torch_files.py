@@ -139,6 +139,10 @@ def _renamed(
     if prefix and all(name.startswith(prefix) for name in found):
         found = {name.removeprefix(prefix): array for name, array in found.items()}
     found = {re.sub(r"^features\.module\.", "features.", name): array for name, array in found.items()}
+    if found and all(re.match(r"\d+\.", name) for name in found):  # the trunk alone, as a bare Sequential
+        found = {f"features.{name}": array for name, array in found.items()}
+    if "classifier.6.0.weight" in found and "classifier.6.1.weight" not in found:
+        found = {name.replace("classifier.6.0.", "classifier.6."): array for name, array in found.items()}
     if "classifier.1.weight" in found and "classifier.4.weight" in found:  # dropout first: torchvision before 0.2
         older = {"classifier.1.": "classifier.0.", "classifier.4.": "classifier.3."}
         found = {older.get(name[:13], name[:13]) + name[13:]: array for name, array in found.items()}
