@@ -25,7 +25,7 @@ def make_net(rng: np.random.Generator) -> Callable[..., vd.VGG]:
     def make(configuration: str = "A", **options: object) -> vd.VGG:
         seed = int(rng.integers(2**31))
         values = {"width": 1 / 16, "image_size": 64, "fc_width": 24, "initialization": "he", **options}
-        net = vd.create(configuration, list("abcd"), seed=seed, **values)
+        net = vd.create(configuration, **{"classes": list("abcd"), "seed": seed, **values})
         torch.manual_seed(seed)
         for layer in net.children():
             if isinstance(layer, torch.nn.BatchNorm2d):

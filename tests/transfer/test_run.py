@@ -22,7 +22,7 @@ from verydeep.transfer.settings import Settings
 SETTINGS = Settings(scales=(64, 96))
 
 
-def accuracy_of(path, data, protocol="dense@64,96"):
+def accuracy_of(path, data, protocol=None):
     found = vd.evaluate(path, vd.open_dataset(data, "test"), protocol)
     return mean_class_recall(found.labels, found.probabilities.argmax(axis=1), len(found.classes))
 
@@ -45,7 +45,7 @@ def test_a_folder_becomes_a_network_that_knows_its_classes(colors, wide, tmp_pat
     lists = json.loads((out / "splits.json").read_text())[0]
     assert set(lists["test"]) == test
     assert not test.intersection(lists["train"] + lists["validation"])
-    assert accuracy_of(out / "classifier.safetensors", colors) == pytest.approx(result["deployed"][0]["merit"], abs=0.2)
+    assert accuracy_of(out / "classifier.safetensors", colors) == pytest.approx(result["deployed"][0]["merit"])
     net = vd.load(out / "classifier.safetensors")
     assert net.classes == ("blue", "green", "red")
     assert net.provenance["transfer"]["C"] == result["deployed"][0]["C"]
@@ -146,11 +146,6 @@ def test_random_weights_differ_in_nothing_but_the_weights(make_net):
         name: value.shape for name, value in net.state_dict().items()
     }
     assert not torch.equal(other.fc7.weight, net.fc7.weight)
-
-
-def test_other_layers_have_no_deployed_network(colors, weights, tmp_path):
-    result = transfer([weights], str(colors), "folder", tmp_path / "out", Settings(layer="pool5", scales=(64,)))
-    assert (result["deployed"], result["systems"][0]["width"]) == ([], 32)
 
 
 def test_a_network_trained_on_the_same_images_stands_beside(colors, weights, tmp_path):

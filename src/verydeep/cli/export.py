@@ -74,6 +74,7 @@ def _values(done: "Export") -> dict[str, Any]:
         "outputs": list(done.contract.outputs),
         "engine": done.engine,
         "pictures": done.pictures,
+        "left_out": done.left_out,
         "largest_difference": {
             "posteriors": max(found.posteriors for found in done.comparisons),
             "scores": max(found.scores for found in done.comparisons),
@@ -95,6 +96,7 @@ def _words(done: "Export") -> str:
         "uint8, batch x height x width x 3, RGB" if done.contract.raw_input else "float32, batch x 3 x height x width"
     )
     lines = [f"{file} ({file.stat().st_size / 1e6:,.1f} MB)" for file in done.files]
+    lines += [done.left_out] if done.left_out else []
     lines += [
         f"takes {done.contract.input} ({shape}), gives {answer} (batch x classes) and {score_map}",
         f"run by {done.engine} on {done.pictures}; largest differences from the network, of a posterior and of a "

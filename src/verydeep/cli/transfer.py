@@ -102,7 +102,7 @@ def transfer(
 
 def _words(result: dict[str, Any], out: Path) -> str:
     from verydeep.cli.errors_table import table
-    from verydeep.transfer.words import deployed_in_words, figure, splits_in_words, warnings
+    from verydeep.transfer.words import figure, files_in_words, splits_in_words, warnings
 
     head = ("system", "numbers", f"{result['measure']} %", "C")
     rows = [
@@ -114,9 +114,7 @@ def _words(result: dict[str, Any], out: Path) -> str:
         )
         for system in result["systems"]
     ]
-    rows += [
-        (deployed_in_words(made), "", figure(made["merit"], None), f"{made['C']:g}") for made in result["deployed"]
-    ]
+    rows += [(words, "", figure(made["merit"], None), f"{made['C']:g}") for words, made in files_in_words(result)]
     if compared := result["compared"]:
         rows.append((f"{compared['weights']}, {compared['protocol']}", "", figure(compared["merit"], None), ""))
     splits = splits_in_words(result["systems"][0]["splits"])

@@ -108,7 +108,7 @@ class Evaluator:
         weights, digest = ("", _hash(net)) if isinstance(net, VGG) else (str(net), weights_hash(net))
         net = net if isinstance(net, VGG) else load(net, "classify")
         net.check_task("classify")
-        if net.provenance.get("multi_label"):
+        if net.multi_label:
             raise UserError(
                 f"{weights or 'this network'}: its images may have several classes, and evaluation counts one; "
                 "its mean average precision is in result.json beside it"

@@ -184,7 +184,7 @@ class Forward:
         rows = torch.from_numpy(combine([parts], about.aggregate, about.normalize)).double()
         weight, bias = (tensor.detach().cpu().double() for tensor in self.net.get_submodule("fc8").parameters())
         scores = functional.linear(rows, weight.flatten(1), bias)
-        return np.asarray(self._posteriors(scores).numpy(), np.float32)
+        return np.asarray(self.net.posteriors(scores).numpy(), np.float32)
 
     def posteriors(self, part: Protocol, pictures: Sequence[Picture]) -> NDArray[np.float32]:
         """Return the posteriors of prepared pictures whose views have one size.
@@ -211,9 +211,5 @@ class Forward:
     def _of_views(self, batch: Sequence[Picture]) -> Tensor:
         scores = self.score_maps(batch)
         if self.options.softmax == "location":
-            return self._posteriors(scores).mean(dim=(2, 3))
-        return self._posteriors(scores.amax(dim=(2, 3)) if self.options.pool == "max" else scores.mean(dim=(2, 3)))
-
-    def _posteriors(self, scores: Tensor) -> Tensor:
-        """Return the posteriors of scores N x K or N x K x h x w: sigmoids where images may have several classes."""
-        return scores.sigmoid() if self.net.provenance.get("multi_label") else scores.softmax(dim=1)
+            return self.net.posteriors(scores).mean(dim=(2, 3))
+        return self.net.posteriors(scores.amax(dim=(2, 3)) if self.options.pool == "max" else scores.mean(dim=(2, 3)))

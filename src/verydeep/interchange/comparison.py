@@ -83,7 +83,7 @@ def compare(net: VGG, contract: Contract, run: Runner, pictures: Sequence[Pictur
 def _compare(net: VGG, contract: Contract, run: Runner, pictures: Picture) -> Comparison:
     own_map, own = ours(net, pictures)
     answer, score_map = (torch.tensor(output) for output in run(as_input(net, contract, pictures)))
-    posteriors = answer if contract.raw_input else answer.softmax(dim=1)
+    posteriors = answer if contract.raw_input else net.posteriors(answer)
     if score_map.shape != own_map.shape or posteriors.shape != own.shape:
         raise RuntimeError(
             f"pictures of {pictures.shape[1]} x {pictures.shape[2]}: the exported network gives outputs of shapes "
@@ -104,4 +104,4 @@ def _compare(net: VGG, contract: Contract, run: Runner, pictures: Picture) -> Co
 def ours(net: VGG, pictures: Picture) -> tuple[Tensor, Tensor]:
     """Return score map, N x K x h x w, and posteriors, N x K, of pictures, uint8 N x H x W x 3."""
     score_map = net.score_map(net.preprocessing(torch.tensor(pictures)))
-    return score_map, score_map.mean(dim=(2, 3)).softmax(dim=1)
+    return score_map, net.posteriors(score_map.mean(dim=(2, 3)))

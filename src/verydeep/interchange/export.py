@@ -63,6 +63,8 @@ class Export:
         In words: what it was run on.
     comparisons : tuple of Comparison
         One for each batch: one picture, then several at each size.
+    left_out : str
+        In words: what of the network's own test the file cannot do; empty where there is nothing.
     """
 
     files: tuple[Path, ...]
@@ -72,6 +74,7 @@ class Export:
     engine: str
     pictures: str
     comparisons: tuple[Comparison, ...]
+    left_out: str = ""
 
 
 def export(
@@ -92,7 +95,7 @@ def export(
     Parameters
     ----------
     net : VGG, str or Path
-        The network or its weights file.
+        The network or its weights file. Of a classifier on descriptors the file is that of one view of a picture.
     format : {"onnx", "openvino", "torch"}
         ONNX; OpenVINO's pair of files; a program of `torch.export`.
     out : str or Path, optional
@@ -135,7 +138,7 @@ def export(
         _judge(comparisons, precision, tolerance)
         files = sorted(draft.parent.iterdir(), key=lambda file: file == draft)  # the one that engines open is last
         written = [file.replace(path.parent / file.name) for file in files]
-    return Export(tuple(written[::-1]), format, precision, contract, engine, words, comparisons)
+    return Export(tuple(written[::-1]), format, precision, contract, engine, words, comparisons, _left_out(net))
 
 
 def _format(name: str, precision: str, calibration: str | Path | None) -> Format:
@@ -169,6 +172,19 @@ def _pictures(folder: Path | None) -> tuple[str, list[Picture]]:
         return "the two photographs that come with scikit-learn", photographs()
     files = from_folder(folder, MOST_CHECKED)
     return f"{len(files)} pictures of {folder}", [read_picture(file) for file in files]
+
+
+def _left_out(net: VGG) -> str:
+    """Return what a network does for several views of a picture at once, which a file gets one by one."""
+    about = net.config.descriptor
+    if about is None or (len(about.scales) == 1 and not about.flip):
+        return ""
+    views = [f"scales {','.join(map(str, about.scales))}"] if len(about.scales) > 1 else []
+    views += ["the mirror image"] if about.flip else []
+    return (
+        f"it answers for one view of a picture: the descriptor that its classifier was made for is one of "
+        f"{' and '.join(views)} together, which predict and evaluate do and this file cannot"
+    )
 
 
 def _judge(comparisons: Sequence[Comparison], precision: str, tolerance: float | None) -> None:

@@ -55,7 +55,10 @@ def make_model(net: VGG, contract: Contract, half: bool = False) -> Any:
     graph.nodes[-1].output[0] = score_map
     scores = graph.node("ReduceMean", [score_map], "scores", axes=[2, 3], keepdims=0)
     if contract.raw_input:
-        graph.node("Softmax", [scores], answer, axis=1)
+        if net.multi_label:
+            graph.node("Sigmoid", [scores], answer)
+        else:
+            graph.node("Softmax", [scores], answer, axis=1)
     model = onnx.helper.make_model(
         graph.proto(net, contract),
         producer_name="verydeep",

@@ -54,6 +54,7 @@ class Served(nn.Module):
         super().__init__()
         self.layers = plain_layers(net)
         self.names = contract.outputs
+        self.multi_label = net.multi_label
         self.preprocessing = net.preprocessing if contract.raw_input else None
         self.dtype = torch.float16 if half else torch.float32
         self.layers.to(self.dtype)
@@ -64,8 +65,9 @@ class Served(nn.Module):
             x = self.preprocessing(x).contiguous()
         score_map = self.layers(x.to(self.dtype)).float()
         scores = score_map.mean(dim=(2, 3))
-        answer = scores.softmax(dim=1) if self.preprocessing else scores
-        return dict(zip(self.names, (answer, score_map), strict=True))
+        if self.preprocessing:
+            scores = scores.sigmoid() if self.multi_label else scores.softmax(dim=1)
+        return dict(zip(self.names, (scores, score_map), strict=True))
 
 
 def plain_layers(net: VGG) -> nn.Sequential:

@@ -226,6 +226,15 @@ class VGG(nn.Sequential, HubMixin):
         """Return the class scores of whole images, N x K: the spatial mean of the score map."""
         return self.score_map(x).mean(dim=(2, 3))
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether images may have several classes: each then has a posterior of its own."""
+        return bool(self.provenance.get("multi_label"))
+
+    def posteriors(self, scores: Tensor) -> Tensor:
+        """Return the posteriors in [0, 1] of scores, N x K or N x K x h x w: by soft-max, or of several by sigmoids."""
+        return scores.sigmoid() if self.multi_label else scores.softmax(dim=1)
+
     def one_view(self) -> "VGG":
         """Return the network with an fc8 that takes one view: of stacked scales' blocks of weights, the sum.
 

@@ -42,6 +42,8 @@ class Dense:
         Names, in the order of the scores.
     preprocessing : Preprocessing
         How pixels become the network's input.
+    multi_label : bool
+        Whether images may have several classes: posteriors are then one sigmoid a class, else one soft-max.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Dense:
     stride: int
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    multi_label: bool = False
 
     def at_stride(self, stride: int) -> "Dense":
         """Return the network whose map has a cell every `stride` pixels: see `verydeep.scoremaps.finer`."""
@@ -111,7 +114,7 @@ def densify(
         model = model.linear()
         layers = _Builder(model.window, model.preprocessing.pool_round_up).build(model.named_children())
         name, preprocessing = model.configuration.name, model.preprocessing
-        return Dense(name, layers, model.window, model.stride, model.classes, preprocessing)
+        return Dense(name, layers, model.window, model.stride, model.classes, preprocessing, model.multi_label)
     layers = _Builder(image_size).build(_flat(model))
     names = tuple(map(str, range(layers[-1].outputs))) if classes is None else tuple(classes)
     if len(names) != layers[-1].outputs:

@@ -75,7 +75,7 @@ class ScoreMap:
     classes : tuple of str
         Of the maps' first axis.
     kind : {"posterior", "score"}
-        After the soft-max over all classes of the network, or before.
+        After the soft-max over all classes of the network (or a sigmoid a class), or before.
     image : str
         Name of the image.
     height, width : int
@@ -356,7 +356,8 @@ class Job:
         """Return what is kept of some rows of scores: K x rows x columns."""
         if not bool(torch.isfinite(scores).all()):
             raise UserError("the network gives scores that are not finite: its training diverged; use other weights")
-        scores = scores.softmax(dim=2) if self.softmax else scores
+        if self.softmax:
+            scores = scores.sigmoid() if self.dense.multi_label else scores.softmax(dim=2)
         if len(self.kept) < scores.shape[2]:
             scores = scores[:, :, self.kept]
         return np.ascontiguousarray(scores.permute(2, 0, 1).cpu().numpy(), np.float32)
@@ -381,6 +382,8 @@ class Job:
             "sample_bits": getattr(self.source, "bits", 8),
             "georeference": self.georeference.to_dict() if self.georeference else None,
         }
+        if self.dense.multi_label:
+            about["multi_label"] = True
         return cast(dict[str, Any], json.loads(json.dumps(about)))
 
     def _level_facts(self) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from verydeep.transfer import charts
 from verydeep.transfer.collection import Collection
 from verydeep.transfer.measures import guessed
 from verydeep.transfer.store import Rows
-from verydeep.transfer.words import deployed_in_words, figure, splits_in_words, warnings
+from verydeep.transfer.words import figure, files_in_words, splits_in_words, warnings
 from verydeep.transfer.work import Outcome
 
 PAGE = Path(__file__).parent / "report.html"
@@ -77,13 +77,7 @@ def _short(value: Any) -> str:
 def _table(result: dict[str, Any]) -> str:
     """Return the systems: as the protocol has them, as deployed, and what they are compared with."""
     rows = [(system["name"], figure(system["merit"], system["std"])) for system in result["systems"]]
-    rows += [
-        (
-            deployed_in_words(made),
-            figure(made["merit"], None),
-        )
-        for made in result["deployed"]
-    ]
+    rows += [(words, figure(made["merit"], None)) for words, made in files_in_words(result)]
     if found := result["compared"]:
         recipe = f", recipe {found['recipe']}" if found["recipe"] else ""
         rows.append((f"{found['weights']}{recipe}, {found['protocol']}", figure(found["merit"], None)))

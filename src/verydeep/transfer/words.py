@@ -14,10 +14,15 @@ def figure(merit: float, std: float | None) -> str:
     return f"{100 * merit:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
 
 
-def deployed_in_words(made: dict[str, Any]) -> str:
-    """Return what a network's file is and by what protocol its figure was measured."""
-    about = [made[key] for key in ("system", "split") if key in made]  # folders of before have neither
-    return f"{made['file']} ({', '.join([*about, made['protocol']])})"
+def files_in_words(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return each network's file with what it is and how it was tested, and its figures."""
+    several = len(result["systems"][0]["splits"]) > 1
+    found = []
+    for made in result["deployed"]:
+        about = [made["system"]] if "system" in made else []  # folders of before name none
+        about += [made["split"]] if several and "split" in made else []
+        found.append((f"{made['file']} ({', '.join([*about, made['protocol']])})", made))
+    return found
 
 
 def warnings(result: dict[str, Any]) -> list[str]:
@@ -38,7 +43,7 @@ def warnings(result: dict[str, Any]) -> list[str]:
         count = len(result["left_out"])
         found.append(f"{count} damaged image{'s' if count > 1 else ''} left out")
     if not result["deployed"]:
-        why = result.get("no_network") or f"{result['created_by']} made none of this layer; remove the folder for one"
+        why = result.get("no_network") or "an earlier version wrote this folder; another --out may get one"
         found.append(f"no network, no file: {why}")
     return found
 

@@ -130,19 +130,18 @@ class Transfer:
         if self.descriptor is None:
             choice = self.settings
             return {"pixels": "raw 32x32 pixels", "hog": "gradient histograms (HOG)"}[choice.baseline or ""]
-        return self._in_words(self.descriptor.sources(), self.descriptor.layers())
+        scales = ",".join(map(str, self.descriptor.scales))
+        how = {"mean": "averaged", "stack": "stacked", "max": "maximum"}[self.descriptor.aggregate]
+        words = self._in_words(self.descriptor.sources(), self.descriptor.layers())
+        return f"{words}@{scales}" + (f", {how}" if len(self.descriptor.scales) > 1 else "")
 
     def _in_words(self, sources: Sequence[Source], layers: Sequence[str]) -> str:
-        assert self.descriptor is not None
         nets = " & ".join(source.net.configuration.name for source in sources)
         if all(source.net.batch_norm for source in sources):
             nets += " (batch norm)"
         if self.settings.baseline:
             nets += ", random weights"
-        scales = ",".join(map(str, self.descriptor.scales))
-        how = {"mean": "averaged", "stack": "stacked", "max": "maximum"}[self.descriptor.aggregate]
-        layer = " & ".join(dict.fromkeys(layers))
-        return f"{nets}, {layer}@{scales}" + (f", {how}" if len(self.descriptor.scales) > 1 else "")
+        return f"{nets}, {' & '.join(dict.fromkeys(layers))}"
 
     @property
     def provenance(self) -> str:
