@@ -86,7 +86,7 @@ def test_transfer_in_words_and_as_json(here):
     words = ("--weights", "runs/A", "--data", "photos", "--scales", "64,96", "--out", "out")
     text = run("transfer", *words).stdout
     assert "A, fc7.relu@64,96, averaged" in text
-    assert "classifier.safetensors, dense@64,96" in text
+    assert "classifier.safetensors (A, fc7.relu, descriptor@64,96)" in text
     assert "photos, 2 classes; 1 split of 16 images to train on, 4 to choose C on, 4 to test on" in text
     found = json.loads(run("transfer", *words, "--json").stdout)
     assert found["systems"][0]["merit"] > 0.7
