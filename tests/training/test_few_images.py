@@ -7,10 +7,14 @@ import pytest
 from PIL import Image
 
 import verydeep as vd
+from verydeep.localization.task import Localization
 from verydeep.training.recipe import load_recipe
 from verydeep.training.run_folder import find_weights
 
 TINY = ("network.width=0.0625", "network.fc_width=32", "network.image_size=32", "images.scales=[36, 40]")
+
+BOX = """<annotation><size><width>{0}</width><height>{1}</height></size><object><name>{2}</name><bndbox><xmin>5</xmin>
+<ymin>8</ymin><xmax>36</xmax><ymax>38</ymax></bndbox></object></annotation>"""
 
 
 def photographs(folder: Path, a_class: int) -> Path:
@@ -38,6 +42,41 @@ def test_training_from_nothing_ends_well(a_class: int, recipe: str, tmp_path: Pa
     assert "too few to learn much from nothing" in capsys.readouterr().err
     if a_class >= 30:
         assert result.figures["top1_error"] <= 0.3  # guessing: 0.5
+
+
+@pytest.mark.parametrize("a_class", [3, 10, 30, 100])
+def test_fine_tuning_and_boxes_end_well(a_class: int, tmp_path: Path) -> None:
+    data = photographs(tmp_path / "photos", a_class)
+    for picture in data.glob("*/*.png"):
+        width, height = Image.open(picture).size
+        picture.with_suffix(".xml").write_text(BOX.format(width, height, picture.parent.name))
+    like = {"width": 1 / 16, "image_size": 32, "fc_width": 32, "batch_norm": True, "seed": 1}  # as small-modern's are
+    unit = vd.Preprocessing(std=(60.0, 60.0, 60.0), pool_round_up=False)
+    net = vd.create("A", 0, **like, initialization="he", preprocessing=unit, trunk="pool5")
+    vd.save(net, tmp_path / "trunk.safetensors")
+    few = ["schedule.epochs=2", "schedule.least_steps=8", "schedule.warmup_epochs=0.5"]
+    words = [*few, "images.scales=[36, 40]"]
+    tuned = vd.train(
+        None,
+        data,
+        "finetune",
+        tmp_path / "tuned",
+        init_from=tmp_path / "trunk.safetensors",
+        overrides=words,
+        quiet=True,
+    )
+    boxes = vd.train(
+        None,
+        data,
+        "small-boxes",
+        tmp_path / "boxes",
+        task=Localization("pcr"),
+        init_from=tmp_path / "tuned",
+        overrides=words,
+        quiet=True,
+    )
+    assert (tuned.epochs, boxes.epochs) == (2, 2)
+    assert 0 <= boxes.figures["mean_iou"] <= 1
 
 
 def test_two_images_a_class_are_enough_to_train_on(tmp_path: Path) -> None:
