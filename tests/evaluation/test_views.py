@@ -67,5 +67,5 @@ def test_center_is_the_middle_of_the_rescaled_picture(make_net, rng):
 
 
 def test_a_mean_of_protocols_has_no_views(rng):
-    with pytest.raises(UserError, match="components"):
+    with pytest.raises(UserError, match="no views whose posteriors are averaged"):
         views(Protocol("dense+crops", (64,)), 64, _coordinates(64, 64))

@@ -209,7 +209,7 @@ def test_local_response_normalization(tools, tmp_path):
 
     write_with(2)
     read = vd.load(path)
-    assert (read.configuration.name, read.lrn_alpha) == ("A-LRN", 1e-4)
+    assert (read.configuration.name, read.config.lrn_alpha) == ("A-LRN", 1e-4)
     write_with(2, k=1.0)
     with pytest.raises(UserError, match=r"norm1: expected .* k 2 in the first block, .* found size 5, beta 0.75, k 1"):
         vd.load(path)

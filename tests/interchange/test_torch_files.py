@@ -1,6 +1,7 @@
 """torchvision's and timm's files, judged by plain torch networks under their names, and by their own code."""
 
 import pickle
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -56,6 +57,35 @@ def test_the_usual_wrappings(wrapping, tools, photographs, tmp_path):
     assert tools.relative_error(tools.logits(vd.load(tmp_path / "w.pth"), photographs(64)), expected) < EXACT
 
 
+@pytest.mark.parametrize(
+    "tool", ["_orig_mod.", "model.", "backbone.", "module.features", "old batch norm", "no bias", "counters", "1, 4, 6"]
+)
+def test_names_that_peoples_tools_give(tool, tools, photographs, tmp_path):
+    plain = tools.make_plain("A", batch_norm=tool in ("old batch norm", "no bias"))
+    if tool == "no bias":
+        for module in plain.net.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module.bias.data.zero_()
+    state = dict(plain.state)
+    if tool.endswith("."):
+        state = {tool + name: tensor for name, tensor in state.items()}
+    elif tool == "module.features":
+        state = {name.replace("features.", "features.module."): tensor for name, tensor in state.items()}
+    elif tool == "old batch norm":
+        state = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    elif tool == "no bias":
+        bare = {f"{name}.bias" for name, module in plain.net.named_modules() if isinstance(module, torch.nn.Conv2d)}
+        state = {name: tensor for name, tensor in state.items() if name not in bare}
+    elif tool == "counters":
+        state["features.0.total_ops"] = torch.zeros(1)
+    else:
+        shift = {"classifier.0": "classifier.1", "classifier.3": "classifier.4"}
+        state = {shift.get(name[:12], name[:12]) + name[12:]: tensor for name, tensor in state.items()}
+    torch.save({"model_state_dict": state, "epoch": 3}, tmp_path / "w.pth")
+    expected = plain(tools.prepare(photographs(64), "torchvision"))
+    assert tools.relative_error(tools.logits(vd.load(tmp_path / "w.pth"), photographs(64)), expected) < EXACT
+
+
 def test_caffes_weights_under_torchvisions_names(tools, photographs, tmp_path):
     plain = tools.make_plain("D", ceil=True)
     torch.save(plain.state, tmp_path / "w.pth")
@@ -76,6 +106,20 @@ def test_class_names(tools, tmp_path):
     assert vd.load(tmp_path / "w.pth", classes=["a", "b", "c"]).classes == ("a", "b", "c")
     with pytest.raises(UserError, match="has 3 classes, and 2 class names are given"):
         vd.load(tmp_path / "w.pth", classes=["a", "b"])
+
+
+def test_arguments_of_a_script_beside_the_tensors(tools, tmp_path):
+    torch.save({"model": tools.make_plain("A").state, "args": Namespace(lr=0.1)}, tmp_path / "w.pth")
+    assert vd.load(tmp_path / "w.pth").configuration.name == "A"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantized_tensors_are_named(tools, tmp_path):
+    state = dict(tools.make_plain("A").state)
+    state["features.0.weight"] = torch.quantize_per_tensor(state["features.0.weight"], 0.1, 0, torch.qint8)
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"features\.0\.weight: holds 8-bit numbers"):
+        vd.load(tmp_path / "w.pth")
 
 
 class _Code:

@@ -11,7 +11,7 @@ from verydeep.basics.errors import UserError
 from verydeep.datasets import open_dataset, scenes
 from verydeep.localization.dense import same_trunk
 from verydeep.localization.task import Localization
-from verydeep.training import train as module
+from verydeep.training import run as module
 from verydeep.training.recipe import load_recipe
 from verydeep.training.train import train
 

@@ -13,7 +13,7 @@ import torch
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
-from verydeep.training import train as module
+from verydeep.training import run as module
 from verydeep.training.recipe import Recipe, load_recipe
 from verydeep.training.train import DivergedError, train
 
@@ -36,7 +36,13 @@ def lines(out: Path, kind: str) -> list[dict[str, float]]:
 
 
 def test_a_run_leaves_all_its_files_and_learns(colors: Path, tmp_path: Path) -> None:
-    recipe = tiny_recipe("schedule.epochs=12", "network.width=0.125", "network.dropout=0.0", "network.batch_norm=true")
+    recipe = tiny_recipe(
+        "schedule.epochs=12",
+        "network.width=0.125",
+        "network.fc_width=32",
+        "network.dropout=0.0",
+        "network.batch_norm=true",
+    )
     result = train("A", colors, recipe, tmp_path / "run", quiet=True)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names == {
@@ -158,9 +164,13 @@ def _as_tiny() -> dict[str, object]:
     return {**recipe.network.model_dump(), "initialization": "he", "classes": 3}
 
 
+UNIT_VARIANCE = vd.Preprocessing(std=(60.0, 60.0, 60.0))
+
+
 def test_starting_from_other_classes_is_refused(colors: Path, tmp_path: Path) -> None:
     vd.save(
-        vd.create("A", classes=["x", "y", "z"], width=1 / 32, image_size=32, fc_width=8), tmp_path / "n.safetensors"
+        vd.create("A", ["x", "y", "z"], width=1 / 32, image_size=32, fc_width=8, preprocessing=UNIT_VARIANCE),
+        tmp_path / "n.safetensors",
     )
     with pytest.raises(UserError, match=r"knows 3 classes \(x, ...\), the data set has 3 \(blue, ...\)"):
         train("A", colors, tiny_recipe(), tmp_path / "run", init_from=tmp_path / "n.safetensors", quiet=True)

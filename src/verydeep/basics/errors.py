@@ -1,5 +1,7 @@
 """What a user did wrong, said in one line."""
 
+from collections.abc import Callable
+
 
 class UserError(ValueError):
     """A request that cannot be carried out as it stands.
@@ -7,6 +9,27 @@ class UserError(ValueError):
     The message is one line: what, where, what was expected, what to do. The command line prints it and exits
     with status 2; in the API it is a `ValueError`.
     """
+
+
+class SharedError(UserError):
+    """A request that no process of a group can carry out: the first says so, and they end together.
+
+    `torchrun` kills the other processes as soon as one has failed, and might kill the first before it has spoken.
+
+    Parameters
+    ----------
+    message : str
+        As of a UserError.
+    first : bool
+        Whether this process is the one that speaks.
+    wait : callable
+        Returns when every process has called it; to be called when the message is said.
+    """
+
+    def __init__(self, message: str, first: bool, wait: Callable[[], object]) -> None:
+        super().__init__(message)
+        self.first = first
+        self.wait = wait
 
 
 class WorkError(RuntimeError):

@@ -104,7 +104,7 @@ def text(result: dict[str, Any]) -> str:
             f"{row['gflops']:9.0f}{row['difference']:12.1e}"
         )
     lines += [
-        "ratio: time of the fastest float32 peer over this one's; difference: of the scores from torch's",
+        "ratio: time of the fastest other float32 runtime here over this one's; difference: of the scores from torch's",
         *(f"left out: {name}: {reason}" for name, reason in result["missing"].items()),
     ]
     return "\n".join(lines)

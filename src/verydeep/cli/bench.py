@@ -214,7 +214,7 @@ def winograd(
 @app.command()
 def mosaic(
     data: Annotated[Path, typer.Argument(help="Folder or .tar of photographs whose names begin with a WordNet id.")],
-    weights: Annotated[Path, typer.Option(help="Weights file, or the folder of a run.")],
+    weights: Annotated[Path, typer.Option(help="Run, weights file of any project, or caffe:vgg16 and the like.")],
     scales: Annotated[str, typer.Option(help="Factors on the mosaic's sides.")] = "0.1,0.125,0.2",
     side: Annotated[int, typer.Option(help="Pixels of each photograph's square.")] = 720,
     stride: Annotated[int, typer.Option(help="Pixels between cells.")] = 8,

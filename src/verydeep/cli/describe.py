@@ -76,16 +76,17 @@ def _values(net: "VGG", height: int, width: int) -> dict[str, Any]:
     at = {layer.name: layer for layer in layers}
     return {
         "name": net.configuration.name,
-        "weight_layers": net.configuration.weight_layers,
+        "weight_layers": sum(layer.macs > 0 for layer in layers),
         "classes": len(net.classes),
         "image_size": [height, width],
         "parameters": sum(layer.parameters for layer in layers),
         "conv_parameters": sum(layer.parameters for layer in layers if layer.name.startswith("conv")),
         "macs": sum(layer.macs for layer in layers),
         "conv_macs": sum(layer.macs for layer in layers if layer.name.startswith("conv")),
-        "receptive_field": {name: at[name].receptive_field for name in ("pool5", "fc6")},
+        "receptive_field": {name: at[name].receptive_field for name in ("pool5", "fc6") if name in at}
+        or {layers[-1].name: layers[-1].receptive_field},
         "stride": net.stride,
-        "window": net.image_size,
+        "window": net.window,
         "score_map": list(score_map_size(net, height, width)),
         "layers": [vars(layer) for layer in layers],
     }
@@ -122,11 +123,13 @@ def _text(values: dict[str, Any]) -> str:
             f"{layer['receptive_field']:>7}{layer['stride']:>8}"
         )
     rows, columns = values["score_map"]
-    size, stride, field = values["window"], values["stride"], values["receptive_field"]
+    size, stride = values["window"], values["stride"]
+    fields = ", ".join(f"{pixels} pixels at {name}" for name, pixels in values["receptive_field"].items())
+    what = "score map" if values["classes"] else "map"
     lines += [
         "",
-        f"receptive field: {field['pool5']} pixels at pool5, {field['fc6']} at fc6, stride {stride}",
-        f"score map: {rows} x {columns} cells; cell (i, j) is the answer to the window of {size} x {size} pixels whose "
+        f"receptive field: {fields}, stride {stride}",
+        f"{what}: {rows} x {columns} cells; cell (i, j) is the answer to the window of {size} x {size} pixels whose "
         f"top left pixel is ({stride} i, {stride} j)",
     ]
     if "cell" in values:

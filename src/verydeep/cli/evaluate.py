@@ -11,7 +11,7 @@ EXAMPLE = "verydeep evaluate runs/A --data scenes --protocol dense@64 --out post
 
 
 def evaluate(
-    weights: Annotated[Path, typer.Argument(help="Weights file, or the folder of a run.")],
+    weights: Annotated[Path, typer.Argument(help="Run, weights file of any project, or caffe:vgg16 and the like.")],
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for <protocol>.parquet; what is there is not done again.")],
     protocol: Annotated[

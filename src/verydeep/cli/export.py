@@ -14,7 +14,7 @@ EXAMPLE = "verydeep export runs/A --format onnx --raw-input --out a.onnx"
 
 
 def export(
-    weights: Annotated[Path, typer.Argument(help="Weights file, or the folder of a run.")],
+    weights: Annotated[Path, typer.Argument(help="Run, weights file of any project, or caffe:vgg16 and the like.")],
     format_: Annotated[
         Literal["onnx", "openvino", "torch"], typer.Option("--format", help="onnx, openvino, or torch (torch.export).")
     ],

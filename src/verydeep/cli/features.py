@@ -16,7 +16,8 @@ EXAMPLE = "verydeep features photos --weights runs/A --scales 64,96 --out featur
 def features(
     images: Annotated[list[Path], typer.Argument(help="Pictures, folders of them, or one data set.")],
     weights: Annotated[
-        list[Path], typer.Option(help="Weights file or folder of a run; of several, descriptors are stacked.")
+        list[Path],
+        typer.Option(help="Run, weights file, or caffe:vgg16 and the like; of several, descriptors are stacked."),
     ],
     out: Annotated[Path, typer.Option(help="File to write, .parquet or .npy (with a .json beside it).")],
     layer: Annotated[

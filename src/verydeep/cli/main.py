@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from verydeep.basics.errors import UserError, WorkError
+from verydeep.basics.errors import SharedError, UserError, WorkError
 from verydeep.basics.version import VERSION
 
 app = typer.Typer(
@@ -63,6 +63,11 @@ def run() -> None:
     debug = "--debug" in sys.argv[1:]
     try:
         status = app(standalone_mode=False)
+    except SharedError as error:
+        if error.first:
+            _say(str(error))
+        error.wait()
+        raise SystemExit(2) from error if debug else None
     except UserError as error:
         if debug:
             raise
@@ -90,6 +95,9 @@ def _stop_usage(error: Any) -> NoReturn:
 
 
 def _stop(message: str, status: int) -> NoReturn:
-    line = " ".join(message.split())
-    print(f"verydeep: error: {line}", file=sys.stderr)
+    _say(message)
     raise SystemExit(status)
+
+
+def _say(message: str) -> None:
+    print(f"verydeep: error: {' '.join(message.split())}", file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ EXAMPLE = "verydeep predict photo.jpg --weights runs/A --heatmap heatmap.png"
 
 def predict(
     images: Pictures,
-    weights: Annotated[Path, typer.Option(help="Weights file, or the folder of a run.")],
+    weights: Annotated[Path, typer.Option(help="Run, weights file of any project, or caffe:vgg16 and the like.")],
     protocol: Annotated[
         str | None,
         typer.Option(help="As for evaluate; default: dense at the scale of training, or descriptor."),

@@ -19,7 +19,7 @@ EXAMPLE = (
 
 def scoremap(
     image: Annotated[Path, typer.Argument(help="JPEG, PNG, TIFF, BigTIFF, slide, .zarr or .npy, of any size.")],
-    weights: Annotated[Path, typer.Option(help="Weights file, or the folder of a run.")],
+    weights: Annotated[Path, typer.Option(help="Run, weights file of any project, or caffe:vgg16 and the like.")],
     out: Annotated[Path, typer.Option(help="Zarr folder of the map; the same map's is continued.")],
     scales: Annotated[str, typer.Option(help="Factors on the image's sides.")] = "1",
     classes: Annotated[str | None, typer.Option(help="Which to keep, separated by commas; default: all.")] = None,

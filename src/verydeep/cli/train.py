@@ -1,5 +1,6 @@
 """`verydeep train`: make a network's weights."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,7 +22,8 @@ def train(
         str | None, typer.Option(help="Configuration: A, A-LRN, B, C, D, E or B-5x5; default: that of --init-from.")
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Recipe by name, or a .toml file; default: paper-s256, with --reset finetune.")
+        str | None,
+        typer.Option(help="Recipe by name, or a .toml file; default: paper-s256, or finetune (--reset, trunks)."),
     ] = None,
     task: Annotated[
         Literal["classify", "localize"], typer.Option(help="Learn the class, or the box of the class's object.")
@@ -32,7 +34,7 @@ def train(
     tune: Annotated[
         Literal["all", "fc"] | None, typer.Option(help="Train all layers, or fc6 to fc8 alone; default: the recipe's.")
     ] = None,
-    init_from: Annotated[Path | None, typer.Option(help="Run or weights file to start from.")] = None,
+    init_from: Annotated[Path | None, typer.Option(help="Run, weights file, or caffe:vgg16, to start from.")] = None,
     reset: Annotated[
         list[str] | None,
         typer.Option(help="Layer of --init-from to begin anew, fc8 for other classes; may be given several times."),
@@ -64,9 +66,6 @@ def train(
     import json
     from dataclasses import asdict
 
-    from verydeep.basics.errors import UserError
-    from verydeep.training.fine_tuning import fine_tuning
-    from verydeep.training.recipe import load_recipe
     from verydeep.training.train import train as run
 
     learned = _task(task, regression, skip=on_bad_image == "skip")
@@ -74,34 +73,29 @@ def train(
         raise UserError(
             "--reset and --freeze are for classes: of a localizer the last layer is new; --tune says what is trained"
         )
-    if init_from is None and (reset or freeze or net is None):
-        what = "--net: a configuration is needed" if net is None else "--reset and --freeze need --init-from"
-        raise UserError(f"{what} (--net A, or --init-from W for a network to start from)")
+    if init_from is None and (reset or freeze):
+        raise UserError("--reset and --freeze need --init-from W, a network to start from")
     changes = [f"optimizer.trained_layers={tune}"] if tune else []
-    if init_from is not None:
-        configuration, fine = fine_tuning(init_from, reset or [], freeze or [])
-        changes += fine
-        net = net or configuration
-    assert net is not None
-    effective = load_recipe(recipe or ("finetune" if reset else "paper-s256"), [*changes, *(set_ or [])])
-    if effective.optimizer.trained_layers == "fc" and init_from is None:
-        raise UserError("--tune fc leaves convolutions as they are: give the classifier to take them from, --init-from")
-    if not json_:
-        typer.echo(effective.to_toml())
+    changes += [f"optimizer.layer_learning_rates.{prefix}=0" for prefix in freeze or []]
+    changes += [f"initialization.reset={reset}"] if reset else []
     result = run(
         net,
         data,
-        effective,
+        recipe or ("finetune" if reset else None),
         out,
         task=learned,
         init_from=init_from,
+        overrides=[*changes, *(set_ or [])],
         device=device,
         workers=workers,
         compiled=compile_,
         checkpoint_minutes=checkpoint_minutes,
         reader=reader,
         on_bad_image=on_bad_image,
+        announce=None if json_ else lambda effective: typer.echo(effective.to_toml()),
     )
+    if int(os.environ.get("RANK", "0")):  # of several processes the first one speaks
+        return
     if json_:
         values = {key: value for key, value in asdict(result).items() if key != "figures"}
         typer.echo(json.dumps({**values, **result.figures, "weights": str(result.weights)}))

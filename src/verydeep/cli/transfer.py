@@ -14,7 +14,8 @@ def transfer(
     data: Annotated[str, typer.Option(help="Data set: a folder, a .tar, or 'scenes'; VOC's own folder or tar.")],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
     weights: Annotated[
-        list[Path] | None, typer.Option(help="Weights file or folder of a run; of several, descriptors are stacked.")
+        list[Path] | None,
+        typer.Option(help="Run, weights file, or caffe:vgg16 and the like; of several, descriptors are stacked."),
     ] = None,
     protocol: Annotated[
         Literal["caltech101", "caltech256", "voc2007", "voc2012", "voc2012-action", "folder"],

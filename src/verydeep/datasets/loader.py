@@ -63,7 +63,7 @@ class Drawer(Protocol):
 
 
 class TrainingLoader:
-    """Batches of random views (section 3.1 of the paper), every choice a function of (seed, epoch, index).
+    """Batches of random views (section 3.1 of the paper), every choice a function of (seed, pass, index).
 
     What an epoch holds depends neither on the number of threads nor on the number of processes.
 
@@ -93,6 +93,8 @@ class TrainingLoader:
         This process and their number: each gets its slice of every batch.
     drawer : Drawer, optional
         Draws views and targets in place of `draw_view`, which gives the paper's views and no targets.
+    passes : int
+        How many times an epoch passes over the data set, each time in another order and with other views.
 
     Attributes
     ----------
@@ -122,6 +124,7 @@ class TrainingLoader:
         rank: int = 0,
         world_size: int = 1,
         drawer: Drawer | None = None,
+        passes: int = 1,
     ) -> None:
         self.dataset = dataset
         self.crop = crop
@@ -137,6 +140,7 @@ class TrainingLoader:
         self.rank = rank
         self.world_size = world_size
         self.drawer = drawer or _Plain(crop, scales, flip)
+        self.passes = passes
         self.waited = 0.0
         self._check()
         self._labels = np.array([sample.label for sample in dataset.samples], np.int64)
@@ -144,14 +148,24 @@ class TrainingLoader:
         self._has_files = type(dataset).image is Dataset.image
 
     @property
-    def batches_per_epoch(self) -> int:
+    def batches_per_pass(self) -> int:
         """Whole batches in the data set; 1 where it is smaller than a batch."""
         return max(1, len(self.dataset) // self.batch_size)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches of all passes."""
+        return self.passes * self.batches_per_pass
+
+    @property
+    def images_per_batch(self) -> int:
+        """Samples that a batch really holds, over all processes together: the batch size, or the whole set."""
+        return min(self.batch_size, len(self.dataset))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, in order, from batch `start` on.
 
-        The samples left over when the set is no multiple of the batch are dropped (others each epoch). The
+        The samples left over when the set is no multiple of the batch are dropped (others each pass). The
         threads end with the iterator: at its end, when it is closed or dropped, and on any exception.
 
         Raises
@@ -159,12 +173,16 @@ class TrainingLoader:
         BadImageError
             If an image cannot be decoded.
         """
-        order = generator(self.seed, epoch).permutation(len(self.dataset))
         pending: deque[tuple[Batch, list[Future[None]]]] = deque()
         threads = ThreadPoolExecutor(self.workers, thread_name_prefix="loader")
+        order = np.empty(0, np.int64)
         try:
             for number in range(start, self.batches_per_epoch):
-                pending.append(self._begin(threads, epoch, self._slice(order, number)))
+                turn, batch = divmod(number, self.batches_per_pass)
+                turn += epoch * self.passes
+                if number == start or batch == 0:
+                    order = generator(self.seed, turn).permutation(len(self.dataset))
+                pending.append(self._begin(threads, turn, self._slice(order, batch)))
                 if len(pending) > AHEAD:
                     yield self._finish(*pending.popleft())
             while pending:
@@ -173,13 +191,13 @@ class TrainingLoader:
             threads.shutdown(cancel_futures=True)
 
     def _slice(self, order: NDArray[np.int64], number: int) -> NDArray[np.int64]:
-        """Return the indices of batch `number` that fall to this process."""
+        """Return the indices of a pass's batch `number` that fall to this process."""
         batch = order[number * self.batch_size : (number + 1) * self.batch_size]
         share = [len(batch) * rank // self.world_size for rank in (self.rank, self.rank + 1)]
         return batch[share[0] : share[1]]
 
     def _begin(
-        self, threads: ThreadPoolExecutor, epoch: int, indices: NDArray[np.int64]
+        self, threads: ThreadPoolExecutor, turn: int, indices: NDArray[np.int64]
     ) -> tuple[Batch, list[Future[None]]]:
         """Start loading a batch; it is whole when the futures are done."""
         images = np.empty((len(indices), self.crop, self.crop, 3), np.uint8)
@@ -188,7 +206,7 @@ class TrainingLoader:
         task = max(1, min(TASK, len(indices) // self.workers))
         parts = [slice(first, first + task) for first in range(0, len(indices), task)]
         futures = [
-            threads.submit(self._load, epoch, indices[part].tolist(), images[part], shifts[part], targets[part])
+            threads.submit(self._load, turn, indices[part].tolist(), images[part], shifts[part], targets[part])
             for part in parts
         ]
         arrays = (images, self._labels[indices], indices, shifts, targets)
@@ -203,20 +221,20 @@ class TrainingLoader:
 
     def _load(
         self,
-        epoch: int,
+        turn: int,
         indices: list[int],
         images: NDArray[np.uint8],
         shifts: NDArray[np.float32],
         targets: NDArray[np.float32],
     ) -> None:
         """Fill `images`, `shifts` and `targets` with the views of some samples; runs in a thread."""
-        views = [self._view(epoch, *row) for row in zip(indices, images, targets, strict=True)]
+        views = [self._view(turn, *row) for row in zip(indices, images, targets, strict=True)]
         if self.color is not None:
             shifts[:] = shift(self.color, [view.normals for view in views], self.color_form, self.color_scale)
 
-    def _view(self, epoch: int, index: int, pixels: NDArray[np.uint8], target: NDArray[np.float32]) -> View:
+    def _view(self, turn: int, index: int, pixels: NDArray[np.uint8], target: NDArray[np.float32]) -> View:
         """Draw the view of a sample and write it into `pixels`, and its target into `target`."""
-        chance = generator(self.seed, epoch, index)
+        chance = generator(self.seed, turn, index)
         if self._has_files:
             data = self.dataset.read(index)
             header = read_header(data, self.dataset.where(index))
@@ -231,11 +249,16 @@ class TrainingLoader:
     def _check(self) -> None:
         if not len(self.dataset):
             raise UserError(f"{self.dataset.name} {self.dataset.split}: no images to train on")
-        if self.batch_size < 1 or self.batch_size % self.world_size:
-            raise UserError(f"batch_size {self.batch_size}: expected a multiple of the {self.world_size} processes")
+        check_batch_size(self.batch_size, self.world_size)
         if not self.crop <= self.scales[0] <= self.scales[1]:
             smin, smax = self.scales
             raise UserError(f"scales [{smin};{smax}] with crops of {self.crop}: expected crop <= Smin <= Smax")
+
+
+def check_batch_size(batch_size: int, world_size: int) -> None:
+    """Raise UserError where a batch cannot be shared out evenly among the processes."""
+    if batch_size < 1 or batch_size % world_size:
+        raise UserError(f"batch_size {batch_size}: expected a multiple of the {world_size} processes")
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,9 @@ def linear_crop(
 
     An antialiasing filter is a triangle whose half-width is the step. For steps from 1 to 2 that is nearly (at 1
     and 2 exactly) a linear interpolation of the image smoothed by (w, 1 - 2w, w), where 1 - 2w = 1 / step, the
-    triangle's peak. Against Pillow's bilinear filter the mean difference on photographs is half a grey level.
+    triangle's peak. It is not Pillow's filter: on the 168 of 200 ILSVRC photographs that go to a smallest side of 256
+    by such a step the mean difference from Pillow's bilinear is 0.9 grey levels (3.0 in the worst photograph, 64 in
+    single pixels), and posteriors of networks trained with the one move by up to 0.005 under the other.
 
     Parameters
     ----------

@@ -74,8 +74,8 @@ def download(url: str, digest: str, folder: Path, *, offline: bool = False, paus
             time.sleep(pause * 2**attempt)
     else:
         raise UserError(
-            f"{url} cannot be downloaded ({reason}): check the network and the proxy (https_proxy); what arrived is "
-            "kept and continued next time"
+            f"{url} cannot be downloaded ({reason}): check the network and the proxy (https_proxy), or fetch it "
+            "elsewhere and give the file's path; what arrived is kept and continued next time"
         )
     _verify(url, part, digest)
     part.replace(path)

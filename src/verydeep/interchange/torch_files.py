@@ -2,8 +2,10 @@
 
 import json
 import pickle
+import re
 import warnings
 import zipfile
+from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +93,8 @@ def read_pickle(path: Path) -> Foreign:
         # Mapped, so that tensors are read as they are copied; files of torch before 1.6 cannot be.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles written otherwise than torch does: they are refused or read
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            with torch.serialization.safe_globals([Namespace]):  # arguments of a script; holds no code
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         reason = "Unsupported" in str(error) or "Weights only" in str(error)
         what = "holds Python objects beside tensors, which are never loaded" if reason else "damaged"
@@ -104,15 +107,17 @@ def read_pickle(path: Path) -> Foreign:
     description = getattr(state, "_metadata", {}).get("", {}).get(KEY)
     arrays: dict[str, tuple[tuple[int, ...], Callable[[], Tensor]]] = {}
     for name, tensor in state.items():
+        if tensor.is_quantized:
+            raise UserError(f"{path}: {name}: holds 8-bit numbers (quantized); give the file it was quantized from")
         if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
             raise UserError(f"{path}: {name}: claims more values than the file holds")
-        arrays[name.removeprefix("module.")] = (tuple(tensor.shape), tensor.clone)
+        arrays[name] = (tuple(tensor.shape), tensor.clone)
     return _foreign(arrays, description, path)
 
 
 def _state(content: Any, path: Path) -> dict[str, Tensor]:
     """Return the tensors: the dictionary itself, or what stands in it under the usual names."""
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model_state_dict", "state", "model", "net"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not content:
@@ -123,9 +128,40 @@ def _state(content: Any, path: Path) -> dict[str, Tensor]:
     return content
 
 
+def _renamed(
+    arrays: dict[str, tuple[tuple[int, ...], Callable[[], Tensor]]],
+) -> dict[str, tuple[tuple[int, ...], Callable[[], Tensor]]]:
+    """Return the arrays without what training tools put around names, and with what older torch left out."""
+    found = {name: array for name, array in arrays.items() if not name.endswith(("total_ops", "total_params"))}
+    # Of a wrapped network every name begins alike: module., _orig_mod., backbone. and the like.
+    first = next((name for name in found if re.search(r"(^|\.)features\.(module\.)?0\.weight$", name)), "features.0")
+    prefix = first[: first.rindex("features.")]
+    if prefix and all(name.startswith(prefix) for name in found):
+        found = {name.removeprefix(prefix): array for name, array in found.items()}
+    found = {re.sub(r"^features\.module\.", "features.", name): array for name, array in found.items()}
+    if found and all(re.match(r"\d+\.", name) for name in found):  # the trunk alone, as a bare Sequential
+        found = {f"features.{name}": array for name, array in found.items()}
+    if "classifier.6.0.weight" in found and "classifier.6.1.weight" not in found:
+        found = {name.replace("classifier.6.0.", "classifier.6."): array for name, array in found.items()}
+    if "classifier.1.weight" in found and "classifier.4.weight" in found:  # dropout first: torchvision before 0.2
+        older = {"classifier.1.": "classifier.0.", "classifier.4.": "classifier.3."}
+        found = {older.get(name[:13], name[:13]) + name[13:]: array for name, array in found.items()}
+    for name in [name for name in found if name.endswith(".running_var")]:
+        # torch counts batches since 0.4.1 only; torchvision's published files are older.
+        found.setdefault(name.replace("running_var", "num_batches_tracked"), ((), lambda: torch.zeros(())))
+        before = re.sub(r"\d+(?=\.running_var$)", lambda index: str(int(index[0]) - 1), name)
+        weight = found.get(before.replace("running_var", "weight"))
+        if weight and len(weight[0]) == 4:  # batch norm has a bias of its own
+            outputs = weight[0][0]
+            zeros = ((outputs,), lambda outputs=outputs: torch.zeros(outputs))
+            found.setdefault(before.replace("running_var", "bias"), zeros)
+    return found
+
+
 def _foreign(
     arrays: dict[str, tuple[tuple[int, ...], Callable[[], Tensor]]], description: str | None, path: Path
 ) -> Foreign:
+    arrays = _renamed(arrays)
     style = "timm" if any(name.startswith(("pre_logits.", "head.")) for name in arrays) else "torchvision"
     return Foreign(
         kind=style,

@@ -3,7 +3,7 @@
 from verydeep.basics.files import write_text
 from verydeep.basics.machine import describe_machine
 from verydeep.nets.network import VGG
-from verydeep.training.log import read_log
+from verydeep.training.log import best_epoch, read_log
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import RunFolder
 from verydeep.training.task import Task, first_figure, shown
@@ -60,7 +60,7 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
         What it learned.
     """
     epochs = read_log(folder.path, "epoch")
-    best = min(epochs, key=lambda line: float(line[first_figure(task)]))
+    best = best_epoch(epochs, first_figure(task))
     words, side = net.provenance, round(sum(recipe.images.scales) / 2)
     options = "".join(f" --{key} {value}" for key, value in task.words.items())
     command = f"verydeep train --net {words['net']}{options} --data DATA --recipe {folder.recipe.name} --out RUN"

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,18 @@ class RunLog:
 
 
 def read_log(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """Return the lines of one kind from a run's log, oldest first; none where there is no log."""
+    """Return the lines of one kind from a run's log, oldest first; none where there is no log.
+
+    A last line that is not whole is left out: the run may be writing it, or have been killed over it.
+    """
     path = folder / "log.jsonl"
     if not path.is_file():
         return []
-    lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+    lines = (json.loads(line) for line in whole.splitlines())
     return [line for line in lines if line["kind"] == kind]
+
+
+def best_epoch(epochs: Sequence[dict[str, Any]], figure: str) -> dict[str, Any]:
+    """Return the line of the epoch whose network was kept: the least `figure`, of equals the least validation loss."""
+    return min(epochs, key=lambda line: (float(line[figure]), float(line["val_loss"])))

@@ -1,11 +1,17 @@
 """Synchronous data parallelism over processes (paper: section 3.3): same weights as one process would get."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+from verydeep.basics.errors import SharedError, UserError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,11 @@ class Processes:
         size = int(os.environ.get("WORLD_SIZE", "1"))
         if size == 1:
             return cls()
+        if device.type == "cuda" and device.index is None:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # `cuda` alone means the same GPU in all of them
         if not distributed.is_initialized():
-            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            # Figures, messages and results are on the CPU everywhere; gradients are where the network is.
+            distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         return cls(distributed.get_rank(), size)
 
     @property
@@ -50,12 +59,44 @@ class Processes:
         for tensor, part in zip(same, torch.split(flat, [tensor.numel() for tensor in same]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def share(self, value: float) -> float:
-        """Return the first process's value in every process."""
+    def mean(self, *values: float) -> list[float]:
+        """Return the mean of each value over the processes."""
+        if self.size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64)
+        distributed.all_reduce(tensor)
+        return list((tensor / self.size).tolist())
+
+    def share(self, value: T) -> T:
+        """Return the first process's value in every process.
+
+        What the first process writes is shared this way, never read by the others: it may not be there yet.
+        """
         if self.size == 1:
             return value
-        tensor = torch.tensor([value], dtype=torch.float64)
-        if distributed.get_backend() == "nccl":
-            tensor = tensor.cuda()
-        distributed.broadcast(tensor, 0)
-        return float(tensor)
+        values = [value]
+        distributed.broadcast_object_list(values, 0, device=torch.device("cpu"))
+        return values[0]
+
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """Make a UserError within the block one of all processes, lest some wait for others that have gone.
+
+        Raises
+        ------
+        SharedError
+            In every process, where one or more raised UserError: that of the first of these.
+        """
+        if self.size == 1:
+            yield
+            return
+        message = None
+        try:
+            yield
+        except UserError as error:
+            message = str(error)
+        messages: list[str | None] = [None] * self.size
+        distributed.all_gather_object(messages, message)
+        for message in messages:
+            if message is not None:
+                raise SharedError(message, self.first, distributed.barrier)

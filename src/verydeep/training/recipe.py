@@ -72,6 +72,10 @@ class Initialization(_Section):
     copy_layers: Literal["auto"] | tuple[str, ...] = "auto"
     # Layers that are not taken over from it but stay random; with fc8 among them its classes may be others.
     reset: tuple[str, ...] = ()
+    # Fully connected layers that such a network does not get from there. "fitted": whatever the layers below give, the
+    # hidden ones answer training images with numbers of mean square 1, and the last one begins at 0, so that the first
+    # loss is that of guessing. "drawn": by the scheme, as all others.
+    new_layers: Literal["fitted", "drawn"] = "fitted"
 
 
 class Optimizer(_Section):
@@ -100,6 +104,9 @@ class Schedule(_Section):
     # "plateau": divided when validation accuracy stops improving; "cosine": one fall to 0 after the warm-up.
     kind: Literal["plateau", "cosine"] = "plateau"
     epochs: Count = 74
+    # Where all epochs together would have fewer steps than this, because there are few images, an epoch is several
+    # passes over them. The paper knows no such thing: 0.
+    least_steps: Annotated[int, Field(ge=0)] = 0
     warmup_epochs: NotNegative = 0.0
     # Plateau: epochs without a new best error before a drop (the paper does not say), drops, division.
     patience: Count = 5
@@ -148,6 +155,18 @@ class Recipe(_Section):
             )
         return self
 
+    def passes(self, images: int) -> int:
+        """Return how many times an epoch passes over so many training images.
+
+        Examples
+        --------
+        >>> recipe = Recipe(schedule=Schedule(epochs=10, least_steps=600), optimizer=Optimizer(batch_size=64))
+        >>> recipe.passes(12), recipe.passes(640), recipe.passes(6400)
+        (60, 6, 1)
+        """
+        steps = self.schedule.epochs * max(1, images // self.optimizer.batch_size)
+        return max(1, -(-self.schedule.least_steps // steps))
+
     def to_toml(self) -> str:
         """Return the effective recipe, every key with its value."""
         return tomli_w.dumps(self.model_dump(mode="json"))
@@ -183,6 +202,11 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     >>> load_recipe("paper-s256", ["optimizer.learning_rate=0.005"]).optimizer.learning_rate
     0.005
     """
+    return complete(read_values(source), overrides, source)
+
+
+def read_values(source: str | Path) -> dict[str, Any]:
+    """Return the values that a recipe itself states, not validated; arguments and errors as of `load_recipe`."""
     path = Path(source) if Path(source).suffix == ".toml" else RECIPES / f"{source}.toml"
     if not path.is_file():
         nearest = get_close_matches(str(source), known_recipes(), n=1)
@@ -191,6 +215,11 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     values = parse_toml(path.read_text(encoding="utf-8"), str(path))
     values.pop("run", None)  # a run folder's recipe.toml also says what it was used for
     values.setdefault("name", path.stem)
+    return values
+
+
+def complete(values: dict[str, Any], overrides: Iterable[str], source: str | Path) -> Recipe:
+    """Return the recipe that `read_values`' values make with overrides set; a UserError names `source`."""
     for override in overrides:
         _set(values, override)
     return validate(values, source)

@@ -1,6 +1,8 @@
 """The folder of a run: whose it is, and what stands in it."""
 
+import sys
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,9 @@ import tomli_w
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash, write_text
 from verydeep.datasets.dataset import Dataset
+from verydeep.interchange.converted import as_ours
+from verydeep.interchange.public import is_name
+from verydeep.training.log import read_log
 from verydeep.training.recipe import Recipe, parse_toml, validate
 
 
@@ -50,6 +55,22 @@ class RunFolder:
         """Model card; written last, so that its presence says that the run is finished."""
         return self.path / "card.md"
 
+    @property
+    def failed(self) -> Path:
+        """What a run that has diverged ended with; gone when it is continued."""
+        return self.path / "failed.txt"
+
+    @property
+    def doubt(self) -> str:
+        """Why the weights are not those of a finished run, in words; empty where they are, or this is no run."""
+        if not self.recipe.is_file() or self.card.is_file():
+            return ""
+        if self.failed.is_file():
+            return f"training failed: {self.failed.read_text(encoding='utf-8').strip()}"
+        done = [line["epoch"] for line in read_log(self.path, "epoch")]
+        epochs = parse_toml(self.recipe.read_text(encoding="utf-8"), str(self.recipe))["schedule"]["epochs"]
+        return f"training is not finished (epoch {max(done, default=0)} of {epochs})"
+
     def check(self, recipe: Recipe, words: dict[str, str]) -> None:
         """Raise UserError where the folder holds another run, or something that is no run.
 
@@ -84,19 +105,34 @@ def _identity(recipe: Recipe, words: dict[str, str]) -> dict[str, Any]:
 
 
 def find_weights(source: str | Path) -> Path:
-    """Return the weights file that a run's folder or a path to a file stands for.
+    """Return the weights file that a run's folder, a path or the name of public weights stands for.
+
+    Files of other projects are converted once, and kept: see `verydeep.interchange.converted`.
+
+    A run that is not finished, or has failed, is named on stderr, once: its network is half-made.
 
     Raises
     ------
     UserError
-        Neither is there.
+        There is none.
     """
+    if is_name(str(source)):
+        return as_ours(str(source))
     path = Path(source)
     weights = RunFolder(path).weights if path.is_dir() else path
+    folder = RunFolder(weights.parent)
+    doubt = folder.doubt if weights.name == folder.weights.name else ""
     if not weights.is_file():
-        kind = "a run without best.safetensors (not trained yet?)" if path.is_dir() else "no such weights file or run"
-        raise UserError(f"{path}: {kind}")
-    return weights
+        missing = f"a run without {weights.name} ({doubt or 'not trained yet?'})"
+        raise UserError(f"{path}: {missing if path.is_dir() else 'no such weights file or run'}")
+    if doubt:
+        _warn(f"{path}: {doubt}: figures are those of a half-made network")
+    return as_ours(str(weights))
+
+
+@cache  # a command asks for the same weights several times
+def _warn(text: str) -> None:
+    print(f"verydeep: warning: {text}", file=sys.stderr, flush=True)
 
 
 def source_words(

@@ -20,6 +20,7 @@ class Schedule:
         self.settings = settings
         self.drops = 0
         self.best_error = math.inf
+        self.best_loss = math.inf
         self.stale_epochs = 0
         self.exhausted = False
 
@@ -42,16 +43,22 @@ class Schedule:
         fallen = (progress - s.warmup_epochs) / max(s.epochs - s.warmup_epochs, 1e-9)
         return (1 + math.cos(math.pi * min(fallen, 1.0))) / 2
 
-    def record(self, error: float) -> bool:
-        """Take an epoch's validation error; return whether it is a new minimum."""
+    def record(self, error: float, loss: float = math.inf) -> bool:
+        """Take an epoch's validation error and loss; return whether it is the best epoch so far.
+
+        Of equal errors the least loss is best: of few images several epochs often have the same error. Only a new
+        least error, though, is an improvement that keeps the learning rate.
+        """
         improved = error < self.best_error
-        self.best_error = min(error, self.best_error)
+        best = (error, loss) < (self.best_error, self.best_loss)
+        if best:
+            self.best_error, self.best_loss = error, loss
         self.stale_epochs = 0 if improved else self.stale_epochs + 1
         if self.settings.kind == "plateau" and self.stale_epochs >= self.settings.patience:
             self.stale_epochs = 0
             self.exhausted = self.drops == self.settings.drops
             self.drops = min(self.drops + 1, self.settings.drops)
-        return improved
+        return best
 
     def finished(self, epochs: int) -> bool:
         """Return whether training ends after this many epochs."""

@@ -1,5 +1,6 @@
 """Everything that changes while a run goes on, and its checkpoint."""
 
+import math
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,9 @@ class Progress:
         Sums over the current epoch's steps of the batch's mean loss and error.
     log_position : int
         Bytes of the log that belong to this state.
+    recent_sum, before : float
+        Sum of the losses since the last whole number of 20 steps, and mean loss of the 20 steps before, at first
+        the first step's.
     """
 
     epoch: int = 0
@@ -41,6 +45,8 @@ class Progress:
     loss_sum: float = 0.0
     wrong_sum: float = 0.0
     log_position: int = 0
+    recent_sum: float = 0.0
+    before: float = math.inf
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """One step of training: forward, backward, update."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,6 +100,11 @@ def set_training(net: VGG) -> None:
             layer.eval()
 
 
+def arithmetic(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the context in which a network runs in `float32` or `bf16`."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
 class Stepper:
     """Runs the steps of a run; every random choice follows from (seed, epoch, step).
 
@@ -135,10 +140,7 @@ class Stepper:
         self.recipe = recipe
         self.processes = processes
         self.device = next(net.parameters()).device
-        # Weights change between steps, so a cache of cast ones would only hold memory.
-        self.autocast = (
-            torch.autocast(self.device.type, torch.bfloat16) if recipe.precision == "bf16" else nullcontext()
-        )
+        self.autocast = arithmetic(self.device, recipe.precision)
 
     def __call__(self, batch: Batch, epoch: int, step: int, factor: float) -> StepResult:
         """Do step `step` of epoch `epoch` at `factor` times the initial learning rate."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from verydeep.datasets.dataset import Dataset
 from verydeep.images import crops
 from verydeep.images.rescale import rescaled_crop, rescaled_size
 from verydeep.nets.network import VGG
-from verydeep.training.step import set_training
+from verydeep.training.step import arithmetic, set_training
 from verydeep.training.task import CentralCrops, Task
 
 _CACHE_BYTES = 1 << 30
@@ -57,10 +56,9 @@ class Validation:
         """Return the mean over the images of `val_loss` and the task's figures; `net` is left in training mode."""
         net.eval()
         device = next(net.parameters()).device
-        autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
         totals: dict[str, float] = {}
         for first, images in zip(range(0, len(self.dataset), _BATCH), self._batches(), strict=True):
-            with autocast:
+            with arithmetic(device, precision):
                 scores = net(net.preprocessing(images.to(device))).float().cpu()
             part = slice(first, first + _BATCH)
             crops = CentralCrops(self.dataset.samples[part], self.sizes[part], self.side, self.crop)
@@ -83,8 +81,15 @@ class Validation:
         self.kept = fresh
 
     def _image(self, index: int) -> NDArray[np.uint8]:
-        image = self.dataset.image(index)
-        self.sizes[index] = image.shape[0], image.shape[1]
-        height, width = rescaled_size(image.shape[0], image.shape[1], self.side)
-        top, left = crops.center(height, width, self.crop)
-        return rescaled_crop(image, self.side, top, left, self.crop, self.crop, self.interpolation)
+        crop, self.sizes[index] = central_crop(self.dataset, index, self.side, self.crop, self.interpolation)
+        return crop
+
+
+def central_crop(
+    dataset: Dataset, index: int, side: int, crop: int, interpolation: str
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Return the central `crop` x `crop` of an image of smallest side `side`, and the original's height and width."""
+    image = dataset.image(index)
+    height, width = rescaled_size(image.shape[0], image.shape[1], side)
+    top, left = crops.center(height, width, crop)
+    return rescaled_crop(image, side, top, left, crop, crop, interpolation), (image.shape[0], image.shape[1])

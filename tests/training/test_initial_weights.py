@@ -1,5 +1,6 @@
 """Fine-tuning: what is frozen stays to the bit, what is reset is new, and every layer has the rate it was given."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from typer.testing import CliRunner
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.cli import train as command
-from verydeep.training.fine_tuning import fine_tuning
+from verydeep.training.initial_weights import fit_new_layers, recipe_from
 from verydeep.training.recipe import load_recipe
 from verydeep.training.step import layer_factors, make_optimizer, set_training
 
-SHORT = ["--set", "schedule.epochs=2", "--set", "optimizer.batch_size=8"]
+STANDING = ["--set", "optimizer.learning_rate=1e-20"]  # all losses are then the first one
+SHORT = ["--set", "schedule.epochs=2", "--set", "schedule.least_steps=0", "--set", "optimizer.batch_size=8"]
 
 
 @pytest.fixture
@@ -87,9 +89,8 @@ def test_frozen_batch_norm_is_not_in_training_mode() -> None:
 
 
 def test_the_recipe_takes_the_sources_shape(source: Path) -> None:
-    configuration, changes = fine_tuning(source, ["fc8"], ["conv"])
-    recipe = load_recipe("finetune", changes)
-    assert configuration == "A"
+    changes = ['initialization.reset=["fc8"]', "optimizer.layer_learning_rates.conv=0"]
+    recipe = recipe_from(vd.load(source), "finetune", changes)
     assert (recipe.network.width, recipe.network.image_size, recipe.network.batch_norm) == (1 / 32, 32, True)
     assert recipe.images.scales == (32, 40)
     assert recipe.initialization.reset == ("fc8",)
@@ -116,3 +117,49 @@ def test_wrong_requests(source: Path, colors: Path, tmp_path: Path, words: list[
     with pytest.raises(UserError, match=said):
         run(*words, "--data", str(colors), "--out", str(tmp_path / "run"), *shape)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("reset", [("fc8",), ("fc6", "fc7", "fc8")])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_the_first_loss_is_that_of_guessing_whatever_the_trunk_gives(
+    reset: tuple[str, ...], size: float, colors: Path, tmp_path: Path
+) -> None:
+    net = vd.create("A", list("abcde"), width=1 / 16, image_size=32, fc_width=64, initialization="he", seed=2)
+    with torch.no_grad():
+        net.conv5_2.weight.mul_(size)  # as activations of pictures in 0 to 255 are, or of those in 0 to 1
+    net.provenance = {"train_scales": [32, 40]}
+    vd.save(net, tmp_path / "source.safetensors")
+    words = ["--init-from", str(tmp_path / "source.safetensors"), "--data", str(colors), "--out", str(tmp_path / "run")]
+    run(*words, *(word for name in reset for word in ("--reset", name)), "--freeze", "conv", *SHORT, *STANDING)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    losses = [line["train_loss"] for line in lines if line["kind"] == "epoch"]
+    assert losses[0] == pytest.approx(np.log(3), rel=1e-3)
+
+
+def test_new_layers_begin_with_guessing_to_the_digit() -> None:
+    net = vd.create("A", 7, width=1 / 16, image_size=32, fc_width=64, initialization="he", seed=3)
+    images = torch.from_numpy(np.random.default_rng().integers(0, 256, (8, 32, 32, 3), dtype=np.uint8))
+    fit_new_layers(net, ("fc6", "fc7", "fc8"), images)
+    x = net.preprocessing(images)
+    with torch.no_grad():
+        for name in ("fc6", "fc7"):
+            assert float(net.eval().activations(x, name).square().mean()) == pytest.approx(1, rel=1e-3)
+        loss = torch.nn.functional.cross_entropy(net(x), torch.arange(7).repeat(2)[:8])
+    assert float(loss) == pytest.approx(np.log(7), rel=1e-6)
+
+
+def test_a_trunk_is_a_start(colors: Path, tmp_path: Path) -> None:
+    trunk = vd.create("A", 0, width=1 / 32, image_size=32, fc_width=8, seed=2, trunk="pool5")
+    vd.save(trunk, tmp_path / "trunk.safetensors")
+    words = ["--init-from", str(tmp_path / "trunk.safetensors"), "--data", str(colors), "--out", str(tmp_path / "run")]
+    run(*words, "--freeze", "conv", "--set", "images.scales=[32, 40]", *SHORT)  # the recipe is finetune
+    net = vd.load(tmp_path / "run" / "best.safetensors")
+    assert net.classes == ("blue", "green", "red")
+    assert torch.equal(net.conv5_2.weight, trunk.conv5_2.weight)
+
+
+def test_all_that_does_not_fit_is_named_at_once(source: Path, colors: Path, tmp_path: Path) -> None:
+    words = ["--init-from", str(source), "--data", "nowhere", "--out", str(tmp_path / "run"), "--recipe", "small-boxes"]
+    shape = ["--set", "network.width=0.5", "--set", "network.batch_norm=false", "--set", "network.image_size=64"]
+    with pytest.raises(UserError, match=r"network\.width is .* network\.batch_norm is true there, false here"):
+        run(*words, *shape, "--set", "images.scales=[64, 64]", "--task", "localize")

@@ -1,0 +1,50 @@
+"""Batch norm's statistics of a network that is to be tested."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from verydeep.datasets.loader import Batch
+from verydeep.nets.network import VGG
+from verydeep.training.step import arithmetic, set_training
+
+
+def trained_batch_norm(net: VGG) -> dict[str, nn.BatchNorm2d]:
+    """Return the batch norm whose statistics follow the data: all but that of layers that are not trained."""
+    layers = {name: layer for name, layer in net.named_children() if isinstance(layer, nn.BatchNorm2d)}
+    return {name: layer for name, layer in layers.items() if layer.weight.requires_grad}
+
+
+@torch.no_grad()
+def measure_statistics(net: VGG, batches: Iterable[Batch], parts: int, precision: str) -> None:
+    """Replace the running statistics by the means of those of some batches.
+
+    Running statistics are of weights that have changed since, and after a few steps still mostly what they began with,
+    mean 0 and variance 1; an average of several steps' weights has none of its own at all.
+
+    Parameters
+    ----------
+    net : VGG
+        A copy to be tested and saved; it is changed in place.
+    batches : iterable of Batch
+        Views of training images, as training shows them.
+    parts : int
+        Each batch is worked through in so many parts, as in training.
+    precision : {"float32", "bf16"}
+        As in training.
+    """
+    layers = trained_batch_norm(net)
+    if not layers:
+        return
+    device = next(net.parameters()).device
+    set_training(net)
+    for layer in layers.values():
+        layer.reset_running_stats()
+        layer.momentum = None  # the plain mean of all batches
+    last = list(layers)[-1].replace("bn", "conv")
+    with arithmetic(device, precision):
+        for batch in batches:
+            for part in torch.arange(len(batch.images)).tensor_split(parts):
+                x = net.preprocessing(batch.images[part].to(device), batch.shifts[part].to(device))
+                net.activations(x, last)

@@ -1,0 +1,364 @@
+"""One sitting of a run: its epochs, from the last checkpoint to the end or to Ctrl-C."""
+
+import copy
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from verydeep.basics.chance import generator
+from verydeep.basics.errors import WorkError
+from verydeep.basics.files import write_text
+from verydeep.basics.progress import track
+from verydeep.datasets.dataset import Dataset
+from verydeep.datasets.loader import Batch, TrainingLoader
+from verydeep.images.color import ColorStatistics
+from verydeep.nets.network import VGG
+from verydeep.nets.weights import save
+from verydeep.training.batch_norm import measure_statistics, trained_batch_norm
+from verydeep.training.card import write_card
+from verydeep.training.curves import draw_curves
+from verydeep.training.initial_weights import fit_new_layers
+from verydeep.training.log import RunLog
+from verydeep.training.parallel import Processes
+from verydeep.training.recipe import Recipe
+from verydeep.training.run_folder import RunFolder
+from verydeep.training.schedule import Schedule
+from verydeep.training.state import State
+from verydeep.training.step import MovingAverage, Stepper, make_optimizer, set_training
+from verydeep.training.task import Task, first_figure, shown
+from verydeep.training.validation import Validation, central_crop
+
+LOG_EVERY = 20
+"""Steps between two lines of the log, and in each of the means by which divergence is found."""
+SPEAK_SECONDS = 60.0
+"""Time between two lines on the console within an epoch."""
+STATISTICS_IMAGES = 1024
+"""Training views, at most an epoch's, that batch norm's statistics are measured on before each validation."""
+FIT_IMAGES = 32
+"""Training images that new layers are fitted to."""
+
+
+class DivergedError(WorkError):
+    """The loss is not a number, or stays far above that of guessing."""
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """Images a second of this sitting's part of the epoch, and the share of the time spent waiting for data."""
+
+    images_per_second: float
+    waiting: float
+
+
+class Run:
+    """One sitting of a run.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The run's recipe.
+    folder : RunFolder
+        Its folder, claimed before `go`.
+    net : VGG
+        The network before the first step, on its device.
+    new_layers : sequence of str
+        Its fully connected layers that are not from the network it starts from, if it starts from one.
+    training, validation : Dataset
+        What is learned from, and what is tested on after each epoch.
+    color : ColorStatistics
+        Of the training images.
+    task : Task
+        What is learned.
+    processes : Processes
+        This process's place among the others.
+    workers : int
+        Threads that decode images.
+    compiled : bool
+        Whether the forward pass goes through `torch.compile`.
+    checkpoint_seconds : float
+        Time between checkpoints inside an epoch.
+    quiet : bool
+        Whether to print nothing.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: RunFolder,
+        net: VGG,
+        new_layers: Sequence[str],
+        training: Dataset,
+        validation: Dataset,
+        color: ColorStatistics,
+        task: Task,
+        processes: Processes,
+        *,
+        workers: int,
+        compiled: bool,
+        checkpoint_seconds: float,
+        quiet: bool,
+    ) -> None:
+        images = recipe.images
+        self.recipe, self.folder, self.net, self.processes, self.task = recipe, folder, net, processes, task
+        self.new_layers, self.compiled = new_layers, compiled
+        self.quiet = quiet or not processes.first
+        self.checkpoint_seconds = checkpoint_seconds
+        self.loader = TrainingLoader(
+            training,
+            crop=net.image_size,
+            scales=images.scales,
+            batch_size=recipe.optimizer.batch_size,
+            seed=recipe.seed,
+            color=color,
+            color_form=images.color_shift,
+            color_scale=images.color_scale,
+            flip=images.flip,
+            interpolation=net.preprocessing.interpolation,
+            workers=workers,
+            rank=processes.rank,
+            world_size=processes.size,
+            drawer=task.drawer(training, net.image_size, recipe),
+            passes=recipe.passes(len(training)),
+        )
+        self.validation = Validation(
+            validation, self._side, net.image_size, net.preprocessing.interpolation, workers, task
+        )
+
+    @property
+    def _side(self) -> int:
+        return round(sum(self.recipe.images.scales) / 2)  # the paper's Q = 0.5 (Smin + Smax)
+
+    def go(self) -> None:
+        """Train to the end.
+
+        Raises
+        ------
+        DivergedError
+            The loss is not a number or diverges; the folder then says so.
+        KeyboardInterrupt
+            Ctrl-C: the step was finished and a checkpoint written.
+        """
+        if self.processes.first:
+            self.folder.failed.unlink(missing_ok=True)
+        progress = self.state.progress
+        self.log = RunLog(self.folder.path, progress.log_position, progress.steps, self.quiet, self.processes.first)
+        if progress.steps:
+            self.log.say(f"continuing at epoch {progress.epoch + 1}, step {progress.step}")
+        set_training(self.net)
+        try:
+            with _stop_requested(self.processes.first) as stop:
+                while not self.state.schedule.finished(self.state.progress.epoch):
+                    self._epoch(stop)
+        except DivergedError as error:
+            if self.processes.first:
+                write_text(self.folder.failed, f"{error}\n")
+            raise
+        finally:
+            self.log.close()
+        if self.processes.first:
+            draw_curves(self.folder.path, self.task)
+            write_card(self.folder, self.recipe, self.net, self.task)
+
+    def begin(self) -> None:
+        """Make the state, from the checkpoint where there is one."""
+        there = self.folder.checkpoint.is_file()
+        if self.new_layers and not there:
+            fit_new_layers(self.net, self.new_layers, self._images_to_fit(), self.processes.share)
+        decay = self.recipe.regularization.ema
+        self.state = State(
+            self.net,
+            make_optimizer(self.net, self.recipe.optimizer),
+            Schedule(self.recipe.schedule),
+            MovingAverage(self.net, decay) if decay else None,
+        )
+        if there:
+            self.state.load(self.folder.checkpoint)
+        self.stepper = Stepper(self.net, self.state.optimizer, self.recipe, self.processes, self.compiled, self.task)
+
+    def _images_to_fit(self) -> torch.Tensor:
+        """Return central crops of some training images, the same ones in every process."""
+        net, dataset = self.net, self.loader.dataset
+        chosen = generator(self.recipe.seed).permutation(len(dataset))[:FIT_IMAGES].tolist()
+        how = self._side, net.image_size, net.preprocessing.interpolation
+        crops = np.stack([central_crop(dataset, index, *how)[0] for index in chosen])
+        return torch.from_numpy(crops).to(next(net.parameters()).device)
+
+    def _epoch(self, stop: threading.Event) -> None:
+        progress, number = self.state.progress, self.state.progress.epoch
+        count, size = self.loader.batches_per_epoch, self.loader.images_per_batch
+        first, begun, waited, before = progress.step, time.monotonic(), self.loader.waited, progress.seconds
+        saved = spoken = begun
+        pace = _Pace(0.0, 0.0)  # stays so where the run was stopped between an epoch's last step and its validation
+        batches = self.loader.epoch(number, first)
+        for batch in track(batches, (count - first) * size, f"epoch {number + 1}", "images", size, quiet=self.quiet):
+            stopping = self._step(batch, number, count, stop)
+            now = time.monotonic()
+            progress.seconds = before + now - begun
+            done = (progress.step - first) * size
+            pace = _Pace(done / (now - begun), (self.loader.waited - waited) / (now - begun))
+            if now - spoken > SPEAK_SECONDS:
+                self.log.say(self._step_line(count, pace))
+                spoken = now
+            if stopping or now - saved > self.checkpoint_seconds:
+                self._save()
+                saved = now
+            if stopping:
+                raise KeyboardInterrupt
+        self._finish_epoch(count, pace)
+
+    def _step(self, batch: Batch, number: int, count: int, stop: threading.Event) -> bool:
+        """Do one step of epoch `number` and take it into account; return whether any process is to stop after it."""
+        progress = self.state.progress
+        factor = self.state.schedule.factor(number + progress.step / count, 1 / count)
+        result = self.stepper(batch, number, progress.step, factor)
+        if self.state.average:
+            self.state.average.update(self.net)
+        loss, wrong, stopping = self.processes.mean(float(result.loss), float(result.wrong), float(stop.is_set()))
+        progress.step += 1
+        progress.steps += 1
+        self._watch(loss, factor)
+        progress.loss_sum += loss
+        progress.wrong_sum += wrong
+        if progress.steps % LOG_EVERY == 0:
+            self.log.write("train", progress.steps, {"loss": loss, "learning_rate": self._rate(factor)})
+        return stopping > 0
+
+    def _watch(self, loss: float, factor: float) -> None:
+        """Stop where the loss is not a number, or its mean over 20 steps ten times that of guessing and not falling."""
+        if not math.isfinite(loss):
+            raise self._diverged("loss is not a number", factor)
+        progress = self.state.progress
+        if progress.steps == 1:
+            progress.before = loss  # a network that begins far off has not diverged as long as it gets nearer
+        progress.recent_sum += loss
+        if progress.steps % LOG_EVERY == 0:
+            mean, progress.recent_sum = progress.recent_sum / LOG_EVERY, 0.0
+            if mean > 10 * self.task.guessing(len(self.net.classes)) and mean >= progress.before:
+                raise self._diverged(f"mean loss of {LOG_EVERY} steps, {mean:.3g}, diverges", factor)
+            progress.before = mean
+
+    def _step_line(self, count: int, pace: "_Pace") -> str:
+        """Return what the person who watches reads within a long epoch."""
+        progress = self.state.progress
+        left = (count - progress.step) * self.loader.images_per_batch / pace.images_per_second
+        loss, wrong = progress.loss_sum / progress.step, progress.wrong_sum / progress.step
+        return (
+            f"epoch {progress.epoch + 1:3d}, step {progress.step}/{count}  loss {loss:.3f}  error {wrong:6.1%}  "
+            f"{pace.images_per_second:.0f} images/s  waiting {pace.waiting:.0%}  {left / 60:.0f} min left of the epoch"
+        )
+
+    def _finish_epoch(self, count: int, pace: "_Pace") -> None:
+        progress, schedule = self.state.progress, self.state.schedule
+        begun = time.monotonic()
+        factor = schedule.factor(progress.epoch + 1 - 1 / count, 1 / count)
+        tested = self._tested()
+        result = self._validate(tested)
+        if not math.isfinite(result["val_loss"]):
+            raise self._diverged("validation loss is not a number", factor)
+        progress.seconds += time.monotonic() - begun
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        values = {
+            "epoch": progress.epoch,
+            "train_loss": progress.loss_sum / count,
+            "train_error": progress.wrong_sum / count,
+            **result,
+            "learning_rate": self._rate(factor),
+            "images_per_second": pace.images_per_second,
+            "waiting": pace.waiting,
+            "seconds": progress.seconds,
+        }
+        self.log.write("epoch", progress.steps, values)
+        self.log.say(_line(values, self.recipe.schedule.epochs, shown(self.task, len(self.net.classes))))
+        progress.loss_sum = progress.wrong_sum = 0.0
+        if schedule.record(result[first_figure(self.task)], result["val_loss"]) and self.processes.first:
+            tested.provenance["epochs"] = progress.epoch
+            save(tested, self.folder.weights)
+        self._save()
+
+    def _validate(self, tested: VGG) -> dict[str, float]:
+        if self.processes.first:
+            result = self.validation(tested, self.recipe.precision)
+        else:
+            result = dict.fromkeys(("val_loss", *self.task.figures), 0.0)
+        return {name: self.processes.share(figure) for name, figure in result.items()}
+
+    def _tested(self) -> VGG:
+        """Return the network that is tested and saved: the average where there is one, with statistics of its own."""
+        measured = bool(trained_batch_norm(self.net))
+        if not (self.state.average or measured):
+            return self.net
+        self.state.optimizer.zero_grad(set_to_none=True)  # lest gradients are copied, too
+        tested = copy.deepcopy(self.net)
+        if self.state.average:
+            tested.load_state_dict(self.state.average.average)
+        if measured:
+            batches = self.loader.epoch(self.state.progress.epoch)
+            number = max(1, min(STATISTICS_IMAGES // self.loader.images_per_batch, self.loader.batches_per_epoch))
+            parts = self.recipe.optimizer.accumulation
+            measure_statistics(tested, islice(batches, number), parts, self.recipe.precision)
+            self.processes.average(tested.buffers())
+        return tested
+
+    def _rate(self, factor: float) -> float:
+        return self.recipe.optimizer.learning_rate * factor
+
+    def _diverged(self, what: str, factor: float) -> DivergedError:
+        there = self.folder.checkpoint.is_file()
+        kept = f"{self.folder.checkpoint} of before is kept" if there else "there is no checkpoint yet"
+        return DivergedError(
+            f"{what} at step {self.state.progress.steps} (epoch {self.state.progress.epoch + 1}, learning rate "
+            f"{self._rate(factor):g}); {kept}; try, with another --out, a lower optimizer.learning_rate, "
+            "schedule.warmup_epochs, or initialization.scheme=glorot with images.divide_by_std=true"
+        )
+
+    def _save(self) -> None:
+        """Write the checkpoint, unless the last step has spoiled the weights: the next one will say so."""
+        if self.processes.first and all(bool(weight.isfinite().all()) for weight in self.net.parameters()):
+            self.state.progress.log_position = self.log.position
+            self.state.save(self.folder.checkpoint)
+
+
+def _line(values: dict[str, Any], epochs: int, names: Mapping[str, str]) -> str:
+    """Return what the person who watches reads after an epoch."""
+    figures = "  ".join(f"{name} {values[key]:6.1%}" for key, name in names.items())
+    left = values["seconds"] / values["epoch"] * (epochs - values["epoch"])
+    return (
+        f"epoch {values['epoch']:3d}/{epochs}  loss {values['train_loss']:.3f}  error {values['train_error']:6.1%}  "
+        f"val {figures}  lr {values['learning_rate']:.2g}  "
+        f"{values['images_per_second']:.0f} images/s  waiting {values['waiting']:.0%}  "
+        f"at most {left / 60:.0f} min left"
+    )
+
+
+@contextmanager
+def _stop_requested(speaks: bool) -> Iterator[threading.Event]:
+    """Give an event that Ctrl-C or a polite kill sets, so that the step under way is finished first."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        if speaks:
+            print("stopping after this step; once more to stop at once", file=sys.stderr)
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
