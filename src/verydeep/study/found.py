@@ -134,7 +134,8 @@ def _belongs(about: dict[str, Any]) -> bool:
     plain = all(options.get(key) == PLAIN[key] for key in ("softmax", "pool"))
     own = "up" if (about.get("preprocessing") or {}).get("pool_round_up") else "down"
     plain = plain and options.get("pool_rounding") in (None, own)
-    return plain and "fused" not in about and bool(about.get("train_scales")) and about["configuration"] in ORDER
+    trained = bool(about.get("train_scales")) and about.get("recipe") != "transfer"  # which trains no network
+    return plain and "fused" not in about and trained and about["configuration"] in ORDER
 
 
 def _network(about: dict[str, Any]) -> Network:

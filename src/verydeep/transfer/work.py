@@ -31,7 +31,7 @@ from verydeep.transfer.measures import (
     guessed,
     mean_class_recall,
 )
-from verydeep.transfer.parts import PAPERS_LAYER, NetworkPart, Source
+from verydeep.transfer.parts import PAPERS_LAYER, Source
 from verydeep.transfer.protocols import (
     VALIDATION_SHARE,
     Split,
@@ -281,9 +281,9 @@ class Transfer:
         return made
 
     def _provenance(self, source: Source, outcome: Outcome) -> dict[str, Any]:
-        split = outcome.split
+        split, scales = outcome.split, source.net.provenance.get("train_scales")
         return {
-            "train_scales": source.net.provenance.get("train_scales"),
+            **({"train_scales": scales} if scales else {}),  # of the layers, for who trains them further
             "recipe": "transfer",
             "data": self.collection.dataset.name,
             "training_images": len(split.train) + len(split.validation),
