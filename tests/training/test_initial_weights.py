@@ -1,6 +1,7 @@
 """Fine-tuning: what is frozen stays to the bit, what is reset is new, and every layer has the rate it was given."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.cli import train as command
+from verydeep.nets.config import DescriptorConfig
+from verydeep.nets.network import with_random_weights
 from verydeep.training.initial_weights import fit_new_layers, recipe_from
 from verydeep.training.recipe import load_recipe
 from verydeep.training.step import layer_factors, make_optimizer, set_training
@@ -156,6 +159,24 @@ def test_a_trunk_is_a_start(colors: Path, tmp_path: Path) -> None:
     net = vd.load(tmp_path / "run" / "best.safetensors")
     assert net.classes == ("blue", "green", "red")
     assert torch.equal(net.conv5_2.weight, trunk.conv5_2.weight)
+
+
+@pytest.mark.parametrize(
+    ("trunk", "taken"), [(None, ("conv4_1", "fc6", "fc7")), ("conv5_2.relu", ("conv4_1", "conv5_2"))]
+)
+def test_a_transfers_file_is_a_start_but_for_its_classifier(
+    colors: Path, tmp_path: Path, trunk: str | None, taken: tuple[str, ...]
+) -> None:
+    plain = vd.create("A", ["blue", "green", "red"], width=1 / 32, image_size=32, fc_width=8, seed=2, trunk=trunk)
+    made = with_random_weights(replace(plain.config, descriptor=DescriptorConfig((32,))), seed=3)
+    vd.save(made, tmp_path / "c.safetensors")
+    words = ["--init-from", str(tmp_path / "c.safetensors"), "--data", str(colors), "--out", str(tmp_path / "run")]
+    run(*words, "--recipe", "finetune", "--set", "images.scales=[32, 40]", *STANDING, *SHORT)
+    net = vd.load(tmp_path / "run" / "best.safetensors")
+    assert (net.config.trunk, net.config.descriptor) == (None, None)
+    for name in taken:
+        torch.testing.assert_close(net.get_submodule(name).weight, made.get_submodule(name).weight, atol=1e-6, rtol=0)
+    assert not torch.allclose(net.fc8.weight.flatten()[:8], made.fc8.weight.flatten()[:8], atol=1e-3)
 
 
 def test_all_that_does_not_fit_is_named_at_once(source: Path, colors: Path, tmp_path: Path) -> None:
