@@ -3,22 +3,21 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets import open_dataset
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.fuse import fuse
+from verydeep.evaluation.metrics import ErrorRate, errors
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.evaluation.protocol import Kind, Protocol
+from verydeep.evaluation.protocol import Protocol
 from verydeep.interchange.reading import load
 from verydeep.nets.network import VGG
-from verydeep.study import published
-from verydeep.study.found import Measured, measure
-from verydeep.study.plan import measure_data, testing_macs
-from verydeep.study.preset import PUBLISHED
-from verydeep.study.tables import in_words
+from verydeep.results import published
+from verydeep.results.plan import PUBLISHED, measure_data, testing_macs
+from verydeep.results.tables import scales_in_words
 
 WITHIN = 0.3
 """Percentage points of error that a measured figure may differ from the published one."""
@@ -60,18 +59,18 @@ class Verdict:
     ----------
     claim : Claim
         What the paper says.
-    measured : Measured
-        What came out.
+    measured : mapping of str to ErrorRate
+        What came out: `top1`, and `top5` where there are more than five classes.
     """
 
     claim: Claim
-    measured: Measured
+    measured: Mapping[str, ErrorRate]
 
     @property
     def differences(self) -> tuple[float, float]:
         """Measured less published error, top-1 and top-5, in percentage points; NaN with five classes or fewer."""
-        top5 = self.measured.top5.rate if self.measured.top5 else float("nan")
-        return 100 * self.measured.top1.rate - self.claim.top1, 100 * top5 - self.claim.top5
+        top5 = self.measured["top5"].rate if "top5" in self.measured else float("nan")
+        return 100 * self.measured["top1"].rate - self.claim.top1, 100 * top5 - self.claim.top5
 
     @property
     def passed(self) -> bool:
@@ -87,16 +86,11 @@ def claims() -> Iterator[Claim]:
     >>> [(claim.table, str(claim.protocol)) for claim in claims() if claim.networks == ("E",)][:2]
     [('3', 'dense@384'), ('4', 'dense@256,384,512')]
     """
-    tables = (("3", published.TABLE_3), ("4", published.TABLE_4), ("5", published.TABLE_5))
-    for number, results in tables:
-        for row in results:
-            if row.configuration in NETWORKS and row.train == published.JITTER:
-                protocol = Protocol(cast(Kind, row.method), row.test)
-                yield Claim(number, (row.configuration,), protocol, row.top1, row.top5)
-    for fusion in published.TABLE_6:
-        if fusion.members == published.POST_SUBMISSION:
-            protocol = Protocol(cast(Kind, fusion.method), published.MULTI_JITTER)
-            yield Claim("6", NETWORKS, protocol, fusion.top1, fusion.top5)
+    for number, row in published.rows("3", "4", "5", "6"):
+        if all(m.configuration in NETWORKS and (m.train, m.tuned) == (published.JITTER, "all") for m in row.members):
+            names = tuple(member.configuration for member in row.members)
+            protocol = Protocol(row.method, row.members[0].test)
+            yield Claim(number, names, protocol, row.figures["top1"], row.figures["top5"])
 
 
 class Verification:
@@ -160,7 +154,7 @@ class Verification:
         for evaluator in self.evaluators.values():
             for protocol in self.protocols:
                 evaluator.posteriors(protocol)
-        return [Verdict(claim, measure(self._posteriors(claim))) for claim in claims()]
+        return [Verdict(claim, errors(self._posteriors(claim))) for claim in claims()]
 
     def _posteriors(self, claim: Claim) -> Posteriors:
         parts = [self.evaluators[name].posteriors(claim.protocol) for name in claim.networks]
@@ -189,8 +183,8 @@ def _network(name: str, source: str | Path) -> VGG:
     scales = tuple(net.provenance.get("train_scales") or published.JITTER)
     if scales != published.JITTER:
         raise UserError(
-            f"{source}: trained at S in {in_words(scales)}, but the figures to compare with are for "
-            f"{in_words(published.JITTER)}"
+            f"{source}: trained at S in {scales_in_words(scales)}, but the figures to compare with are for "
+            f"{scales_in_words(published.JITTER)}"
         )
     net.provenance["train_scales"] = list(scales)  # so that `verydeep tables` knows the network's place
     return net

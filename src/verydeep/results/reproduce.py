@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,14 +12,23 @@ from verydeep.basics.errors import UserError
 from verydeep.datasets import open_dataset
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.evaluate import Evaluator
+from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.options import Options
+from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Protocol
+from verydeep.localization.evaluate import BoxEvaluator
+from verydeep.localization.guesses import Guesses, read_metadata
+from verydeep.localization.localize import DEFAULT_RULE
+from verydeep.localization.merging import MergeRule
+from verydeep.localization.scoring import merge_guesses
 from verydeep.localization.task import Localization
-from verydeep.study.boxes import merge_unions, test_boxes
-from verydeep.study.folder import StudyFolder
-from verydeep.study.plan import Cost, Run, cost, make_plan, measure_data, measure_speed
-from verydeep.study.preset import Data, Preset, load_preset
-from verydeep.study.report import write_report
+from verydeep.localization.tuning import tune
+from verydeep.results.folder import StudyFolder
+from verydeep.results.plan import Cost, Data, Preset, Run, cost, load_preset, make_plan, measure_data, measure_speed
+from verydeep.results.report import HitCheck, check_hits, write_report
+from verydeep.results.result import read_results
+from verydeep.results.table import Table
+from verydeep.results.tables import make_tables
 from verydeep.training.train import train
 
 
@@ -69,7 +78,7 @@ def plan_study(
     preset : str
         A preset's name or TOML file.
     data : str or Path, optional
-        Data set; without it the preset's own figures are counted with.
+        Data set; without it the preset's own numbers are counted with.
     out : str or Path, optional
         The study's folder: what is there is not counted.
     only : iterable of str
@@ -86,19 +95,28 @@ def plan_study(
     """
     chosen, torch_device = load_preset(preset), pick_device(device)
     runs = tuple(make_plan(chosen, only))
-    figures = chosen.data
+    counted = chosen.data
     if data is not None:
         training, testing = (open_dataset(data, split, on_bad_image=on_bad_image) for split in ("train", chosen.split))
-        figures = measure_data(training, testing)
+        counted = measure_data(training, testing)
     folder = StudyFolder(Path(out)) if out is not None else None
     if folder:
-        folder.check(chosen, figures.name)
+        folder.claim(chosen, counted.name, look_only=True)
     costs = tuple(
-        cost(run, figures, folder.run(run.name).card.is_file(), folder.tested(run)) if folder else cost(run, figures)
+        cost(run, counted, folder.run(run.name).card.is_file(), folder.tested(run)) if folder else cost(run, counted)
         for run in runs
     )
     heaviest = max(zip(runs, costs, strict=True), key=lambda pair: pair[1].total)[0]
-    return Plan(chosen, runs, costs, figures, measure_speed(heaviest, figures.classes, torch_device))
+    return Plan(chosen, runs, costs, counted, measure_speed(heaviest, counted.classes, torch_device))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study has come to: its tables, whether its localizers find enough, and the report."""
+
+    tables: tuple[Table, ...]
+    checks: tuple[HitCheck, ...]
+    report: Path
 
 
 def reproduce(
@@ -110,7 +128,7 @@ def reproduce(
     device: str = "auto",
     on_bad_image: Literal["error", "skip"] = "error",
     quiet: bool = False,
-) -> Path:
+) -> Outcome:
     """Do a study: train and test the runs of a preset, and write the report.
 
     What is already there is not done again, so a stopped study continues with the same call.
@@ -134,8 +152,8 @@ def reproduce(
 
     Returns
     -------
-    Path
-        The report.
+    Outcome
+        Of all that the folder holds; the checks of the wanted runs.
 
     Raises
     ------
@@ -168,13 +186,16 @@ def reproduce(
             begun = time.monotonic()
             try:
                 if run.regression:
-                    test_boxes(folder, run, missing, chosen.labels, testing, device, on_bad_image == "skip")
+                    _test_boxes(folder, run, missing, chosen.labels, testing, device, on_bad_image == "skip")
                 else:
                     _test(folder, run, missing, testing, device)
             finally:
                 folder.add_testing_seconds(run.name, time.monotonic() - begun)
-    merge_unions(folder, chosen.unions)
-    return write_report(folder, chosen, make_plan(chosen), testing, str(data), device)
+    _merge_unions(folder, chosen.unions)
+    results = read_results(folder.path)
+    tables = make_tables(results)
+    write_report(folder, chosen, make_plan(chosen), testing, str(data), results, tables, device)
+    return Outcome(tuple(tables), tuple(check_hits(folder, runs, results)), folder.report)
 
 
 def _missing(folder: StudyFolder, run: Run) -> list[Protocol]:
@@ -183,7 +204,6 @@ def _missing(folder: StudyFolder, run: Run) -> list[Protocol]:
 
 
 def _test(folder: StudyFolder, run: Run, protocols: Iterable[Protocol], testing: Dataset, device: str) -> None:
-    """Test a classifier by some protocols."""
     evaluator = Evaluator(
         folder.run(run.name).weights,
         testing,
@@ -193,6 +213,58 @@ def _test(folder: StudyFolder, run: Run, protocols: Iterable[Protocol], testing:
     )
     for protocol in protocols:
         evaluator.posteriors(protocol)
+
+
+def _test_boxes(
+    folder: StudyFolder,
+    run: Run,
+    protocols: Iterable[Protocol],
+    labels: Sequence[str],
+    testing: Dataset,
+    device: str,
+    skip_bad_boxes: bool,
+) -> None:
+    """Test a localizer, its boxes rated by the classifier that it was made from.
+
+    The mean of the runs `labels` names the classes, the classifier alone where there are none. Where a picture has
+    several windows, the threshold of merging is the best one on a held-out part of the pictures.
+    """
+    assert run.init_from is not None
+    # Each classifier by the dense test with the most scales that it has.
+    every = [folder.posteriors(name).glob("dense@*.parquet") for name in labels or [run.init_from]]
+    best = [max(files, key=lambda file: (len(Protocol.parse(file.stem).scales), file.stem)) for files in every]
+    evaluator = BoxEvaluator(
+        folder.run(run.init_from).weights,
+        folder.run(run.name).weights,
+        testing,
+        posteriors=fuse([Posteriors.read(file) for file in best], list(map(str, best))),
+        precision=run.recipe.precision,
+        device=device,
+        cache=folder.boxes(run.name),
+        skip_bad_boxes=skip_bad_boxes,
+    )
+    for protocol in protocols:
+        evaluator.guesses(protocol, _rule([evaluator.guesses(protocol, None)]))
+
+
+def _rule(parts: Sequence[Guesses]) -> MergeRule:
+    """Return how boxes are merged: as is best on held-out pictures, where there is anything to merge."""
+    if sum(max(map(len, part.windows)) for part in parts) == 1:
+        return DEFAULT_RULE
+    tuned = tune(parts)
+    return tuned.rule_for(tuned.data, tuned.split)
+
+
+def _merge_unions(folder: StudyFolder, unions: Iterable[Sequence[str]]) -> None:
+    """Merge the boxes of several tests together, each named as "RUN PROTOCOL", where all of these are there."""
+    for members in unions:
+        names = [member.partition(" ") for member in members]
+        files = [folder.boxes(run) / f"{protocol}.parquet" for run, _, protocol in names]
+        if not all(file.is_file() for file in files):
+            continue
+        parts, out = [Guesses.read(file) for file in files], folder.union(members)
+        if not out.is_file() or read_metadata(out).get("fused") != [part.metadata for part in parts]:
+            merge_guesses(parts, _rule(parts), [str(file) for file in files]).write(out)
 
 
 def check_request(data: str | None, out: Path | None) -> tuple[str, Path]:
