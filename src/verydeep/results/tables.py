@@ -282,7 +282,7 @@ def _missing(tests: ClassTests, number: str, cells: Sequence[_Cell]) -> Iterator
 
 
 def _methods(tests: ClassTests) -> list[_Cell]:
-    """Return three cells for every network tested on crops of several scales; of the paper's data for D and E anyway."""
+    """Return three cells for every network tested on crops of several scales; on the paper's data for D and E, too."""
     entries = [(r.network, r.protocol.scales) for kind in COMPARED[1:] for r in tests.every(kind, several=True)]
     if tests.is_papers:
         entries += map(tests.member, published.POST_SUBMISSION)
