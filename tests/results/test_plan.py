@@ -10,18 +10,8 @@ from verydeep.evaluation.protocol import Protocol
 from verydeep.nets.geometry import macs
 from verydeep.nets.network import VGG
 from verydeep.results import published
-from verydeep.results.plan import (
-    PRESETS,
-    Data,
-    Run,
-    cost,
-    empty_network,
-    known_presets,
-    load_preset,
-    make_plan,
-    measure_data,
-    measure_speed,
-)
+from verydeep.results.reproduce import cost, empty_network, measure_data, measure_speed
+from verydeep.results.study import PRESETS, Data, Run, known_presets, load_preset, make_plan
 from verydeep.training.recipe import load_recipe
 
 

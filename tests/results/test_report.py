@@ -15,11 +15,10 @@ import verydeep as vd
 from verydeep.datasets import open_dataset, scenes
 from verydeep.evaluation.metrics import ErrorRate
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.results.folder import StudyFolder
 from verydeep.results.illustrations import curves, draw_examples, intervals
-from verydeep.results.plan import load_preset, make_plan
 from verydeep.results.report import write_report
 from verydeep.results.result import read_results
+from verydeep.results.study import StudyFolder, load_preset, make_plan
 from verydeep.results.tables import make_tables
 
 

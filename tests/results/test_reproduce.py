@@ -8,9 +8,8 @@ from verydeep.basics.errors import UserError
 from verydeep.datasets import scenes
 from verydeep.localization.guesses import Guesses
 from verydeep.results import reproduce as module
-from verydeep.results.folder import StudyFolder
-from verydeep.results.plan import load_preset, make_plan
 from verydeep.results.reproduce import plan_study, reproduce
+from verydeep.results.study import StudyFolder, load_preset, make_plan
 
 RECIPE = """
 [network]

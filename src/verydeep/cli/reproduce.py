@@ -48,7 +48,7 @@ def reproduce(
     from verydeep.basics.errors import UserError
     from verydeep.results import reproduce as study
     from verydeep.results import verify
-    from verydeep.results.plan import PUBLISHED
+    from verydeep.results.study import PUBLISHED
     from verydeep.results.table import render
 
     if preset == PUBLISHED:
@@ -102,7 +102,7 @@ def _verify(
     """Do the preset published: print what is tested, then the paper's figures beside the measured ones."""
     import json
 
-    from verydeep.results.plan import PUBLISHED
+    from verydeep.results.study import PUBLISHED
     from verydeep.results.verify import Verification
 
     work = Verification(data, weights, out, device=device, on_bad_image=on_bad_image)

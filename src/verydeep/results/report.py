@@ -15,11 +15,10 @@ from verydeep.evaluation.posteriors import Posteriors
 from verydeep.localization.baselines import with_constant_box
 from verydeep.localization.metrics import localization_metrics
 from verydeep.results.comparisons import Comparison, make_comparisons
-from verydeep.results.folder import StudyFolder
 from verydeep.results.illustrations import Example, curves, draw_box_examples, draw_examples, intervals
-from verydeep.results.plan import Preset, Run
 from verydeep.results.published import SOURCE
 from verydeep.results.result import Result
+from verydeep.results.study import Preset, Run, StudyFolder
 from verydeep.results.table import Table, html_table, render
 from verydeep.training.log import read_log
 from verydeep.training.recipe import load_recipe

@@ -1,5 +1,6 @@
-"""A whole study: train what is missing, test what is missing, write the report."""
+"""A whole study: what it costs; train what is missing, test what is missing, write the report."""
 
+import statistics
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -7,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from verydeep.basics.device import pick_device
+import torch
+
+from verydeep.basics.device import pick_device, place
 from verydeep.basics.errors import UserError
 from verydeep.datasets import open_dataset
 from verydeep.datasets.dataset import Dataset
@@ -16,6 +19,9 @@ from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.options import Options
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Protocol
+from verydeep.evaluation.views import VIEWS
+from verydeep.images.rescale import rescaled_size
+from verydeep.localization.evaluate import VIEWS as BOX_VIEWS
 from verydeep.localization.evaluate import BoxEvaluator
 from verydeep.localization.guesses import Guesses, read_metadata
 from verydeep.localization.localize import DEFAULT_RULE
@@ -23,13 +29,142 @@ from verydeep.localization.merging import MergeRule
 from verydeep.localization.scoring import merge_guesses
 from verydeep.localization.task import Localization
 from verydeep.localization.tuning import tune
-from verydeep.results.folder import StudyFolder
-from verydeep.results.plan import Cost, Data, Preset, Run, cost, load_preset, make_plan, measure_data, measure_speed
+from verydeep.nets.config import NetworkConfig
+from verydeep.nets.configurations import configuration
+from verydeep.nets.geometry import macs, summarize
+from verydeep.nets.network import VGG
 from verydeep.results.report import HitCheck, check_hits, write_report
 from verydeep.results.result import read_results
+from verydeep.results.study import Data, Preset, Run, StudyFolder, load_preset, make_plan
 from verydeep.results.table import Table
 from verydeep.results.tables import make_tables
 from verydeep.training.train import train
+
+# Images whose sizes are looked at for an estimate.
+SIZES_LOOKED_AT = 100
+
+# Multiply-adds of a step when speed is measured, on accelerators and on processors: a second or less.
+MOST_MACS_A_STEP = (2e12, 3e10)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-adds that are left to do of a run: its training and its tests."""
+
+    training: int
+    testing: int
+
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.training + self.testing
+
+
+def cost(run: Run, data: Data, trained: bool = False, tested: Iterable[Protocol] = ()) -> Cost:
+    """Return the multiply-adds of what is left of a run.
+
+    Training: a forward pass of every image in every epoch (their greatest number), and twice that for the gradients
+    of the layers that are trained. Testing: every view of every image, at the images' median size.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    data : Data
+        Numbers and sizes of images.
+    trained : bool
+        Whether its training is done.
+    tested : iterable of Protocol
+        Tests that are done.
+    """
+    net, side = empty_network(run, data.classes), run.recipe.network.image_size
+    layers = summarize(net, side, side)
+    fc_only = run.recipe.optimizer.trained_layers == "fc"
+    gradients = 2 * sum(layer.macs for layer in layers if layer.name.startswith("fc") or not fc_only)
+    training = (sum(layer.macs for layer in layers) + gradients) * data.training_images * run.recipe.schedule.epochs
+    done = set(tested)
+    if run.regression:
+        testing = sum(_box_macs(net, protocol, data) for protocol in run.protocols if protocol not in done)
+    else:
+        leaves_done = {leaf for protocol in done for leaf in protocol.leaves}
+        left = {leaf for protocol in run.protocols for leaf in protocol.leaves} - leaves_done
+        testing = testing_macs(net, left, data)
+    return Cost(0 if trained else training, testing)
+
+
+def _box_macs(net: VGG, protocol: Protocol, data: Data) -> int:
+    """Return the multiply-adds of testing a localizer: every view once, by it and by the classifier beside it."""
+    return 2 * sum(_view_macs(net, leaf, data) * BOX_VIEWS[leaf.kind] for leaf in protocol.leaves) * data.test_images
+
+
+def testing_macs(net: VGG, leaves: Iterable[Protocol], data: Data) -> int:
+    """Return the multiply-adds of testing a network by protocols of one kind at one scale, on all test images."""
+    return sum(_view_macs(net, leaf, data) * VIEWS[leaf.kind] for leaf in leaves) * data.test_images
+
+
+def empty_network(run: Run, classes: int) -> VGG:
+    """Return the run's network without memory for its weights."""
+    names, settings = tuple(map(str, range(classes))), run.recipe.network.model_dump()
+    with torch.device("meta"):
+        return VGG(NetworkConfig(configuration(run.configuration), names, **settings, regression=run.regression))
+
+
+def _view_macs(net: VGG, leaf: Protocol, data: Data) -> int:
+    if leaf.kind != "dense":
+        return macs(net, net.image_size, net.image_size)
+    return macs(net, *rescaled_size(data.height, data.width, leaf.scales[0]))
+
+
+def measure_data(training: Dataset, test: Dataset) -> Data:
+    """Return the figures of a data set; of some test images spread over it the size is looked at."""
+    sizes = [test.size(index) for index in range(0, len(test), max(1, len(test) // SIZES_LOOKED_AT))]
+    height, width = (int(statistics.median(side)) for side in zip(*sizes, strict=True))
+    return Data(
+        name=test.name,
+        classes=len(test.classes),
+        training_images=len(training),
+        test_images=len(test),
+        height=height,
+        width=width,
+    )
+
+
+def measure_speed(run: Run, classes: int, device: torch.device, seconds: float = 1.0) -> float:
+    """Return the multiply-adds a second of a run's network in training here: forward and backward passes.
+
+    Parameters
+    ----------
+    run : Run
+        The run; its batch is cut down to what takes a moment.
+    classes : int
+        Of the data set.
+    device : torch.device
+        Where to run.
+    seconds : float
+        How long to measure, after a first pass.
+    """
+    net = empty_network(run, classes).to_empty(device=device)
+    place(net, device)
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.01)
+    side = run.recipe.network.image_size
+    macs_per_image = 3 * macs(net, side, side)
+    batch = max(1, min(run.recipe.optimizer.batch_size, int(MOST_MACS_A_STEP[device.type == "cpu"] / macs_per_image)))
+    x = torch.rand(batch, 3, side, side, device=device).to(memory_format=torch.channels_last)
+    low = run.recipe.precision == "bf16"
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+            scores = net(x)
+        scores.float().square().mean().backward()
+        float(scores[0, 0].detach())  # waits for the device
+
+    step()
+    begun, steps = time.monotonic(), 0
+    while not steps or time.monotonic() - begun < seconds:
+        step()
+        steps += 1
+    return steps * batch * macs_per_image / (time.monotonic() - begun)
 
 
 @dataclass(frozen=True)

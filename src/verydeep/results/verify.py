@@ -16,7 +16,8 @@ from verydeep.evaluation.protocol import Protocol
 from verydeep.interchange.reading import load
 from verydeep.nets.network import VGG
 from verydeep.results import published
-from verydeep.results.plan import PUBLISHED, measure_data, testing_macs
+from verydeep.results.reproduce import measure_data, testing_macs
+from verydeep.results.study import PUBLISHED
 from verydeep.results.tables import scales_in_words
 
 WITHIN = 0.3

@@ -5,8 +5,7 @@ import pytest
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
-from verydeep.results.folder import StudyFolder
-from verydeep.results.plan import load_preset, make_plan
+from verydeep.results.study import StudyFolder, load_preset, make_plan
 
 
 def test_a_folder_belongs_to_one_preset_and_one_data_set(tmp_path) -> None:

@@ -1,39 +1,28 @@
-"""Presets, which say what makes up a study, and its plan: runs in the order in which they depend on each other."""
+"""What a study is: its preset, its runs in the order in which they depend on each other, and its folder."""
 
-import statistics
-import time
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from verydeep.basics.device import place
 from verydeep.basics.errors import UserError
-from verydeep.datasets.dataset import Dataset
+from verydeep.basics.files import claim, write_text
 from verydeep.evaluation.protocol import Protocol
-from verydeep.evaluation.views import VIEWS
-from verydeep.images.rescale import rescaled_size
-from verydeep.localization.evaluate import VIEWS as BOX_VIEWS
-from verydeep.nets.config import NetworkConfig, Regression
+from verydeep.localization.guesses import read_metadata
+from verydeep.nets.config import Regression
 from verydeep.nets.configurations import configuration
-from verydeep.nets.geometry import macs, summarize
-from verydeep.nets.network import VGG
+from verydeep.nets.weights import weights_hash
 from verydeep.training.recipe import Recipe, load_recipe, parse_toml
+from verydeep.training.run_folder import RunFolder
 
 PRESETS = Path(__file__).parent / "presets"
 
 PUBLISHED = "published"
 """Known to the command line beside the presets: it trains nothing, but tests weights that are given; see `verify`."""
-
-# Images whose sizes are looked at for an estimate.
-SIZES_LOOKED_AT = 100
-
-# Multiply-adds of a step when speed is measured, on accelerators and on processors: a second or less.
-MOST_MACS_A_STEP = (2e12, 3e10)
 
 # Trained from random weights at the first stage; the paper begins every other configuration from A (section 3.1).
 FROM_RANDOM = ("A", "A-LRN", "B-5x5")
@@ -305,120 +294,101 @@ def _name(preset: Preset, network: str, stage: StageName) -> str:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Multiply-adds that are left to do of a run: its training and its tests."""
+class StudyFolder:
+    """Paths of a study's files.
 
-    training: int
-    testing: int
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    """
+
+    path: Path
 
     @property
-    def total(self) -> int:
-        """Both together."""
-        return self.training + self.testing
+    def times(self) -> Path:
+        """Seconds spent on testing each run, over all sittings."""
+        return self.path / "testing-seconds.json"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    def run(self, name: str) -> RunFolder:
+        """Return the folder of a training run."""
+        return RunFolder(self.path / "runs" / name)
+
+    def posteriors(self, name: str) -> Path:
+        """Return the folder of a run's posteriors."""
+        return self.path / "posteriors" / name
+
+    def boxes(self, name: str) -> Path:
+        """Return the folder of a localizer's boxes."""
+        return self.path / "boxes" / name
+
+    def test(self, run: Run, protocol: Protocol) -> Path:
+        """Return the file of a run's posteriors by a protocol, or of a localizer's boxes."""
+        return (self.boxes if run.regression else self.posteriors)(run.name) / f"{protocol}.parquet"
+
+    def union(self, members: Sequence[str]) -> Path:
+        """Return the file of boxes that several tests give together, each named as "RUN PROTOCOL"."""
+        return self.path / "boxes" / "unions" / f"{'+'.join(members).replace(' ', '-')}.parquet"
+
+    def tested(self, run: Run) -> list[Protocol]:
+        """Return the protocols that the run has been tested by, of those planned and their parts.
+
+        Raises
+        ------
+        UserError
+            A file holds the posteriors or boxes of other weights than the run's.
+        """
+        leaves = [] if run.regression else [leaf for protocol in run.protocols for leaf in protocol.leaves]
+        files = {protocol: self.test(run, protocol) for protocol in dict.fromkeys([*run.protocols, *leaves])}
+        about = {protocol: read_metadata(file) for protocol, file in files.items() if file.is_file()}
+        what, key = ("boxes", "localizer_hash") if run.regression else ("posteriors", "weights_hash")
+        weights = self.run(run.name).weights
+        own = weights_hash(weights) if about and weights.is_file() else None
+        for protocol, values in about.items():
+            if values.get(key) != own:
+                file = files[protocol]
+                raise UserError(f"{file}: {what} of other weights than {weights}; remove {file.parent} to test anew")
+        # Boxes without a rule of merging are the windows', which a stopped study has not merged yet.
+        return [protocol for protocol, values in about.items() if not run.regression or values.get("merging")]
+
+    def testing_seconds(self) -> dict[str, float]:
+        """Return the seconds spent on testing each run."""
+        if not self.times.is_file():
+            return {}
+        times: dict[str, float] = json.loads(self.times.read_text(encoding="utf-8"))
+        return times
+
+    def add_testing_seconds(self, name: str, seconds: float) -> None:
+        """Count time spent on testing a run."""
+        times = self.testing_seconds()
+        write_text(self.times, json.dumps({**times, name: times.get(name, 0.0) + seconds}, indent=2))
+
+    def claim(self, preset: Preset, data: str, look_only: bool = False) -> None:
+        """Make the folder this study's, or find that it already is; UserError where it is another's.
+
+        Parameters
+        ----------
+        preset : Preset
+            What is to be done.
+        data : str
+            Name of the data set.
+        look_only : bool
+            Whether to write nothing.
+        """
+        wanted = {"data": data, "preset": preset.model_dump(mode="json", exclude_none=True)}
+        # Runs that were trained by themselves are taken over.
+        claim(self.path, wanted, "study.toml", "study", difference=_difference, taken_over="runs", look_only=look_only)
 
 
-def cost(run: Run, data: Data, trained: bool = False, tested: Iterable[Protocol] = ()) -> Cost:
-    """Return the multiply-adds of what is left of a run.
-
-    Training: a forward pass of every image in every epoch (their greatest number), and twice that for the gradients
-    of the layers that are trained. Testing: every view of every image, at the images' median size.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    data : Data
-        Numbers and sizes of images.
-    trained : bool
-        Whether its training is done.
-    tested : iterable of Protocol
-        Tests that are done.
-    """
-    net, side = empty_network(run, data.classes), run.recipe.network.image_size
-    layers = summarize(net, side, side)
-    fc_only = run.recipe.optimizer.trained_layers == "fc"
-    gradients = 2 * sum(layer.macs for layer in layers if layer.name.startswith("fc") or not fc_only)
-    training = (sum(layer.macs for layer in layers) + gradients) * data.training_images * run.recipe.schedule.epochs
-    done = set(tested)
-    if run.regression:
-        testing = sum(_box_macs(net, protocol, data) for protocol in run.protocols if protocol not in done)
-    else:
-        leaves_done = {leaf for protocol in done for leaf in protocol.leaves}
-        left = {leaf for protocol in run.protocols for leaf in protocol.leaves} - leaves_done
-        testing = testing_macs(net, left, data)
-    return Cost(0 if trained else training, testing)
-
-
-def _box_macs(net: VGG, protocol: Protocol, data: Data) -> int:
-    """Return the multiply-adds of testing a localizer: every view once, by it and by the classifier beside it."""
-    return 2 * sum(_view_macs(net, leaf, data) * BOX_VIEWS[leaf.kind] for leaf in protocol.leaves) * data.test_images
-
-
-def testing_macs(net: VGG, leaves: Iterable[Protocol], data: Data) -> int:
-    """Return the multiply-adds of testing a network by protocols of one kind at one scale, on all test images."""
-    return sum(_view_macs(net, leaf, data) * VIEWS[leaf.kind] for leaf in leaves) * data.test_images
-
-
-def empty_network(run: Run, classes: int) -> VGG:
-    """Return the run's network without memory for its weights."""
-    names, settings = tuple(map(str, range(classes))), run.recipe.network.model_dump()
-    with torch.device("meta"):
-        return VGG(NetworkConfig(configuration(run.configuration), names, **settings, regression=run.regression))
-
-
-def _view_macs(net: VGG, leaf: Protocol, data: Data) -> int:
-    if leaf.kind != "dense":
-        return macs(net, net.image_size, net.image_size)
-    return macs(net, *rescaled_size(data.height, data.width, leaf.scales[0]))
-
-
-def measure_data(training: Dataset, test: Dataset) -> Data:
-    """Return the figures of a data set; of some test images spread over it the size is looked at."""
-    sizes = [test.size(index) for index in range(0, len(test), max(1, len(test) // SIZES_LOOKED_AT))]
-    height, width = (int(statistics.median(side)) for side in zip(*sizes, strict=True))
-    return Data(
-        name=test.name,
-        classes=len(test.classes),
-        training_images=len(training),
-        test_images=len(test),
-        height=height,
-        width=width,
-    )
-
-
-def measure_speed(run: Run, classes: int, device: torch.device, seconds: float = 1.0) -> float:
-    """Return the multiply-adds a second of a run's network in training here: forward and backward passes.
-
-    Parameters
-    ----------
-    run : Run
-        The run; its batch is cut down to what takes a moment.
-    classes : int
-        Of the data set.
-    device : torch.device
-        Where to run.
-    seconds : float
-        How long to measure, after a first pass.
-    """
-    net = empty_network(run, classes).to_empty(device=device)
-    place(net, device)
-    for parameter in net.parameters():
-        torch.nn.init.normal_(parameter, std=0.01)
-    side = run.recipe.network.image_size
-    macs_per_image = 3 * macs(net, side, side)
-    batch = max(1, min(run.recipe.optimizer.batch_size, int(MOST_MACS_A_STEP[device.type == "cpu"] / macs_per_image)))
-    x = torch.rand(batch, 3, side, side, device=device).to(memory_format=torch.channels_last)
-    low = run.recipe.precision == "bf16"
-
-    def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=low):
-            scores = net(x)
-        scores.float().square().mean().backward()
-        float(scores[0, 0].detach())  # waits for the device
-
-    step()
-    begun, steps = time.monotonic(), 0
-    while not steps or time.monotonic() - begun < seconds:
-        step()
-        steps += 1
-    return steps * batch * macs_per_image / (time.monotonic() - begun)
+def _difference(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    if there == here:
+        return ""
+    before, now = ((study.get("preset", {}).get("name"), study.get("data")) for study in (there, here))
+    if before == now:
+        return f"preset {now[0]} with other settings"
+    return f"preset {before[0]} on {before[1]}, here it is {now[0]} on {now[1]}"
