@@ -1,1 +1,1 @@
-"""Studies: which runs make one up, the published figures, tables and the report."""
+"""Results, tables and reports; studies, which make them; the published figures beside them."""

@@ -33,17 +33,7 @@ HEIGHT = 180  # px of a picture in the report
 
 
 def curves(title: str, epochs: Sequence[dict[str, Any]], error: str = "top1_error") -> str:
-    """Return a run's training curves: error of training crops and of validation images, by epoch.
-
-    Parameters
-    ----------
-    title : str
-        Stands above the axes.
-    epochs : sequence of dict
-        Lines of the run's log, with `epoch`, `train_error` and the key `error`; errors in [0, 1].
-    error : str
-        Key of the error on validation images.
-    """
+    """Return a run's training curves by epoch from its log: `train_error` and the validation error, in [0, 1]."""
     width, height, left, top, bottom = 300, 190, 40, 26, 36
     last = max(2, len(epochs))
 
@@ -73,13 +63,7 @@ def curves(title: str, epochs: Sequence[dict[str, Any]], error: str = "top1_erro
 
 
 def intervals(rows: Sequence[tuple[str, Sequence[tuple[str, ErrorRate]]]]) -> str:
-    """Return error rates as points with their 95 % intervals, a row for each system.
-
-    Parameters
-    ----------
-    rows : sequence of (str, sequence of (str, ErrorRate))
-        Name of the system, and its errors, each with the class that styles it.
-    """
+    """Return error rates as points with their 95 % intervals: a row a system, each with the class that styles it."""
     left, right, line, top = 200, 20, 28, 8
     width, height = 880, top + line * len(rows) + 40
     rates = [rate for _, marks in rows for _, rate in marks]
@@ -157,24 +141,9 @@ class Example:
 def draw_examples(
     weights: Path, posteriors: Posteriors, dataset: Dataset, scale: int, right: bool, count: int, device: str = "auto"
 ) -> list[Example]:
-    """Draw examples by chance, the same ones every time.
+    """Draw images that a network names right, or others, by chance, the same ones every time.
 
-    Parameters
-    ----------
-    weights : Path
-        The network.
-    posteriors : Posteriors
-        Its answers on the data set.
-    dataset : Dataset
-        The images.
-    scale : int
-        Q in pixels at which score maps are computed.
-    right : bool
-        Whether to draw from the images it names right, or from the others.
-    count : int
-        How many, of different classes while there are enough.
-    device : str
-        `auto`, `cpu`, `cuda` or `mps`.
+    They are of different classes while there are enough. Score maps are computed at Q = `scale`.
     """
     forward = Forward(load(weights, "classify"), Options(), DEFAULT_MEMORY, pick_device(device))
     place = _places(dataset)
@@ -231,19 +200,7 @@ def _data_uri(picture: NDArray[np.uint8]) -> str:
 
 
 def draw_box_examples(guesses: Guesses, dataset: Dataset, hit: bool, count: int) -> list[Example]:
-    """Draw examples by chance, the same ones every time.
-
-    Parameters
-    ----------
-    guesses : Guesses
-        Of the data set's images.
-    dataset : Dataset
-        The images.
-    hit : bool
-        Whether to draw from the images whose box, given the class, has an IoU of at least 0.5, or from the others.
-    count : int
-        How many.
-    """
+    """Draw images whose box, given the class, has an IoU of at least 0.5, or others, the same ones every time."""
     guesses, place = guesses.tested, _places(dataset)
     rows, found = np.flatnonzero(guesses.counted), overlaps(guesses)[:, -1]
     there = np.array([guesses.ids[row] in place for row in rows.tolist()], np.bool_)

@@ -42,20 +42,14 @@ def write_report(
 
     Parameters
     ----------
-    folder : StudyFolder
-        The study; what is missing in it is left out.
-    preset : Preset
-        What was planned.
-    runs : sequence of Run
-        All of the preset's runs.
+    folder, preset, runs
+        The study and all that is planned; what is not done yet is left out.
     testing : Dataset
         The test images.
     data : str
         The data set, as it was named to the command.
-    results : sequence of Result
+    results, tables
         All that the folder holds.
-    tables : sequence of Table
-        That these results fill.
     device : str
         Where score maps are computed: `auto`, `cpu`, `cuda` or `mps`.
     """
@@ -241,16 +235,8 @@ def _boxes(folder: StudyFolder, runs: Sequence[Run], results: Sequence[Result], 
 class HitCheck:
     """Whether a localizer finds as many objects as its preset expects.
 
-    Attributes
-    ----------
-    run, protocol : str
-        Which localizer, and how it was tested.
-    images : int
-        How many.
-    hits, least : float
-        Share of the images whose box, given the class, has an IoU of at least 0.5, and the least share expected.
-    constant : float
-        The share with the box, the same in all pictures, that is right most often on the training images.
+    `hits` is the share of the images whose box, given the class, has an IoU of at least 0.5, `least` the share that is
+    expected, `constant` that of the box, the same in all pictures, that is right most often on the training images.
     """
 
     run: str

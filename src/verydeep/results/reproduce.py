@@ -64,18 +64,8 @@ def cost(run: Run, data: Data, trained: bool = False, tested: Iterable[Protocol]
     """Return the multiply-adds of what is left of a run.
 
     Training: a forward pass of every image in every epoch (their greatest number), and twice that for the gradients
-    of the layers that are trained. Testing: every view of every image, at the images' median size.
-
-    Parameters
-    ----------
-    run : Run
-        The run.
-    data : Data
-        Numbers and sizes of images.
-    trained : bool
-        Whether its training is done.
-    tested : iterable of Protocol
-        Tests that are done.
+    of the layers that are trained. Testing: every view of every image, at the images' median size. What is `trained`
+    or `tested` is done.
     """
     net, side = empty_network(run, data.classes), run.recipe.network.image_size
     layers = summarize(net, side, side)
@@ -83,18 +73,14 @@ def cost(run: Run, data: Data, trained: bool = False, tested: Iterable[Protocol]
     gradients = 2 * sum(layer.macs for layer in layers if layer.name.startswith("fc") or not fc_only)
     training = (sum(layer.macs for layer in layers) + gradients) * data.training_images * run.recipe.schedule.epochs
     done = set(tested)
-    if run.regression:
-        testing = sum(_box_macs(net, protocol, data) for protocol in run.protocols if protocol not in done)
+    if run.regression:  # every view once, by it and by the classifier beside it
+        leaves = [leaf for protocol in run.protocols if protocol not in done for leaf in protocol.leaves]
+        testing = 2 * sum(_view_macs(net, leaf, data) * BOX_VIEWS[leaf.kind] for leaf in leaves) * data.test_images
     else:
         leaves_done = {leaf for protocol in done for leaf in protocol.leaves}
         left = {leaf for protocol in run.protocols for leaf in protocol.leaves} - leaves_done
         testing = testing_macs(net, left, data)
     return Cost(0 if trained else training, testing)
-
-
-def _box_macs(net: VGG, protocol: Protocol, data: Data) -> int:
-    """Return the multiply-adds of testing a localizer: every view once, by it and by the classifier beside it."""
-    return 2 * sum(_view_macs(net, leaf, data) * BOX_VIEWS[leaf.kind] for leaf in protocol.leaves) * data.test_images
 
 
 def testing_macs(net: VGG, leaves: Iterable[Protocol], data: Data) -> int:
@@ -116,32 +102,17 @@ def _view_macs(net: VGG, leaf: Protocol, data: Data) -> int:
 
 
 def measure_data(training: Dataset, test: Dataset) -> Data:
-    """Return the figures of a data set; of some test images spread over it the size is looked at."""
+    """Return the numbers of a data set; of some test images spread over it the size is looked at."""
     sizes = [test.size(index) for index in range(0, len(test), max(1, len(test) // SIZES_LOOKED_AT))]
     height, width = (int(statistics.median(side)) for side in zip(*sizes, strict=True))
-    return Data(
-        name=test.name,
-        classes=len(test.classes),
-        training_images=len(training),
-        test_images=len(test),
-        height=height,
-        width=width,
-    )
+    numbers = {"classes": len(test.classes), "training_images": len(training), "test_images": len(test)}
+    return Data(name=test.name, height=height, width=width, **numbers)
 
 
 def measure_speed(run: Run, classes: int, device: torch.device, seconds: float = 1.0) -> float:
     """Return the multiply-adds a second of a run's network in training here: forward and backward passes.
 
-    Parameters
-    ----------
-    run : Run
-        The run; its batch is cut down to what takes a moment.
-    classes : int
-        Of the data set.
-    device : torch.device
-        Where to run.
-    seconds : float
-        How long to measure, after a first pass.
+    Its batch is cut down to what takes a moment; measured is for some `seconds` after a first pass.
     """
     net = empty_network(run, classes).to_empty(device=device)
     place(net, device)
@@ -169,20 +140,9 @@ def measure_speed(run: Run, classes: int, device: torch.device, seconds: float =
 
 @dataclass(frozen=True)
 class Plan:
-    """A study's runs and what is left to do of them.
+    """A study's runs in the order in which they are done, and what is left to do of each.
 
-    Attributes
-    ----------
-    preset : Preset
-        What is planned.
-    runs : tuple of Run
-        In the order in which they are done.
-    costs : tuple of Cost
-        What is left to do of each.
-    data : Data
-        What was counted with.
-    speed : float
-        Multiply-adds a second, as measured.
+    `data` is what was counted with, `speed` the measured multiply-adds a second.
     """
 
     preset: Preset
@@ -206,22 +166,10 @@ def plan_study(
     device: str = "auto",
     on_bad_image: Literal["error", "skip"] = "error",
 ) -> Plan:
-    """Plan a study and estimate what is left to do of it; nothing is written.
+    """Plan what `reproduce` would do and estimate what it costs; nothing is written.
 
-    Parameters
-    ----------
-    preset : str
-        A preset's name or TOML file.
-    data : str or Path, optional
-        Data set; without it the preset's own numbers are counted with.
-    out : str or Path, optional
-        The study's folder: what is there is not counted.
-    only : iterable of str
-        Runs that are wanted; all of them where empty.
-    device : str
-        `auto`, `cpu`, `cuda` or `mps`; its speed is measured for a second.
-    on_bad_image : {"error", "skip"}
-        What a damaged image of the data set does.
+    Parameters are those of `reproduce`. Without `data` the preset's own numbers are counted with; what is in `out` is
+    not counted. The device's speed is measured for a second.
 
     Raises
     ------

@@ -176,31 +176,16 @@ def load_preset(source: str) -> Preset:
 
 @dataclass(frozen=True)
 class Run:
-    """One training and its tests.
+    """One training and its tests."""
 
-    Attributes
-    ----------
-    name : str
-        Configuration and training scales, for example `D-s256-512`.
-    configuration : str
-        The paper's letter.
-    recipe : Recipe
-        Effective recipe.
-    init_from : str or None
-        Run whose weights this one starts from.
-    protocols : tuple of Protocol
-        How it is tested.
-    regression : {"scr", "pcr"} or None
-        Kind of a localizer's boxes; None for a classifier.
-    least_hits : float or None
-        Share of the test images whose object a localizer must find; None where nothing is expected.
-    """
-
+    # Configuration and training scales, for example `D-s256-512`.
     name: str
     configuration: str
     recipe: Recipe
+    # The run whose weights this one starts from.
     init_from: str | None
     protocols: tuple[Protocol, ...]
+    # Of localizers: the kind of boxes, and the share of the test images whose object it must find.
     regression: Regression | None = None
     least_hits: float | None = None
 
@@ -295,13 +280,7 @@ def _name(preset: Preset, network: str, stage: StageName) -> str:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """Paths of a study's files.
-
-    Attributes
-    ----------
-    path : Path
-        The folder.
-    """
+    """Paths of a study's files."""
 
     path: Path
 
@@ -369,17 +348,7 @@ class StudyFolder:
         write_text(self.times, json.dumps({**times, name: times.get(name, 0.0) + seconds}, indent=2))
 
     def claim(self, preset: Preset, data: str, look_only: bool = False) -> None:
-        """Make the folder this study's, or find that it already is; UserError where it is another's.
-
-        Parameters
-        ----------
-        preset : Preset
-            What is to be done.
-        data : str
-            Name of the data set.
-        look_only : bool
-            Whether to write nothing.
-        """
+        """Make the folder that of a preset on a data set, or find that it already is; UserError where it is not."""
         wanted = {"data": data, "preset": preset.model_dump(mode="json", exclude_none=True)}
         # Runs that were trained by themselves are taken over.
         claim(self.path, wanted, "study.toml", "study", difference=_difference, taken_over="runs", look_only=look_only)

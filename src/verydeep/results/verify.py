@@ -1,13 +1,12 @@
 """The paper's figures, checked with weights that are there: D and E, trained with scale jitter, tested as it says."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets import open_dataset
-from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.metrics import ErrorRate, errors
@@ -33,16 +32,7 @@ NETWORKS = ("D", "E")
 class Claim:
     """A figure of the paper that needs no other networks than D and E.
 
-    Attributes
-    ----------
-    table : str
-        Its number in the paper.
-    networks : tuple of str
-        `D`, `E`, or both: the mean of their posteriors.
-    protocol : Protocol
-        How they are tested.
-    top1, top5 : float
-        Published errors, %.
+    `networks` are `D`, `E`, or both: the mean of their posteriors; `top1` and `top5` are in %.
     """
 
     table: str
@@ -143,12 +133,19 @@ class Verification:
     @property
     def note(self) -> str:
         """Say that the published figures are not for these images, where they are not; else nothing."""
-        return _note(self.dataset)
+        name, images, classes = self.dataset.name, len(self.dataset), len(self.dataset.classes)
+        if name == published.DATA and images == IMAGES:
+            return ""
+        return (
+            f"The published figures are for the {IMAGES:,} validation images of ILSVRC-2012; these are {images:,} of "
+            f"{classes:,} classes ({name}), and the comparison says nothing."
+        )
 
     def multiply_adds(self) -> int:
         """Return the multiply-adds of all tests; the network's share of the time is nearly all of it."""
         data = measure_data(self.dataset, self.dataset)
-        return sum(testing_macs(net, _leaves(self.protocols), data) for net in self.nets.values())
+        leaves = dict.fromkeys(leaf for protocol in self.protocols for leaf in protocol.leaves)
+        return sum(testing_macs(net, leaves, data) for net in self.nets.values())
 
     def run(self) -> list[Verdict]:
         """Test what is missing and return the paper's figures with the measured ones, table by table."""
@@ -189,16 +186,3 @@ def _network(name: str, source: str | Path) -> VGG:
         )
     net.provenance["train_scales"] = list(scales)  # so that `verydeep tables` knows the network's place
     return net
-
-
-def _note(dataset: Dataset) -> str:
-    if dataset.name == "ilsvrc-2012" and len(dataset) == IMAGES:
-        return ""
-    return (
-        f"The published figures are for the {IMAGES:,} validation images of ILSVRC-2012; these are {len(dataset):,} of "
-        f"{len(dataset.classes):,} classes ({dataset.name}), and the comparison says nothing."
-    )
-
-
-def _leaves(protocols: Iterable[Protocol]) -> Sequence[Protocol]:
-    return list(dict.fromkeys(leaf for protocol in protocols for leaf in protocol.leaves))
