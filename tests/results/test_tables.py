@@ -1,5 +1,9 @@
 """Tables from files whose errors are known: placed by metadata alone, the paper's figures beside them."""
 
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from verydeep.basics.errors import UserError
@@ -9,6 +13,7 @@ from verydeep.evaluation.posteriors import Posteriors
 from verydeep.results import published
 from verydeep.results.comparisons import make_comparisons
 from verydeep.results.result import read_results
+from verydeep.results.table import render
 from verydeep.results.tables import make_tables
 
 PAPER = {"data": "ilsvrc-2012", "split": "val", "small": 256, "large": 384, "jitter": (256, 512), "step": 32}
@@ -190,3 +195,18 @@ def test_systems_tested_on_different_images_are_not_compared(study) -> None:
     whole.rows(whole.ids[1:]).write(path)
     with pytest.raises(UserError, match="differ in images"):
         make_comparisons(read_results(study.path))
+
+
+def test_descriptors_beside_posteriors_change_no_table(study) -> None:
+    study.add("A", (72, 72), "dense@72", wrong=3)
+    before = render(make_tables(read_results(study.path)))
+    about = {
+        "kind": "features",
+        "configuration": ["A"],
+        "train_scales": [[72, 72]],
+        "classes": ["a"],
+        "data": "pictures",
+    }
+    table = pa.table({"id": ["a"]}).replace_schema_metadata({b"verydeep": json.dumps(about).encode()})
+    pq.write_table(table, study.path / "features.parquet")
+    assert render(make_tables(read_results(study.path))) == before
