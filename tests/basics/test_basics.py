@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from verydeep.basics.chance import generator
 from verydeep.basics.device import pick_device
 from verydeep.basics.errors import BadImageError, UserError
-from verydeep.basics.files import file_hash, write_aside, write_text
+from verydeep.basics.files import claim, file_hash, write_aside, write_text
 from verydeep.basics.machine import describe_machine
 from verydeep.basics.progress import track
 
@@ -35,6 +36,38 @@ def _write_half(path: Path) -> None:
 def test_hash_is_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_hash(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_belongs_to_what_claimed_it_first(tmp_path: Path) -> None:
+    folder, one = tmp_path / "deep" / "own", {"seed": 1, "data": {"name": "a", "sizes": [1, 2]}}
+    claim(folder, one, "thing.toml", "thing", look_only=True)
+    assert not folder.exists()
+    claim(folder, one, "thing.toml", "thing")
+    before = (folder / "thing.toml").read_bytes()
+    claim(folder, one, "thing.toml", "thing")
+    for other, words in (
+        ({**one, "seed": 2}, "holds another thing (seed is 1 there, 2 here)"),
+        ({**one, "data": {"name": "a", "sizes": [1]}}, "(data.sizes is [1, 2] there, [1] here)"),
+        ({"seed": 1}, "(data is {'name': 'a', 'sizes': [1, 2]} there, None here)"),
+    ):
+        with pytest.raises(UserError, match=re.escape(words)):
+            claim(folder, other, "thing.toml", "thing")
+    claim(folder, {**one, "seed": 2}, "thing.toml", "thing", difference=lambda there, here: "")
+    assert (folder / "thing.toml").read_bytes() == before
+    (folder / "thing.toml").write_text("seed = ")
+    with pytest.raises(UserError, match=r"thing\.toml: not valid TOML"):
+        claim(folder, one, "thing.toml", "thing")
+
+
+def test_a_folder_that_holds_something_else_is_not_claimed(tmp_path: Path) -> None:
+    (tmp_path / "thesis.doc").write_text("precious")
+    with pytest.raises(UserError, match="is there already and holds no thing"):
+        claim(tmp_path, {}, "thing.toml", "thing")
+    with pytest.raises(UserError, match="is no folder"):
+        claim(tmp_path / "thesis.doc", {}, "thing.toml", "thing")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
+    claim(tmp_path, {}, "thing.toml", "thing", taken_over="thesis.doc")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis.doc", "thing.toml"]
 
 
 @given(st.integers(0, 2**40), st.lists(st.integers(0, 2**31), max_size=4), st.lists(st.integers(0, 2**31), max_size=4))

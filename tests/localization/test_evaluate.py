@@ -14,7 +14,7 @@ from verydeep.localization.evaluate import BoxEvaluator
 from verydeep.localization.guesses import Guesses
 from verydeep.localization.localize import Localizer
 from verydeep.localization.merging import MergeRule
-from verydeep.localization.rating import merge_guesses
+from verydeep.localization.scoring import merge_guesses
 
 RULE = MergeRule(0.6)
 

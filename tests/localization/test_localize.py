@@ -10,7 +10,7 @@ from verydeep.localization.boxes import clip
 from verydeep.localization.drawing import COLORS, TRUTH, draw_boxes
 from verydeep.localization.localize import Localizer, localize
 from verydeep.localization.merging import MergeRule
-from verydeep.localization.rating import best_box
+from verydeep.localization.scoring import best_box
 
 
 @pytest.mark.parametrize("regression", ["scr", "pcr"])

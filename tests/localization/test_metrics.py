@@ -7,7 +7,7 @@ import pytest
 
 from verydeep.basics.errors import UserError
 from verydeep.localization.guesses import held_out
-from verydeep.localization.metrics import figures, mean_with_interval, overlaps, wrong
+from verydeep.localization.metrics import localization_metrics, mean_with_interval, overlaps, wrong
 
 
 def _devkit(guesses, k):
@@ -47,15 +47,15 @@ def test_errors_are_the_devkits(k, make_guesses, rng):
     expected = _devkit(guesses, k)
     assert 0 < np.mean(expected) < 1
     np.testing.assert_array_equal(wrong(guesses, k), np.array(expected, bool))
-    found = figures(guesses)
+    found = localization_metrics(guesses)
     assert (found.top1 if k == 1 else found.top5).rate == pytest.approx(np.mean(expected))
 
 
 def test_given_the_class_only_the_last_box_counts(make_guesses, rng):
     guesses = _near_the_truth(make_guesses(300), rng)
     alone = replace(guesses, classes=np.repeat(guesses.labels[:, None], 2, 1), boxes=guesses.boxes[:, [-1, -1]])
-    assert figures(guesses).given_class.rate == pytest.approx(np.mean(_devkit(alone, 1)))
-    assert figures(guesses).mean_iou.rate == pytest.approx(overlaps(guesses)[:, -1].mean())
+    assert localization_metrics(guesses).given_class.rate == pytest.approx(np.mean(_devkit(alone, 1)))
+    assert localization_metrics(guesses).mean_iou.rate == pytest.approx(overlaps(guesses)[:, -1].mean())
 
 
 def test_images_without_label_or_box_do_not_count(make_guesses):
@@ -64,17 +64,17 @@ def test_images_without_label_or_box_do_not_count(make_guesses):
     labels[:3] = -1
     truths = [np.zeros((0, 4)) if i in (3, 4) else truth for i, truth in enumerate(guesses.truths)]
     fewer = replace(guesses, labels=labels, truths=truths)
-    assert figures(fewer).images == 5
-    assert figures(fewer).mean_iou == figures(guesses.rows(range(5, 10))).mean_iou
+    assert localization_metrics(fewer).images == 5
+    assert localization_metrics(fewer).mean_iou == localization_metrics(guesses.rows(range(5, 10))).mean_iou
     with pytest.raises(UserError, match="no image has a label and a true box"):
-        figures(fewer.rows([0, 3]))
+        localization_metrics(fewer.rows([0, 3]))
 
 
 def test_images_that_a_threshold_was_chosen_on_are_left_out(make_guesses):
     guesses = make_guesses(20, merging={"threshold": 0.5, "match": "recommended", "held_out": 0.25})
     rest = [i for i in range(20) if i not in held_out(guesses.ids, 0.25)]
-    assert figures(guesses).images == 15
-    assert figures(guesses).mean_iou.rate == pytest.approx(overlaps(guesses)[rest, -1].mean())
+    assert localization_metrics(guesses).images == 15
+    assert localization_metrics(guesses).mean_iou.rate == pytest.approx(overlaps(guesses)[rest, -1].mean())
 
 
 def test_intervals_are_where_the_central_limit_theorem_has_them(rng):

@@ -9,8 +9,8 @@ from verydeep.basics.errors import UserError
 from verydeep.localization.boxes import clip, iou
 from verydeep.localization.guesses import held_out
 from verydeep.localization.merging import MergeRule
-from verydeep.localization.metrics import figures
-from verydeep.localization.rating import best_box, merge_guesses
+from verydeep.localization.metrics import localization_metrics
+from verydeep.localization.scoring import best_box, merge_guesses
 from verydeep.localization.tuning import Tuned, tune
 
 
@@ -35,10 +35,10 @@ def test_results_leave_the_held_out_images_out(make_guesses):
     guesses = make_guesses(50)
     tuned = tune([guesses])
     merged = merge_guesses([guesses], tuned.rule_for("boxed", "test"))
-    assert figures(merged).images == 40
+    assert localization_metrics(merged).images == 40
     # On other images it was not chosen, and they all count.
-    assert figures(merge_guesses([guesses], tuned.rule_for("boxed", "val"))).images == 50
-    assert figures(merge_guesses([guesses], tuned.rule_for("other", "test"))).images == 50
+    assert localization_metrics(merge_guesses([guesses], tuned.rule_for("boxed", "val"))).images == 50
+    assert localization_metrics(merge_guesses([guesses], tuned.rule_for("other", "test"))).images == 50
 
 
 def test_several_parts_are_tuned_together(make_guesses, rng):
@@ -48,7 +48,7 @@ def test_several_parts_are_tuned_together(make_guesses, rng):
     tuned = tune([one, two], thresholds=[0.7])
     both = merge_guesses([one, two], MergeRule(0.7))
     part = both.rows(held_out(both.ids, 0.2))
-    assert tuned.curve[0][1] == pytest.approx(figures(part).given_class.rate)
+    assert tuned.curve[0][1] == pytest.approx(localization_metrics(part).given_class.rate)
 
 
 def test_a_choice_is_written_and_read(make_guesses, tmp_path):

@@ -1,12 +1,21 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that belong to one thing alone."""
 
 import hashlib
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import tomli_w
 
 from verydeep.basics.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 @contextmanager
@@ -64,6 +73,83 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def claim(
+    folder: Path,
+    identity: Mapping[str, Any],
+    file: str,
+    kind: str,
+    *,
+    difference: Callable[[Mapping[str, Any], Mapping[str, Any]], str] | None = None,
+    taken_over: str = "",
+    look_only: bool = False,
+) -> None:
+    """Make a folder that of the one thing which `identity` describes, or find that it already is.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; made where it is missing.
+    identity : mapping
+        What tells this thing from others of its kind, as TOML can hold it.
+    file : str
+        Name of the TOML file in the folder that holds the identity.
+    kind : str
+        What is kept there, for messages: `study`, `run`.
+    difference : callable, optional
+        Given the identity that is there and this one, says in words what differs, or nothing where the folder is this
+        one's; by default `first_difference`.
+    taken_over : str
+        Name of a file or folder that a folder without the TOML file may hold and be claimed all the same; by default
+        only an empty folder is.
+    look_only : bool
+        Whether to write nothing, only to raise where the folder could not be claimed.
+
+    Raises
+    ------
+    UserError
+        The folder is another one's, holds something else, is no folder, or its TOML file is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> claim(folder, {"seed": 1}, "run.toml", "run")
+    >>> claim(folder, {"seed": 1}, "run.toml", "run")
+    """
+    path = folder / file
+    if path.is_file():
+        try:
+            there = tomllib.loads(path.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"{path}: not valid TOML: {error}") from None
+        if what := (difference or first_difference)(there, identity):
+            raise UserError(f"{folder}: holds another {kind} ({what}); choose another --out or remove it")
+    elif folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is no folder; choose another --out")
+    elif folder.is_dir() and any(folder.iterdir()) and not (taken_over and (folder / taken_over).exists()):
+        raise UserError(f"{folder}: is there already and holds no {kind}; choose another --out")
+    elif not look_only:
+        write_text(path, tomli_w.dumps(identity))
+
+
+def first_difference(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> str:
+    """Return in words the first key whose values differ, also deep inside; nothing where all are the same.
+
+    Examples
+    --------
+    >>> first_difference({"a": {"b": 1}}, {"a": {"b": 2}})
+    'a.b is 1 there, 2 here'
+    """
+    for key in [*here, *(key for key in there if key not in here)]:
+        a, b = there.get(key), here.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            if found := first_difference(a, b, f"{prefix}{key}."):
+                return found
+        elif a != b:
+            return f"{prefix}{key} is {a} there, {b} here"
+    return ""
 
 
 def usual_permissions(path: Path) -> None:

@@ -124,19 +124,19 @@ def baselines(guesses: "Guesses") -> "list[tuple[str, Guesses]]":
 
 def cells(guesses: "Guesses") -> tuple[str, ...]:
     """Return the figures in words, in the order of `HEAD`."""
-    from verydeep.localization.metrics import figures
+    from verydeep.localization.metrics import localization_metrics
 
     if not guesses.counted.any():
         return (str(len(guesses)), *["no labels or boxes"] * 4)
-    found = figures(guesses)
+    found = localization_metrics(guesses)
     return (str(found.images), str(found.top5), str(found.top1), str(found.given_class), str(found.mean_iou))
 
 
 def values(guesses: "Guesses") -> dict[str, Any]:
     """Return the figures as JSON-able values in [0, 1], null where there are no labels or boxes."""
-    from verydeep.localization.metrics import figures
+    from verydeep.localization.metrics import localization_metrics
 
-    found = figures(guesses) if guesses.counted.any() else None
+    found = localization_metrics(guesses) if guesses.counted.any() else None
     result: dict[str, Any] = {"images": len(guesses), "annotated_images": int(guesses.counted.sum())}
     names = {"top5": "top5_error", "top1": "top1_error", "given_class": "error_given_class", "mean_iou": "mean_iou"}
     for attribute, name in names.items():

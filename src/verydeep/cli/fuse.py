@@ -76,7 +76,7 @@ def _fuse_boxes(files: list[Path], out: Path | None, tuned: "Tuned", json_: bool
     """Merge the boxes of all files at once, and print figures of each and of all together."""
     from verydeep.cli.boxes import echo_figures
     from verydeep.localization.guesses import Guesses
-    from verydeep.localization.rating import merge_guesses
+    from verydeep.localization.scoring import merge_guesses
 
     parts, names = [Guesses.read(file) for file in files], [str(file) for file in files]
     rule = tuned.rule_for(parts[0].metadata.get("data", ""), parts[0].metadata.get("split", ""))

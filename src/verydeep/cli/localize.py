@@ -147,13 +147,13 @@ def tune(
 
     from verydeep.cli.errors_table import table
     from verydeep.localization.guesses import Guesses
-    from verydeep.localization.metrics import figures
-    from verydeep.localization.rating import merge_guesses
+    from verydeep.localization.metrics import localization_metrics
+    from verydeep.localization.scoring import merge_guesses
     from verydeep.localization.tuning import tune as choose
 
     parts, names = [Guesses.read(file) for file in files], [str(file) for file in files]
     tuned = choose(parts, match, share, names=names)
-    rest = figures(merge_guesses(parts, tuned.rule_for(tuned.data, tuned.split), names))
+    rest = localization_metrics(merge_guesses(parts, tuned.rule_for(tuned.data, tuned.split), names))
     if out:
         tuned.write(out)
     if json_:

@@ -10,9 +10,9 @@ from verydeep.cli.options import Device, Json, OnBadImage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from verydeep.study.boxes import HitCheck
-    from verydeep.study.reproduce import Plan
-    from verydeep.study.verify import Verdict
+    from verydeep.results.report import HitCheck
+    from verydeep.results.reproduce import Plan
+    from verydeep.results.verify import Verdict
 
 EXAMPLE = "verydeep reproduce --preset demo --data scenes --out demo --dry-run"
 EXAMPLE_PUBLISHED = "verydeep reproduce --preset published --data IMAGENET_VAL --weights-d D --weights-e E"
@@ -46,13 +46,10 @@ def reproduce(
     import json
 
     from verydeep.basics.errors import UserError
-    from verydeep.study import reproduce as study
-    from verydeep.study import verify
-    from verydeep.study.box_tables import every_table
-    from verydeep.study.boxes import check_hits
-    from verydeep.study.folder import StudyFolder
-    from verydeep.study.preset import PUBLISHED
-    from verydeep.study.render import as_text, table_values
+    from verydeep.results import reproduce as study
+    from verydeep.results import verify
+    from verydeep.results.study import PUBLISHED
+    from verydeep.results.table import render
 
     if preset == PUBLISHED:
         source, weights = verify.check_request(data, weights_d, weights_e, only)
@@ -71,15 +68,16 @@ def reproduce(
         return
     assert data is not None
     assert out is not None
-    report = study.reproduce(preset, data, out, only=only or (), device=device, on_bad_image=on_bad_image)
-    tables, checks = every_table(out), check_hits(StudyFolder(out), plan.runs)
+    outcome = study.reproduce(preset, data, out, only=only or (), device=device, on_bad_image=on_bad_image)
     if json_:
-        values = {**_values(plan), "tables": [table_values(table) for table in tables], "report": str(report)}
-        found = [{**vars(check), "passed": check.passed} for check in checks]
-        typer.echo(json.dumps({**values, "checks": found}, indent=2))
+        tables = [value for table in outcome.tables for value in table.values()]
+        checks = [{**vars(check), "passed": check.passed} for check in outcome.checks]
+        values = {**_values(plan), "tables": tables, "report": str(outcome.report), "checks": checks}
+        typer.echo(json.dumps(values, indent=2))
     else:
-        typer.echo("\n\n".join(["", as_text(tables), *map(_check, checks), f"report: {report.resolve()}"]))
-    if not all(check.passed for check in checks):
+        lines = ["", render(outcome.tables), *map(_check, outcome.checks), f"report: {outcome.report.resolve()}"]
+        typer.echo("\n\n".join(lines))
+    if not all(check.passed for check in outcome.checks):
         raise typer.Exit(1)
 
 
@@ -104,8 +102,8 @@ def _verify(
     """Do the preset published: print what is tested, then the paper's figures beside the measured ones."""
     import json
 
-    from verydeep.study.preset import PUBLISHED
-    from verydeep.study.verify import Verification
+    from verydeep.results.study import PUBLISHED
+    from verydeep.results.verify import Verification
 
     work = Verification(data, weights, out, device=device, on_bad_image=on_bad_image)
     name, images, protocols = work.dataset.name, len(work.dataset), [str(protocol) for protocol in work.protocols]
@@ -132,8 +130,8 @@ def _verdict_values(verdict: "Verdict") -> dict[str, Any]:
         "protocol": str(claim.protocol),
         "published": {"top1_error": claim.top1, "top5_error": claim.top5},
         "measured": {
-            "top1_error": 100 * measured.top1.rate,
-            "top5_error": 100 * measured.top5.rate if measured.top5 else None,
+            "top1_error": 100 * measured["top1"].rate,
+            "top5_error": 100 * measured["top5"].rate if "top5" in measured else None,
         },
         "passed": verdict.passed,
     }
@@ -141,8 +139,9 @@ def _verdict_values(verdict: "Verdict") -> dict[str, Any]:
 
 def _verdicts(verdicts: "Sequence[Verdict]") -> str:
     """Return verdicts as a table for people."""
-    from verydeep.cli.errors_table import NOTE, table
-    from verydeep.study.verify import WITHIN
+    from verydeep.basics.formatting import align
+    from verydeep.cli.errors_table import NOTE
+    from verydeep.results.verify import WITHIN
 
     head = ("table", "network", "protocol", "top-1", "published", "difference", "top-5", "published", "difference", "")
     rows: list[tuple[str, ...]] = [head]
@@ -154,13 +153,13 @@ def _verdicts(verdicts: "Sequence[Verdict]") -> str:
                 claim.table,
                 " + ".join(claim.networks),
                 str(claim.protocol),
-                *(str(measured.top1), f"{claim.top1:.1f}", top1),
-                *(str(measured.top5 or "-"), f"{claim.top5:.1f}", top5),
+                *(str(measured["top1"]), f"{claim.top1:.1f}", top1),
+                *(str(measured.get("top5", "-")), f"{claim.top5:.1f}", top5),
                 "pass" if verdict.passed else "MISSED",
             )
         )
     passed = sum(verdict.passed for verdict in verdicts)
-    return f"{table(rows)}\n{passed} of {len(verdicts)} within {WITHIN} points; {NOTE}"
+    return f"{align(rows)}\n{passed} of {len(verdicts)} within {WITHIN} points; {NOTE}"
 
 
 def _values(plan: "Plan") -> dict[str, Any]:
@@ -192,7 +191,7 @@ def _values(plan: "Plan") -> dict[str, Any]:
 
 def _words(plan: "Plan") -> str:
     """Return the plan as a table for people."""
-    from verydeep.cli.errors_table import table
+    from verydeep.basics.formatting import align
 
     rows: list[tuple[str, ...]] = [("run", "starts from", "recipe", "training", "testing", "time", "tested by")]
     for run, left in zip(plan.runs, plan.costs, strict=True):
@@ -208,7 +207,7 @@ def _words(plan: "Plan") -> str:
             )
         )
     data = plan.data
-    lines = [f"{plan.preset.title} ({plan.preset.name})", table(rows)]
+    lines = [f"{plan.preset.title} ({plan.preset.name})", align(rows)]
     lines += [
         f"{len(plan.runs)} runs. Training and testing in multiply-adds still to do, for {data.training_images:,} "
         f"training and {data.test_images:,} test images of {data.name}, and each recipe's greatest number of epochs.",

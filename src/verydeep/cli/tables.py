@@ -22,22 +22,8 @@ def tables(
 
     Example: verydeep tables demo --format markdown
     """
-    import json
+    from verydeep.results.result import read_results
+    from verydeep.results.table import render
+    from verydeep.results.tables import make_tables
 
-    from verydeep.study.box_tables import every_table
-    from verydeep.study.found import NothingFoundError
-    from verydeep.study.render import render
-    from verydeep.study.transfer_tables import read_transfer_tables, render_transfer
-
-    form = "json" if json_ else format_
-    transfers, errors = read_transfer_tables(study), ""
-    try:
-        errors = render(every_table(study), form)
-    except NothingFoundError:
-        if not transfers:
-            raise
-    parts = [part for part in (errors, render_transfer(transfers, form) if transfers else "") if part]
-    if form == "json":
-        typer.echo(json.dumps([table for part in parts for table in json.loads(part)], indent=2))
-    else:
-        typer.echo("\n\n".join(parts))
+    typer.echo(render(make_tables(read_results(study)), "json" if json_ else format_))

@@ -40,7 +40,7 @@ def fuse(parts: Sequence[Posteriors], names: Sequence[str] = ()) -> Posteriors:
     for part, name in zip(parts, names, strict=True):
         total += _aligned(part, name, first, names[0]).probabilities
     mean = (total / len(parts)).astype(np.float32)
-    return Posteriors(first.ids, first.labels, mean, first.classes, _common([part.metadata for part in parts]))
+    return Posteriors(first.ids, first.labels, mean, first.classes, common_metadata([part.metadata for part in parts]))
 
 
 def _aligned(part: Posteriors, name: str, first: Posteriors, first_name: str) -> Posteriors:
@@ -68,7 +68,8 @@ def _difference(these: tuple[str, ...], those: tuple[str, ...]) -> str:
     return f"{len(here)} only in the one, {len(there)} only in the other (for example {examples})"
 
 
-def _common(metadata: list[dict[str, Any]]) -> dict[str, Any]:
+def common_metadata(metadata: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what several files' metadata have in common, and the metadata of each as `fused`; that of one as it is."""
     if len(metadata) == 1:
         return metadata[0]
     shared = {key: value for key, value in metadata[0].items() if all(m.get(key) == value for m in metadata[1:])}

@@ -105,6 +105,17 @@ def error_rate(posteriors: Posteriors, k: int) -> ErrorRate:
     return ErrorRate(float(missed.mean()), *bootstrap_interval(missed))
 
 
+def errors(posteriors: Posteriors) -> dict[str, ErrorRate]:
+    """Return the `top1` and `top5` error, with intervals; no `top5` where there are five classes or fewer.
+
+    Raises
+    ------
+    UserError
+        Where no image has a label.
+    """
+    return {f"top{k}": error_rate(posteriors, k) for k in (1, 5) if k < max(2, len(posteriors.classes))}
+
+
 @dataclass(frozen=True)
 class McNemar:
     """Images that only one of two systems gets wrong, and the probability of so uneven a split by chance."""

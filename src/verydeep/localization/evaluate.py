@@ -27,7 +27,7 @@ from verydeep.localization.boxes import Frame, as_array
 from verydeep.localization.dense import Pair, boxes_of_windows
 from verydeep.localization.guesses import GUESSES, Guesses
 from verydeep.localization.merging import MergeRule
-from verydeep.localization.rating import merge_guesses, together
+from verydeep.localization.scoring import merge_guesses, together
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import load, weights_hash
 

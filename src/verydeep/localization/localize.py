@@ -18,7 +18,7 @@ from verydeep.localization.boxes import Frame, clip
 from verydeep.localization.dense import Pair
 from verydeep.localization.evaluate import check_protocol, views, windows_of
 from verydeep.localization.merging import MergeRule
-from verydeep.localization.rating import best_box
+from verydeep.localization.scoring import best_box
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import load
 

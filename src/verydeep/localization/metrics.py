@@ -16,7 +16,7 @@ HIT = 0.5
 
 
 @dataclass(frozen=True)
-class LocalizationFigures:
+class LocalizationMetrics:
     """How well classes and boxes were guessed.
 
     Attributes
@@ -58,7 +58,7 @@ def wrong(guesses: Guesses, k: int) -> NDArray[np.bool_]:
     return np.asarray(~right[:, :k].any(axis=1))
 
 
-def figures(guesses: Guesses) -> LocalizationFigures:
+def localization_metrics(guesses: Guesses) -> LocalizationMetrics:
     """Return errors and mean IoU with 95 % bootstrap intervals over images; images held out for tuning are left out.
 
     Raises
@@ -73,7 +73,7 @@ def figures(guesses: Guesses) -> LocalizationFigures:
     own = overlaps(guesses)[:, -1]
     rates = [wrong(guesses, 1), wrong(guesses, GUESSES), own < HIT]
     top1, top5, given = (ErrorRate(float(missed.mean()), *bootstrap_interval(missed)) for missed in rates)
-    return LocalizationFigures(count, top1, top5, given, mean_with_interval(own))
+    return LocalizationMetrics(count, top1, top5, given, mean_with_interval(own))
 
 
 def mean_with_interval(values: NDArray[np.float64], resamples: int = 1000, seed: int = 0) -> ErrorRate:

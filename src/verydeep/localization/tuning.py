@@ -15,7 +15,7 @@ from verydeep.localization.boxes import clip, iou
 from verydeep.localization.guesses import Guesses, held_out
 from verydeep.localization.merging import Match, MergeRule
 from verydeep.localization.metrics import HIT
-from verydeep.localization.rating import best_box, together
+from verydeep.localization.scoring import best_box, together
 
 # The recommended score of two boxes is 0 for equal ones and above 1 for disjoint ones; the literal one is in pixels.
 THRESHOLDS: dict[Match, tuple[float, ...]] = {

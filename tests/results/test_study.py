@@ -5,9 +5,7 @@ import pytest
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
-from verydeep.study.folder import StudyFolder
-from verydeep.study.plan import make_plan
-from verydeep.study.preset import load_preset
+from verydeep.results.study import StudyFolder, load_preset, make_plan
 
 
 def test_a_folder_belongs_to_one_preset_and_one_data_set(tmp_path) -> None:
@@ -17,9 +15,9 @@ def test_a_folder_belongs_to_one_preset_and_one_data_set(tmp_path) -> None:
     with pytest.raises(UserError, match="preset demo on scenes, here it is small on scenes"):
         folder.claim(load_preset("small"), "scenes")
     with pytest.raises(UserError, match="here it is demo on photographs"):
-        folder.check(demo, "photographs")
+        folder.claim(demo, "photographs", look_only=True)
     with pytest.raises(UserError, match="preset demo with other settings"):
-        folder.check(demo.model_copy(update={"title": "other"}), "scenes")
+        folder.claim(demo.model_copy(update={"title": "other"}), "scenes")
 
 
 def test_folders_that_hold_something_else_are_refused(tmp_path) -> None:

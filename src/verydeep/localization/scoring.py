@@ -1,4 +1,4 @@
-"""From the boxes of all windows to one box a class: merged, then rated (paper: appendix A.2)."""
+"""From the boxes of all windows to one box a class: merged, then scored (paper: appendix A.2)."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.progress import track
-from verydeep.basics.version import VERSION
+from verydeep.evaluation.fuse import common_metadata
 from verydeep.localization.boxes import Boxes, clip
 from verydeep.localization.guesses import Guesses
 from verydeep.localization.merging import MergeRule, merge
@@ -64,7 +64,7 @@ def merge_guesses(parts: Sequence[Guesses], rule: MergeRule, names: Sequence[str
         for k in range(every.classes.shape[1]):
             boxes[i, k], ratings[i, k] = best_box(every.windows[i][:, k], every.scores[i][:, k], rule)
         boxes[i] = clip(boxes[i], *every.sizes[i])
-    about = _common([part.metadata for part in parts]) if len(parts) > 1 else every.metadata
+    about = common_metadata([part.metadata for part in parts])
     return replace(every, boxes=boxes, ratings=ratings, metadata={**about, "merging": asdict(rule)})
 
 
@@ -80,8 +80,3 @@ def together(parts: Sequence[Guesses], names: Sequence[str] = ()) -> Guesses:
     windows = [np.concatenate(rows) for rows in zip(*(part.windows for part in parts), strict=True)]
     scores = [np.concatenate(rows) for rows in zip(*(part.scores for part in parts), strict=True)]
     return replace(first, windows=windows, scores=scores)
-
-
-def _common(metadata: list[dict[str, Any]]) -> dict[str, Any]:
-    shared = {key: value for key, value in metadata[0].items() if all(m.get(key) == value for m in metadata[1:])}
-    return {**shared, "fused": metadata, "created_by": f"verydeep {VERSION}"}

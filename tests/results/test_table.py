@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from verydeep.study.render import as_csv, as_html, as_json, as_markdown, as_text
-from verydeep.study.tables import read_tables
+from verydeep.results.result import read_results
+from verydeep.results.table import render
+from verydeep.results.tables import make_tables
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def tables(study):
     study.add("A", (256, 256), "dense@256", wrong=10, data="ilsvrc-2012")
     study.add("D", (72, 144), "dense@72,108,144", wrong=4)
     study.add("D", (72, 144), "crops@72,108,144", wrong=2)
-    return read_tables(study.path)
+    return make_tables(read_results(study.path))
 
 
 class _Cells(HTMLParser):
@@ -33,15 +34,16 @@ class _Cells(HTMLParser):
 
 
 def test_every_format_has_every_figure(tables) -> None:
-    for text in (as_text(tables), as_markdown(tables), as_csv(tables), as_json(tables), as_html(tables)):
+    for form in ("text", "markdown", "csv", "json", "html"):
+        text = render(tables, form)
         assert "25.0" in text  # 10 of 40 wrong
         assert "29.6" in text  # the paper's A
         assert "[72;144]" in text
 
 
 def test_csv_and_json_agree_and_mark_what_is_missing(tables) -> None:
-    lines = list(csv.DictReader(io.StringIO(as_csv(tables))))
-    rows = [row for table in json.loads(as_json(tables)) for row in table["rows"]]
+    lines = list(csv.DictReader(io.StringIO(render(tables, "csv"))))
+    rows = [row for table in json.loads(render(tables, "json")) for row in table["rows"]]
     assert len(lines) == len(rows) > 12
     for line, row in zip(lines, rows, strict=True):
         assert line["top1_error"] == ("" if row["top1_error"] is None else str(row["top1_error"]))
@@ -51,22 +53,22 @@ def test_csv_and_json_agree_and_mark_what_is_missing(tables) -> None:
 
 
 def test_columns_of_text_are_aligned(tables) -> None:
-    for block in as_text(tables).split("\n\n")[:-1]:
+    for block in render(tables, "text").split("\n\n")[:-1]:
         head, *rows = block.splitlines()[2:3] + block.splitlines()[4:]
         start = head.index("top-1")
         assert all(len(row) <= start or row[start - 1] == " " for row in rows)
 
 
 def test_markdown_rows_have_as_many_cells_as_the_heading(tables) -> None:
-    for block in as_markdown(tables).split("\n\n"):
+    for block in render(tables, "markdown").split("\n\n"):
         counts = {line.count("|") for line in block.splitlines() if line.startswith("|")}
         assert len(counts) <= 1
 
 
 def test_html_is_well_formed_and_escapes(study) -> None:
     study.add("A", (72, 72), "dense@72", data="cats & <dogs>")
-    tables = read_tables(study.path)
+    tables = make_tables(read_results(study.path))
     cells = _Cells()
-    cells.feed(as_html(tables))
+    cells.feed(render(tables, "html"))
     assert cells.rows == sum(len(table.rows) + 1 for table in tables)
     assert any("cats & <dogs>" in word for word in cells.words)

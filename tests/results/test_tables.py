@@ -1,70 +1,78 @@
 """Tables from files whose errors are known: placed by metadata alone, the paper's figures beside them."""
 
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from verydeep.basics.errors import UserError
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.metrics import top_k_error
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.study import published
-from verydeep.study.findings import look_for_findings
-from verydeep.study.tables import read_tables
+from verydeep.results import published
+from verydeep.results.comparisons import make_comparisons
+from verydeep.results.result import read_results
+from verydeep.results.table import render
+from verydeep.results.tables import make_tables
 
 PAPER = {"data": "ilsvrc-2012", "split": "val", "small": 256, "large": 384, "jitter": (256, 512), "step": 32}
 
 
 def _tables(study):
-    return {table.number: table for table in read_tables(study.path)}
+    return {table.number: table for table in make_tables(read_results(study.path))}
 
 
 def _key(row):
-    return row.network, row.train, row.test, row.method
+    return row["network"], row["train_scales"], row["test_scales"], row["method"]
+
+
+def _paper(row):
+    return row["paper_top1_error"], row["paper_top5_error"]
 
 
 def test_a_figure_stands_where_its_metadata_say_whatever_the_files_are_called(study) -> None:
     moved = study.add("D", (72, 144), "dense@108", wrong=10).rename(study.path / "anything.parquet")
     study.add("A", (72, 72), "dense@72", wrong=20)
     assert moved.is_file()
-    rows = {_key(row): row.measured for row in _tables(study)["3"].rows}
-    assert rows["D", "[72;144]", "108", "dense"].top1.rate == pytest.approx(10 / 40)
-    assert rows["A", "72", "72", "dense"].top1.rate == pytest.approx(20 / 40)
+    rows = {_key(row): row["top1"] for row in _tables(study)["3"].rows}
+    assert rows["D", "[72;144]", "108", "dense"].rate == pytest.approx(10 / 40)
+    assert rows["A", "72", "72", "dense"].rate == pytest.approx(20 / 40)
 
 
 def test_on_the_papers_data_every_row_of_the_paper_has_its_figure(full_study) -> None:
     tables = _tables(full_study(**PAPER))
-    for number, results in (("3", published.TABLE_3), ("4", published.TABLE_4), ("5", published.TABLE_5)):
-        figures = [row.paper for row in tables[number].rows if row.paper]
-        assert figures == [(result.top1, result.top5) for result in results]
-    fusions = [row.paper for row in tables["6"].rows]
-    assert fusions == [(fusion.top1, fusion.top5) for fusion in published.TABLE_6]
-    assert all(row.measured for table in tables.values() for row in table.rows)
+    for number in ("3", "4", "5", "6"):
+        figures = [_paper(row) for row in tables[number].rows if row["paper"]]
+        assert figures == [(row.figures["top1"], row.figures["top5"]) for row in published.TABLES[number]]
+    assert all(row["top1"] for table in tables.values() for row in table.rows)
 
 
 def test_on_other_data_no_figure_of_the_paper_appears(full_study) -> None:
     tables = _tables(full_study())
-    assert [row.paper for table in tables.values() for row in table.rows if row.paper] == []
-    assert len(tables["3"].rows) == len(published.TABLE_3) + 1  # and the network tuned in its FC layers alone
+    assert [row for table in tables.values() for row in table.rows if row["paper"]] == []
+    assert len(tables["3"].rows) == len(published.TABLES["3"]) + 1  # and the network tuned in its FC layers alone
 
 
 def test_a_missing_run_leaves_an_empty_cell(full_study) -> None:
     study = full_study()
     (study.path / "posteriors" / "E-s108" / "dense@108.parquet").unlink()
-    rows = {_key(row): row.measured for row in _tables(study)["3"].rows}
+    rows = {_key(row): row["top1"] for row in _tables(study)["3"].rows}
     assert [key for key, measured in rows.items() if measured is None] == [("E", "108", "108", "dense")]
 
 
 def test_on_the_papers_data_all_rows_are_there_from_the_first_file_on(study) -> None:
     study.add("D", (256, 256), "dense@256", wrong=4, data="ilsvrc-2012")
     rows = _tables(study)["3"].rows
-    assert len(rows) == len(published.TABLE_3)
-    assert [row.network for row in rows if row.measured] == ["D"]
+    assert len(rows) == len(published.TABLES["3"])
+    assert [row["network"] for row in rows if row["top1"]] == ["D"]
 
 
 def test_dense_and_crops_are_averaged_where_no_file_has_both(study) -> None:
     names = ("dense@72,108,144", "crops@72,108,144")
     paths = [study.add("D", (72, 144), name) for name in names]
     expected = top_k_error(fuse([Posteriors.read(path) for path in paths]), 1)
-    rows = {row.method: row.measured.top1.rate for row in _tables(study)["5"].rows}
+    rows = {row["method"]: row["top1"].rate for row in _tables(study)["5"].rows}
     assert rows["dense+crops"] == expected
 
 
@@ -72,7 +80,7 @@ def test_fusion_is_the_mean_of_the_members_posteriors(full_study) -> None:
     study = full_study()
     paths = [study.path / "posteriors" / run / "dense@72,108,144.parquet" for run in ("D-s72-144", "E-s72-144")]
     expected = top_k_error(fuse([Posteriors.read(path) for path in paths]), 1)
-    rows = {(row.network, row.method): row.measured.top1.rate for row in _tables(study)["6"].rows}
+    rows = {(row["network"], row["method"]): row["top1"].rate for row in _tables(study)["6"].rows}
     assert rows["D + E", "dense"] == expected
     assert any(name.startswith("submission: 7 networks") for name, _ in rows)
 
@@ -80,13 +88,13 @@ def test_fusion_is_the_mean_of_the_members_posteriors(full_study) -> None:
 def test_without_d_and_e_the_two_best_of_different_depth_are_fused(study) -> None:
     for name, wrong in (("A", 30), ("B", 5), ("D", 9)):
         study.add(name, (72, 144), "dense@72,108,144", wrong=wrong)
-    assert [row.network for row in _tables(study)["6"].rows] == ["B + D"]
+    assert [row["network"] for row in _tables(study)["6"].rows] == ["B + D"]
 
 
 def test_tests_that_only_served_for_a_mean_are_no_rows_of_table_3(study) -> None:
     for protocol in ("dense@64", "dense@72", "dense@80", "dense@64,72,80"):
         study.add("B", (72, 72), protocol)
-    assert [row.test for row in _tables(study)["3"].rows] == ["72"]
+    assert [row["test_scales"] for row in _tables(study)["3"].rows] == ["72"]
 
 
 def test_what_is_not_the_papers_is_named(study) -> None:
@@ -94,14 +102,14 @@ def test_what_is_not_the_papers_is_named(study) -> None:
     study.add("D", (72, 144), "dense@108", batch_norm=True, run="modern")
     study.add("A", (72, 72), "dense@72", run="one")
     study.add("A", (72, 72), "dense@72", run="two")
-    names = [row.network for row in _tables(study)["3"].rows if row.measured]
+    names = [row["network"] for row in _tables(study)["3"].rows if row["top1"]]
     assert sorted(names) == ["A (one)", "A (two)", "D (FC only)", "D (batch norm)"]
 
 
 def test_batch_norm_that_all_networks_share_is_said_once(study) -> None:
     study.add("A", (72, 72), "dense@72", batch_norm=True)
     table = _tables(study)["3"]
-    assert table.rows[0].network == "A"
+    assert table.rows[0]["network"] == "A"
     assert "batch norm" in table.note
 
 
@@ -109,51 +117,51 @@ def test_fusions_options_and_unlabeled_images_stay_out(study) -> None:
     kept = study.add("A", (72, 72), "dense@72", wrong=3)
     study.add("B", (72, 72), "dense@72", options={"softmax": "location", "pool": "mean"})
     fuse([Posteriors.read(kept)] * 2).write(study.path / "fused.parquet")
-    assert [row.network for row in _tables(study)["3"].rows if row.measured] == ["A"]
+    assert [row["network"] for row in _tables(study)["3"].rows if row["top1"]] == ["A"]
 
 
 def test_each_data_set_has_its_own_tables(study) -> None:
     study.add("A", (72, 72), "dense@72", wrong=3)
     study.add("A", (72, 72), "dense@72", wrong=8, run="other", data="others")
-    found = [(table.data, table.rows[0].measured.top1.rate) for table in read_tables(study.path)]
+    found = [(table.data, table.rows[0]["top1"].rate) for table in make_tables(read_results(study.path))]
     assert found == [("others", 8 / 40), ("pictures", 3 / 40)]
 
 
 def test_the_shallow_variant_is_compared_on_center_crops(study) -> None:
     study.add("B", (72, 72), "center@72", wrong=3)
     study.add("B-5x5", (72, 72), "center@72", wrong=9)
-    assert [row.measured.top1.rate for row in _tables(study)["4.1"].rows] == [3 / 40, 9 / 40]
+    assert [row["top1"].rate for row in _tables(study)["4.1"].rows] == [3 / 40, 9 / 40]
 
 
 def test_a_folder_without_posteriors_and_a_damaged_file_are_named_in_one_line(study, tmp_path) -> None:
     with pytest.raises(UserError, match="no such folder"):
-        read_tables(tmp_path / "nowhere")
+        read_results(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no posteriors"):
-        read_tables(tmp_path / "empty")
+        read_results(tmp_path / "empty")
     path = study.add("A", (72, 72), "dense@72")
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=r"dense@72\.parquet") as caught:
-        read_tables(study.path)
+        make_tables(read_results(study.path))
     assert "\n" not in str(caught.value)
 
 
-def test_findings_claim_a_difference_only_beyond_chance(study) -> None:
+def test_comparisons_claim_a_difference_only_beyond_chance(study) -> None:
     for name, wrong in (("A", 30), ("B", 10), ("D", 9)):
         study.add(name, (72, 72), "dense@72", wrong=wrong)
-    found = {finding.systems: finding for finding in look_for_findings(study.path)}
+    found = {made.systems: made for made in make_comparisons(read_results(study.path))}
     depth = found["A/72/72", "B/72/72"]
     assert (depth.claim, depth.verdict, depth.paper) == ("depth", "better", (29.6, 28.7))
     assert depth.p_value == pytest.approx(2 * 0.5**20)  # twenty images, all wrong in the first alone
     assert found["B/72/72", "D/72/72"].verdict == "no clear difference"
 
 
-def test_findings_of_a_whole_study_follow_the_paper(full_study) -> None:
-    findings = look_for_findings(full_study(**PAPER).path)
-    papers = {finding.systems: finding.paper for finding in findings}
+def test_comparisons_of_a_whole_study_follow_the_paper(full_study) -> None:
+    comparisons = make_comparisons(read_results(full_study(**PAPER).path))
+    papers = {made.systems: made.paper for made in comparisons}
     assert papers["D/256/256", "E/256/256"] == (27.0, 27.3)
     assert papers["E/384/384", "E/[256;512]/384"] == (26.9, 25.5)
-    fusion = next(finding for finding in findings if finding.claim == "fusion")
+    fusion = next(made for made in comparisons if made.claim == "fusion")
     assert fusion.paper == (24.8, 24.0)
 
 
@@ -163,11 +171,42 @@ def test_a_network_tested_twice_by_one_protocol_is_refused(study) -> None:
     other.parent.mkdir()
     other.write_bytes(path.read_bytes())
     with pytest.raises(UserError, match="one network, tested twice by dense@72"):
-        read_tables(study.path)
+        make_tables(read_results(study.path))
 
 
 def test_other_pool_rounding_than_the_networks_belongs_in_no_table(study) -> None:
     study.add("A", (72, 72), "dense@72", wrong=3)
     study.add("A", (72, 72), "dense@80", options={"softmax": "image", "pool": "mean", "pool_rounding": "down"})
-    (table,) = read_tables(study.path)
-    assert [row.test for row in table.rows] == ["72"]
+    (table,) = make_tables(read_results(study.path))
+    assert [row["test_scales"] for row in table.rows] == ["72"]
+
+
+def test_networks_of_the_same_kind_stand_in_the_order_of_their_files(study) -> None:
+    runs = [f"run-{i}" for i in range(9)]
+    for run in runs:
+        study.add("A", (72, 72), "dense@72", run=run)
+    assert [row["network"] for row in _tables(study)["3"].rows] == [f"A ({run})" for run in runs]
+
+
+def test_systems_tested_on_different_images_are_not_compared(study) -> None:
+    study.add("A", (72, 72), "dense@72")
+    path = study.add("B", (72, 72), "dense@72")
+    whole = Posteriors.read(path)
+    whole.rows(whole.ids[1:]).write(path)
+    with pytest.raises(UserError, match="differ in images"):
+        make_comparisons(read_results(study.path))
+
+
+def test_descriptors_beside_posteriors_change_no_table(study) -> None:
+    study.add("A", (72, 72), "dense@72", wrong=3)
+    before = render(make_tables(read_results(study.path)))
+    about = {
+        "kind": "features",
+        "configuration": ["A"],
+        "train_scales": [[72, 72]],
+        "classes": ["a"],
+        "data": "pictures",
+    }
+    table = pa.table({"id": ["a"]}).replace_schema_metadata({b"verydeep": json.dumps(about).encode()})
+    pq.write_table(table, study.path / "features.parquet")
+    assert render(make_tables(read_results(study.path))) == before

@@ -8,7 +8,7 @@ import pytest
 from verydeep.basics.errors import UserError
 from verydeep.localization.boxes import clip
 from verydeep.localization.merging import MergeRule, merge
-from verydeep.localization.rating import best_box, merge_guesses
+from verydeep.localization.scoring import best_box, merge_guesses
 
 
 def test_ratings_are_sums_over_the_members():

@@ -15,8 +15,7 @@ from verydeep.basics.errors import UserError
 from verydeep.cli import reproduce as module
 from verydeep.evaluation.metrics import ErrorRate
 from verydeep.evaluation.protocol import Protocol
-from verydeep.study.found import Measured
-from verydeep.study.verify import Claim, Verdict, Verification, claims
+from verydeep.results.verify import Claim, Verdict, Verification, claims
 
 app = typer.Typer()
 app.command()(module.reproduce)
@@ -49,8 +48,8 @@ def test_the_claims_are_the_papers_rows_for_d_and_e() -> None:
     [(0.253, 0.084, True), (0.259, 0.078, True), (0.2529, 0.081, False), (0.256, 0.0841, False)],
 )
 def test_a_figure_passes_within_three_tenths_of_a_point(top1: float, top5: float, passed: bool) -> None:
-    rates = [ErrorRate(rate, rate, rate) for rate in (top1, top5)]
-    verdict = Verdict(Claim("3", ("D",), Protocol("dense", (384,)), 25.6, 8.1), Measured(50_000, *rates))
+    rates = {name: ErrorRate(rate, rate, rate) for name, rate in (("top1", top1), ("top5", top5))}
+    verdict = Verdict(Claim("3", ("D",), Protocol("dense", (384,)), 25.6, 8.1), rates)
     assert verdict.passed is passed
     assert verdict.differences == pytest.approx((100 * top1 - 25.6, 100 * top5 - 8.1))
 

@@ -7,11 +7,9 @@ import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.datasets import scenes
 from verydeep.localization.guesses import Guesses
-from verydeep.study import reproduce as module
-from verydeep.study.folder import StudyFolder
-from verydeep.study.plan import make_plan
-from verydeep.study.preset import load_preset
-from verydeep.study.reproduce import plan_study, reproduce
+from verydeep.results import reproduce as module
+from verydeep.results.reproduce import plan_study, reproduce
+from verydeep.results.study import StudyFolder, load_preset, make_plan
 
 RECIPE = """
 [network]
@@ -91,7 +89,7 @@ def _state(folder):
 
 def test_a_study_is_done_whole_and_only_once(preset, tmp_path) -> None:
     out = tmp_path / "study"
-    report = reproduce(preset, "scenes", out, device="cpu", quiet=True)
+    report = reproduce(preset, "scenes", out, device="cpu", quiet=True).report
     folder, runs = StudyFolder(out), make_plan(load_preset(preset))
     assert [run.name for run in runs] == ["A-s36", "B-s36", "B-s36-48"]
     for run in runs:

@@ -2,27 +2,24 @@
 
 import html
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 from verydeep.basics.files import write_text
 from verydeep.basics.machine import describe_machine
 from verydeep.datasets.dataset import Dataset
-from verydeep.evaluation.metrics import ErrorRate, top_k_error
+from verydeep.evaluation.metrics import ErrorRate
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.study.box_examples import best_boxes, draw_box_examples
-from verydeep.study.box_tables import BoxTable, every_table
-from verydeep.study.boxes import check_hits
-from verydeep.study.charts import curves, intervals
-from verydeep.study.examples import Example, draw_examples
-from verydeep.study.findings import Finding, look_for_findings
-from verydeep.study.folder import StudyFolder
-from verydeep.study.plan import Run
-from verydeep.study.preset import Preset
-from verydeep.study.published import SOURCE
-from verydeep.study.render import as_html
-from verydeep.study.tables import Table
+from verydeep.localization.baselines import with_constant_box
+from verydeep.localization.metrics import localization_metrics
+from verydeep.results.comparisons import Comparison, make_comparisons
+from verydeep.results.illustrations import Example, curves, draw_box_examples, draw_examples, intervals
+from verydeep.results.published import SOURCE
+from verydeep.results.result import Result
+from verydeep.results.study import Preset, Run, StudyFolder
+from verydeep.results.table import Table, html_table, render
 from verydeep.training.log import read_log
 from verydeep.training.recipe import load_recipe
 
@@ -32,38 +29,32 @@ PAGE = Path(__file__).parent / "report.html"
 
 
 def write_report(
-    folder: StudyFolder, preset: Preset, runs: Sequence[Run], testing: Dataset, data: str, device: str = "auto"
-) -> Path:
-    """Write a study's `report.html`: tables, findings, training curves, examples, boxes, how to reproduce it.
+    folder: StudyFolder,
+    preset: Preset,
+    runs: Sequence[Run],
+    testing: Dataset,
+    data: str,
+    results: Sequence[Result],
+    tables: Sequence[Table],
+    device: str = "auto",
+) -> None:
+    """Write a study's `report.html`: tables, comparisons, training curves, examples, boxes, how to reproduce it.
 
     Parameters
     ----------
-    folder : StudyFolder
-        The study; what is missing in it is left out.
-    preset : Preset
-        What was planned.
-    runs : sequence of Run
-        All of the preset's runs.
+    folder, preset, runs
+        The study and all that is planned; what is not done yet is left out.
     testing : Dataset
         The test images.
     data : str
         The data set, as it was named to the command.
+    results, tables
+        All that the folder holds.
     device : str
         Where score maps are computed: `auto`, `cpu`, `cuda` or `mps`.
-
-    Returns
-    -------
-    Path
-        The report.
-
-    Raises
-    ------
-    UserError
-        The folder holds no posteriors.
     """
-    tables = every_table(folder.path)
     trained = [run for run in runs if read_log(folder.run(run.name).path, "epoch")]
-    about, right, wrong = _examples(folder, trained, testing, device)
+    about, right, wrong = _examples(folder, trained, results, testing, device)
     command = (
         f"verydeep reproduce --preset {preset.name} --data {shlex.quote(data)} --out {shlex.quote(str(folder.path))}"
     )
@@ -72,35 +63,32 @@ def write_report(
         "subtitle": html.escape(f"{testing.name}; {testing.provenance or testing.split}."),
         "facts": _facts(folder, tables, trained),
         "scales": html.escape(_scales(preset)),
-        "chart": _chart([table for table in tables if isinstance(table, Table)]),
-        "tables": as_html(tables),
-        "findings": _findings(look_for_findings(folder.path)),
+        "chart": _chart(tables),
+        "tables": render(tables, "html"),
+        "comparisons": _comparisons(make_comparisons(results)),
         "curves": "".join(_curves(folder, run) for run in trained),
         "runs": _runs(folder, trained),
         "about_examples": html.escape(about),
         "right": right,
         "wrong": wrong,
-        "boxes": _boxes(folder, runs, testing),
+        "boxes": _boxes(folder, runs, results, testing),
         "command": html.escape(command),
         "tables_command": html.escape(f"verydeep tables {shlex.quote(str(folder.path))} --format markdown"),
-        "machine": _grid(
-            ["machine", ""], [[html.escape(key), html.escape(v)] for key, v in describe_machine().items()]
-        ),
+        "machine": html_table(["machine", ""], [list(map(html.escape, item)) for item in describe_machine().items()]),
         "source": html.escape(f"The paper: {SOURCE}. Written by verydeep."),
     }
     write_text(folder.report, Template(PAGE.read_text(encoding="utf-8")).substitute(parts))
-    return folder.report
 
 
-def _facts(folder: StudyFolder, tables: Sequence[Table | BoxTable], trained: Sequence[Run]) -> str:
+def _facts(folder: StudyFolder, tables: Sequence[Table], trained: Sequence[Run]) -> str:
     """Return the few figures that stand at the top."""
     facts = [("networks trained", str(len(trained)))]
     seconds = sum(read_log(folder.run(run.name).path, "epoch")[-1]["seconds"] for run in trained)
     facts.append(("training", _time(seconds)))
     facts.append(("testing", _time(sum(folder.testing_seconds().values()))))
     for numbers, words in (("345", "top-1 error of the best network"), ("6", "top-1 error of networks together")):
-        shown = [table for table in tables if isinstance(table, Table) and table.number in numbers]
-        if measured := [row.measured.top1 for table in shown for row in table.rows if row.measured]:
+        shown = [table for table in tables if table.number in tuple(numbers)]
+        if measured := [row["top1"] for table in shown for row in table.rows if row["top1"]]:
             best = min(measured, key=lambda rate: rate.rate)
             facts.append((f"{words} (95 %: {100 * best.low:.1f} to {100 * best.high:.1f})", f"{best.rate:.1%}"))
     return "".join(f"<div><dd>{html.escape(value)}</dd><dt>{html.escape(name)}</dt></div>" for name, value in facts)
@@ -118,9 +106,10 @@ def _chart(tables: Sequence[Table]) -> str:
     rows: dict[str, list[tuple[str, ErrorRate]]] = {}
     for number, kind in (("3", "single"), ("4", "several"), ("6", "fusion")):
         for row in (row for table in tables if table.number == number for row in table.rows):
-            if row.measured and row.method == "dense":
-                name = row.network if number == "6" else f"{row.network}, S = {row.train}".replace("= [", "in [")
-                rows.setdefault(name, []).append((kind, row.measured.top1))
+            if row["top1"] and row["method"] == "dense":
+                name = row["network"]
+                name += "" if number == "6" else f", S = {row['train_scales']}".replace("= [", "in [")
+                rows.setdefault(name, []).append((kind, row["top1"]))
     if not rows:
         return ""
     key = (
@@ -131,20 +120,20 @@ def _chart(tables: Sequence[Table]) -> str:
     return f"<figure class='chart'><figcaption>Dense evaluation</figcaption>{chart}{key}</figure>"
 
 
-def _findings(findings: Sequence[Finding]) -> str:
+def _comparisons(comparisons: Sequence[Comparison]) -> str:
     head = ["what changes", "from", "to", "top-1 error", "p", "the change is", "ILSVRC, paper"]
     rows = [
         [
-            html.escape(finding.claim),
-            *(html.escape(system) for system in finding.systems),
-            f"{100 * finding.first:.1f} → {100 * finding.second:.1f}",
-            f"{finding.p_value:.3f}" if finding.p_value >= 0.001 else "&lt; 0.001",
-            finding.verdict,
-            f"{finding.paper[0]:.1f} → {finding.paper[1]:.1f}" if finding.paper else "",
+            html.escape(made.claim),
+            *(html.escape(system) for system in made.systems),
+            f"{100 * made.first:.1f} → {100 * made.second:.1f}",
+            f"{made.p_value:.3f}" if made.p_value >= 0.001 else "&lt; 0.001",
+            made.verdict,
+            f"{made.paper[0]:.1f} → {made.paper[1]:.1f}" if made.paper else "",
         ]
-        for finding in findings
+        for made in comparisons
     ]
-    return _grid(head, rows)
+    return html_table(head, rows)
 
 
 def _curves(folder: StudyFolder, run: Run) -> str:
@@ -174,27 +163,28 @@ def _runs(folder: StudyFolder, trained: Sequence[Run]) -> str:
         ]
         rows.append([html.escape(cell) for cell in cells])
     head = ["run", "starts from", "recipe", "epochs", "training", "images/s", "testing", "validation error"]
-    return _grid(head, rows)
+    return html_table(head, rows)
 
 
-def _examples(folder: StudyFolder, trained: Sequence[Run], testing: Dataset, device: str) -> tuple[str, str, str]:
+def _examples(
+    folder: StudyFolder, trained: Sequence[Run], results: Sequence[Result], testing: Dataset, device: str
+) -> tuple[str, str, str]:
     """Return what the examples are, those named right and those named wrong, of the network with the least error."""
+    measured = {result.path: result for result in results if result.kind == "classes"}
     tests = [
-        (folder.posteriors(run.name) / f"{protocol}.parquet", run, protocol)
+        (measured[path], run)
         for run in trained
         for protocol in run.protocols
-        if protocol.kind == "dense" and not run.regression
+        if protocol.kind == "dense" and (path := folder.test(run, protocol)) in measured
     ]
-    tests = [test for test in tests if test[0].is_file()]
     if not tests:
         return "No network has been tested yet.", "", ""
-    file, run, protocol = min(tests, key=lambda test: top_k_error(Posteriors.read(test[0]), 1))
-    posteriors, weights = Posteriors.read(file), folder.run(run.name).weights
-    scale = max(protocol.scales)
+    best, run = min(tests, key=lambda test: test[0].top1.rate)
+    posteriors, weights, scale = Posteriors.read(best.path), folder.run(run.name).weights, max(best.protocol.scales)
     right, wrong = (
         draw_examples(weights, posteriors, testing, scale, kind, EXAMPLES, device) for kind in (True, False)
     )
-    about = f"Drawn by chance from the test pictures, as {run.name} names them by {protocol}."
+    about = f"Drawn by chance from the test pictures, as {run.name} names them by {best.protocol}."
     if any(example.score_map for example in [*right, *wrong]):
         about += (
             " Beside each picture that is larger than one window the score map of the class it was taken for, at "
@@ -205,7 +195,7 @@ def _examples(folder: StudyFolder, trained: Sequence[Run], testing: Dataset, dev
 
 
 def _figure(example: Example) -> str:
-    words = f"<b>{html.escape(example.guess)}</b> {example.posterior:.0%}"
+    words = f"<b>{html.escape(example.guess)}</b> {example.score:.0%}"
     if example.guess != example.label:
         words += f", is {html.escape(example.label)}"
     images = f"<img src='{example.picture}' alt='{html.escape(example.label, quote=True)}'>"
@@ -214,38 +204,65 @@ def _figure(example: Example) -> str:
     return f"<figure><div class='pair'>{images}</div><p>{words}</p></figure>"
 
 
-def _boxes(folder: StudyFolder, runs: Sequence[Run], testing: Dataset) -> str:
+def _boxes(folder: StudyFolder, runs: Sequence[Run], results: Sequence[Result], testing: Dataset) -> str:
     """Return the part about boxes: what was checked, hits and misses; empty where there are none."""
-    tested = best_boxes(folder.path)
-    if tested is None:
+    tests = [result for result in results if result.kind == "boxes"]
+    best = min(tests, key=lambda result: result.metrics["given_class"].rate, default=None)
+    if best is None or best.guesses is None:
         return ""
     words = [
         f"{check.run} by {check.protocol} finds the object in {check.hits:.1%} of {check.images:,} pictures, the best "
         f"constant box in {check.constant:.1%}; expected are {check.least:.0%} at least."
-        for check in check_hits(folder, runs)
+        for check in check_hits(folder, runs, results)
     ]
-    name = tested.path.relative_to(folder.path / "boxes").with_suffix("").as_posix()
+    name = best.path.relative_to(folder.path / "boxes").with_suffix("").as_posix()
     words.append(
         f"Drawn by chance from the test pictures, the boxes of {name} given the class: white is the true box, the "
         "colored one the network's. A hit has an IoU of at least 0.5."
     )
     parts = [f"<h2>Where the objects are</h2><p>{html.escape(' '.join(words))}</p>"]
     for title, hit in (("Hits", True), ("Misses", False)):
-        drawn = draw_box_examples(tested.guesses, testing, hit, BOX_EXAMPLES)
         figures = "".join(
             f"<figure><img src='{e.picture}' alt='{html.escape(e.label, quote=True)}'>"
-            f"<p>{html.escape(e.label)}, IoU {e.iou:.2f}</p></figure>"
-            for e in drawn
+            f"<p>{html.escape(e.label)}, IoU {e.score:.2f}</p></figure>"
+            for e in draw_box_examples(best.guesses, testing, hit, BOX_EXAMPLES)
         )
         parts.append(f"<h3>{title}</h3><div class='examples boxes'>{figures}</div>")
     return "".join(parts)
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of cells that are HTML already."""
-    lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    top = "".join(f"<th scope='col'>{word}</th>" for word in head)
-    return f"<div class='scroll'><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>"
+@dataclass(frozen=True)
+class HitCheck:
+    """Whether a localizer finds as many objects as its preset expects.
+
+    `hits` is the share of the images whose box, given the class, has an IoU of at least 0.5, `least` the share that is
+    expected, `constant` that of the box, the same in all pictures, that is right most often on the training images.
+    """
+
+    run: str
+    protocol: str
+    images: int
+    hits: float
+    least: float
+    constant: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether it finds enough."""
+        return self.hits >= self.least
+
+
+def check_hits(folder: StudyFolder, runs: Iterable[Run], results: Iterable[Result]) -> list[HitCheck]:
+    """Return the checks of the localizers that have been tested and of which their preset expects something."""
+    measured, checks = {result.path: result for result in results}, []
+    for run in runs:
+        result = measured.get(folder.test(run, run.protocols[0]))
+        if run.least_hits is not None and result and result.guesses:
+            constant = with_constant_box(result.guesses, result.about["best_constant_box"])
+            rates = [result.metrics["given_class"].rate, localization_metrics(constant).given_class.rate]
+            hits, by_chance = (1 - rate for rate in rates)
+            checks.append(HitCheck(run.name, str(result.protocol), result.images, hits, run.least_hits, by_chance))
+    return checks
 
 
 def _time(seconds: float) -> str:

@@ -1,4 +1,6 @@
-"""Plans: the runs of the paper in an order that can be done, and their cost against counts by hand."""
+"""Presets and plans: the runs of the paper in an order that can be done, and their cost against counts by hand."""
+
+import re
 
 import pytest
 import torch
@@ -7,10 +9,44 @@ from verydeep.basics.errors import UserError
 from verydeep.evaluation.protocol import Protocol
 from verydeep.nets.geometry import macs
 from verydeep.nets.network import VGG
-from verydeep.study import published
-from verydeep.study.plan import Run, cost, empty_network, make_plan, measure_data, measure_speed
-from verydeep.study.preset import Data, known_presets, load_preset
+from verydeep.results import published
+from verydeep.results.reproduce import cost, empty_network, measure_data, measure_speed
+from verydeep.results.study import PRESETS, Data, Run, known_presets, load_preset, make_plan
 from verydeep.training.recipe import load_recipe
+
+
+def test_the_three_presets_are_there_and_say_how_to_run_them() -> None:
+    assert known_presets() == ["demo", "paper", "small"]
+    for name in known_presets():
+        assert f"--preset {name}" in (PRESETS / f"{name}.toml").read_text()
+        assert load_preset(name).name == name
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="did you mean small") as raised:
+        load_preset("smal")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('name = "A"', 'name = "B"', "the first is A"),
+        ('"large", "jitter"', '"large", "modern"', r"which \[stages\] does not define"),
+        ('stages = ["small", "jitter"]', 'stages = ["jitter"]', "must begin with small"),
+        ("title =", "subtitle = 1\ntitle =", "subtitle: Extra inputs"),
+        ("title =", "title", "not valid TOML"),
+        ("height = 128", 'height = "high"', "data.height"),
+    ],
+)
+def test_a_wrong_preset_is_refused_in_one_line(tmp_path, old, new, message) -> None:
+    text = (PRESETS / "demo.toml").read_text()
+    assert old in text
+    (tmp_path / "own.toml").write_text(text.replace(old, new, 1))
+    with pytest.raises(UserError, match=message) as raised:
+        load_preset(str(tmp_path / "own.toml"))
+    assert "own.toml" in str(raised.value)
+    assert not re.search(r"\n", str(raised.value))
 
 
 @pytest.mark.parametrize("name", known_presets())
@@ -36,14 +72,14 @@ def test_the_paper_has_18_runs_and_fills_every_row_of_its_tables() -> None:
     runs = [run for run in every if not run.regression]
     assert (len(runs), len(every)) == (14, 18)
     planned = {(r.configuration, r.recipe.images.scales, p.scales, p.kind) for r in runs for p in r.protocols}
-    for result in (*published.TABLE_3, *published.TABLE_4, *published.TABLE_5):
-        assert (result.configuration, result.train, result.test, result.method) in planned
-    for fusion in published.TABLE_6:
-        for member in fusion.members:
-            layers = "fc" if member.fc_only else "all"
-            wanted = (member.configuration, member.train, layers)
+    for _, row in published.rows("3", "4", "5"):
+        (member,) = row.members
+        assert (member.configuration, member.train, member.test, row.method) in planned
+    for row in published.TABLES["6"]:
+        for member in row.members:
+            wanted = (member.configuration, member.train, member.tuned)
             (run,) = [r for r in runs if (r.configuration, r.recipe.images.scales, _layers(r)) == wanted]
-            assert Protocol(fusion.method, member.test) in run.protocols
+            assert Protocol(row.method, member.test) in run.protocols
     shallow = [run for run in runs if Protocol("center", (256,)) in run.protocols]
     assert [run.name for run in shallow] == ["B-s256", "B-5x5-s256"]
 
@@ -55,7 +91,7 @@ def test_the_paper_fills_tables_8_and_9_and_names_classes_by_the_submission() ->
     assert all(run.configuration == "D" and run.recipe.optimizer.learning_rate == 1e-3 for run in boxes)
     assert all(every[run.init_from or ""].recipe.images.scales == run.recipe.images.scales for run in boxes)
     settings = {(run.regression, _layers(run)) for run in boxes if Protocol("center", (384,)) in run.protocols}
-    assert settings == {(setting.regression, setting.trained_layers) for setting in published.TABLE_8}
+    assert settings == {(row.members[0].regression, row.members[0].tuned) for row in published.TABLES["8"]}
     tests = {
         f"{run.name} {protocol}": (run.recipe.images.scales, protocol.scales)
         for run in boxes
@@ -64,13 +100,13 @@ def test_the_paper_fills_tables_8_and_9_and_names_classes_by_the_submission() ->
         if protocol.kind == "dense"
     }
     merged = [{tests[text]} for text in tests] + [{tests[text] for text in union} for union in preset.unions]
-    for result in published.TABLE_9:
-        assert set(result.networks) in merged
+    for row in published.TABLES["9"]:
+        assert {(member.train, member.test) for member in row.members} in merged
     assert len(preset.labels) == len(published.SUBMISSION)
     for member in published.SUBMISSION:
         names = [name for name in preset.labels if every[name].configuration == member.configuration]
         own = {(every[name].recipe.images.scales, _layers(every[name]) == "fc") for name in names}
-        assert (member.train, member.fc_only) in own
+        assert (member.train, member.tuned == "fc") in own
 
 
 def _layers(run: Run) -> str:

@@ -15,12 +15,11 @@ import verydeep as vd
 from verydeep.datasets import open_dataset, scenes
 from verydeep.evaluation.metrics import ErrorRate
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.study.charts import curves, intervals
-from verydeep.study.examples import draw_examples
-from verydeep.study.folder import StudyFolder
-from verydeep.study.plan import make_plan
-from verydeep.study.preset import load_preset
-from verydeep.study.report import write_report
+from verydeep.results.illustrations import curves, draw_examples, intervals
+from verydeep.results.report import write_report
+from verydeep.results.result import read_results
+from verydeep.results.study import StudyFolder, load_preset, make_plan
+from verydeep.results.tables import make_tables
 
 
 def _epochs(count):
@@ -121,7 +120,9 @@ def test_a_picture_of_one_window_has_no_map_to_show(small_study, monkeypatch) ->
 
 def test_the_page_holds_all_it_shows(small_study) -> None:
     folder, preset, runs, testing = small_study
-    page = write_report(folder, preset, runs, testing, "my pictures", "cpu").read_text()
+    results = read_results(folder.path)
+    write_report(folder, preset, runs, testing, "my pictures", results, make_tables(results), "cpu")
+    page = folder.report.read_text()
     assert "$" not in page.replace("$(", "")
     addresses = re.findall(r"(?:src|href)\s*=\s*['\"]([^'\"]*)", page)
     assert addresses

@@ -1,24 +1,23 @@
 """The paper's figures, checked with weights that are there: D and E, trained with scale jitter, tested as it says."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets import open_dataset
-from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.fuse import fuse
+from verydeep.evaluation.metrics import ErrorRate, errors
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.evaluation.protocol import Kind, Protocol
+from verydeep.evaluation.protocol import Protocol
 from verydeep.interchange.reading import load
 from verydeep.nets.network import VGG
-from verydeep.study import published
-from verydeep.study.found import Measured, measure
-from verydeep.study.plan import measure_data, testing_macs
-from verydeep.study.preset import PUBLISHED
-from verydeep.study.tables import in_words
+from verydeep.results import published
+from verydeep.results.reproduce import measure_data, testing_macs
+from verydeep.results.study import PUBLISHED
+from verydeep.results.tables import scales_in_words
 
 WITHIN = 0.3
 """Percentage points of error that a measured figure may differ from the published one."""
@@ -33,16 +32,7 @@ NETWORKS = ("D", "E")
 class Claim:
     """A figure of the paper that needs no other networks than D and E.
 
-    Attributes
-    ----------
-    table : str
-        Its number in the paper.
-    networks : tuple of str
-        `D`, `E`, or both: the mean of their posteriors.
-    protocol : Protocol
-        How they are tested.
-    top1, top5 : float
-        Published errors, %.
+    `networks` are `D`, `E`, or both: the mean of their posteriors; `top1` and `top5` are in %.
     """
 
     table: str
@@ -60,18 +50,18 @@ class Verdict:
     ----------
     claim : Claim
         What the paper says.
-    measured : Measured
-        What came out.
+    measured : mapping of str to ErrorRate
+        What came out: `top1`, and `top5` where there are more than five classes.
     """
 
     claim: Claim
-    measured: Measured
+    measured: Mapping[str, ErrorRate]
 
     @property
     def differences(self) -> tuple[float, float]:
         """Measured less published error, top-1 and top-5, in percentage points; NaN with five classes or fewer."""
-        top5 = self.measured.top5.rate if self.measured.top5 else float("nan")
-        return 100 * self.measured.top1.rate - self.claim.top1, 100 * top5 - self.claim.top5
+        top5 = self.measured["top5"].rate if "top5" in self.measured else float("nan")
+        return 100 * self.measured["top1"].rate - self.claim.top1, 100 * top5 - self.claim.top5
 
     @property
     def passed(self) -> bool:
@@ -87,16 +77,11 @@ def claims() -> Iterator[Claim]:
     >>> [(claim.table, str(claim.protocol)) for claim in claims() if claim.networks == ("E",)][:2]
     [('3', 'dense@384'), ('4', 'dense@256,384,512')]
     """
-    tables = (("3", published.TABLE_3), ("4", published.TABLE_4), ("5", published.TABLE_5))
-    for number, results in tables:
-        for row in results:
-            if row.configuration in NETWORKS and row.train == published.JITTER:
-                protocol = Protocol(cast(Kind, row.method), row.test)
-                yield Claim(number, (row.configuration,), protocol, row.top1, row.top5)
-    for fusion in published.TABLE_6:
-        if fusion.members == published.POST_SUBMISSION:
-            protocol = Protocol(cast(Kind, fusion.method), published.MULTI_JITTER)
-            yield Claim("6", NETWORKS, protocol, fusion.top1, fusion.top5)
+    for number, row in published.rows("3", "4", "5", "6"):
+        if all(m.configuration in NETWORKS and (m.train, m.tuned) == (published.JITTER, "all") for m in row.members):
+            names = tuple(member.configuration for member in row.members)
+            protocol = Protocol(row.method, row.members[0].test)
+            yield Claim(number, names, protocol, row.figures["top1"], row.figures["top5"])
 
 
 class Verification:
@@ -148,19 +133,26 @@ class Verification:
     @property
     def note(self) -> str:
         """Say that the published figures are not for these images, where they are not; else nothing."""
-        return _note(self.dataset)
+        name, images, classes = self.dataset.name, len(self.dataset), len(self.dataset.classes)
+        if name == published.DATA and images == IMAGES:
+            return ""
+        return (
+            f"The published figures are for the {IMAGES:,} validation images of ILSVRC-2012; these are {images:,} of "
+            f"{classes:,} classes ({name}), and the comparison says nothing."
+        )
 
     def multiply_adds(self) -> int:
         """Return the multiply-adds of all tests; the network's share of the time is nearly all of it."""
         data = measure_data(self.dataset, self.dataset)
-        return sum(testing_macs(net, _leaves(self.protocols), data) for net in self.nets.values())
+        leaves = dict.fromkeys(leaf for protocol in self.protocols for leaf in protocol.leaves)
+        return sum(testing_macs(net, leaves, data) for net in self.nets.values())
 
     def run(self) -> list[Verdict]:
         """Test what is missing and return the paper's figures with the measured ones, table by table."""
         for evaluator in self.evaluators.values():
             for protocol in self.protocols:
                 evaluator.posteriors(protocol)
-        return [Verdict(claim, measure(self._posteriors(claim))) for claim in claims()]
+        return [Verdict(claim, errors(self._posteriors(claim))) for claim in claims()]
 
     def _posteriors(self, claim: Claim) -> Posteriors:
         parts = [self.evaluators[name].posteriors(claim.protocol) for name in claim.networks]
@@ -189,21 +181,8 @@ def _network(name: str, source: str | Path) -> VGG:
     scales = tuple(net.provenance.get("train_scales") or published.JITTER)
     if scales != published.JITTER:
         raise UserError(
-            f"{source}: trained at S in {in_words(scales)}, but the figures to compare with are for "
-            f"{in_words(published.JITTER)}"
+            f"{source}: trained at S in {scales_in_words(scales)}, but the figures to compare with are for "
+            f"{scales_in_words(published.JITTER)}"
         )
     net.provenance["train_scales"] = list(scales)  # so that `verydeep tables` knows the network's place
     return net
-
-
-def _note(dataset: Dataset) -> str:
-    if dataset.name == "ilsvrc-2012" and len(dataset) == IMAGES:
-        return ""
-    return (
-        f"The published figures are for the {IMAGES:,} validation images of ILSVRC-2012; these are {len(dataset):,} of "
-        f"{len(dataset.classes):,} classes ({dataset.name}), and the comparison says nothing."
-    )
-
-
-def _leaves(protocols: Iterable[Protocol]) -> Sequence[Protocol]:
-    return list(dict.fromkeys(leaf for protocol in protocols for leaf in protocol.leaves))

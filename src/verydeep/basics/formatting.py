@@ -1,0 +1,19 @@
+"""Words for people: the same layout wherever a command prints."""
+
+from collections.abc import Sequence
+
+
+def align(rows: Sequence[Sequence[str]], ruled: bool = False) -> str:
+    """Return words in aligned columns: a heading, a line, the rows; `ruled` with a line above the heading, too.
+
+    Examples
+    --------
+    >>> print(align([("a", "b"), ("long", "x")]))
+    a     b
+    -------
+    long  x
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    rule = "-" * (sum(widths) + 2 * len(widths) - 2 if ruled else max(map(len, lines)))
+    return "\n".join([*([rule] if ruled else []), lines[0], rule, *lines[1:]])

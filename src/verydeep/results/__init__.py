@@ -1,0 +1,1 @@
+"""Results, tables and reports; studies, which make them; the published figures beside them."""

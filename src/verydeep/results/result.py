@@ -1,0 +1,290 @@
+"""What a folder's files say: one `Result` for each test of classes, of boxes, or by transfer, each file read once."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verydeep.basics.errors import UserError
+from verydeep.evaluation.fuse import fuse
+from verydeep.evaluation.metrics import ErrorRate, McNemar, errors, mcnemar, wrong
+from verydeep.evaluation.options import Options
+from verydeep.evaluation.posteriors import Posteriors
+from verydeep.evaluation.protocol import Protocol
+from verydeep.localization.guesses import Guesses, read_metadata
+from verydeep.localization.metrics import localization_metrics
+from verydeep.nets.configurations import CONFIGURATIONS
+from verydeep.results.published import Scales
+from verydeep.transfer.words import figure
+
+ORDER = list(CONFIGURATIONS)
+FC_ONLY, BATCH_NORM = "FC only", "batch norm"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A metric of a transfer in [0, 1], and its standard deviation over random splits where there are several."""
+
+    value: float
+    std: float | None = None
+
+    def __str__(self) -> str:
+        return figure(self.value, self.std)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network, as files tell it from others.
+
+    Attributes
+    ----------
+    configuration : str
+        The paper's letter.
+    train : (int, int)
+        Least and greatest S.
+    variant : tuple of str
+        Empty for the paper's; else what sets it apart: `FC only`, `batch norm`.
+    weights : str
+        Hash of its weights file; empty for localizers, which files of boxes tell apart by their folder.
+    regression : str
+        Of localizers: `scr`, one box for all classes, or `pcr`, one for each.
+    tuned : str
+        Of localizers: `fc` or `all` layers.
+    """
+
+    configuration: str
+    train: Scales
+    variant: tuple[str, ...] = ()
+    weights: str = ""
+    regression: str = ""
+    tuned: str = ""
+
+    @property
+    def kind(self) -> tuple[str, Scales, tuple[str, ...]]:
+        """What it is, whatever its weights."""
+        return self.configuration, self.train, self.variant
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """Where it stands in a table: variants last, then by depth, fixed S before a range."""
+        jitter = self.train[0] < self.train[1]
+        return bool(self.variant), ORDER.index(self.configuration), jitter, self.train, self.variant
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one test measured.
+
+    Attributes
+    ----------
+    kind : {"classes", "boxes", "transfer"}
+        What was tested.
+    path : Path
+        The file it comes from; of a fusion the first one.
+    data, split : str
+        Which images; of a transfer the data set alone.
+    networks : tuple of Network
+        One, or several that were fused; none of a transfer, whose systems have a `name`.
+    protocols : tuple of Protocol
+        How each of them was tested.
+    images : int
+        How many counted; 0 where a file does not say.
+    metrics : mapping of str to ErrorRate or Mean
+        `top1` and `top5` errors (no `top5` of five classes or fewer), for boxes also the error `given_class` and
+        `mean_iou`, with 95 % bootstrap intervals; of a transfer `merit`.
+    name : str
+        Of a transfer's system.
+    about : mapping
+        What the file says of itself.
+    wrong : ndarray of bool, shape (images,)
+        Of classes: which images' most probable class is not the right one, in the order of the images' names.
+    names_hash : str
+        SHA-256 of these names.
+    guesses : Guesses or None
+        Of boxes: what `metrics` was computed from, without the boxes of single windows.
+    """
+
+    kind: Literal["classes", "boxes", "transfer"]
+    path: Path
+    data: str
+    split: str
+    networks: tuple[Network, ...] = ()
+    protocols: tuple[Protocol, ...] = ()
+    images: int = 0
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    wrong: NDArray[np.bool_] | None = None
+    names_hash: str = ""
+    guesses: Guesses | None = None
+
+    @property
+    def network(self) -> Network:
+        """The one network that was tested."""
+        return self.networks[0]
+
+    @property
+    def protocol(self) -> Protocol:
+        """How it was tested."""
+        return self.protocols[0]
+
+    @property
+    def top1(self) -> ErrorRate:
+        """Top-1 error."""
+        rate: ErrorRate = self.metrics["top1"]
+        return rate
+
+
+def read_results(folder: str | Path) -> list[Result]:
+    """Return the results in a folder and below, as far as they belong in tables.
+
+    Left out are fusions of posteriors, networks of unknown training scales, images without labels, tests with other
+    options than the paper's, and boxes that are not merged yet.
+
+    Parameters
+    ----------
+    folder : str or Path
+        With files of posteriors, boxes or transfers, in it or in folders below.
+
+    Raises
+    ------
+    UserError
+        No such folder, no result in it, or a damaged file.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder; give the --out of verydeep reproduce or verydeep evaluate")
+    # What an unfinished evaluation keeps stands in hidden folders.
+    files = [
+        f for f in sorted(path.rglob("*.parquet")) if not any(p.startswith(".") for p in f.relative_to(path).parts)
+    ]
+    results = [result for file in sorted(path.rglob("result.json")) for result in _transfers(file)]
+    results += [result for file in files if (result := _tested(file))]
+    if not results and files:
+        raise UserError(
+            f"{path}: none of its posteriors belongs in a table (that takes labels, the paper's options, and a "
+            "network whose training scales are known); verydeep reproduce writes such files"
+        )
+    if not results:
+        raise UserError(f"{path}: no posteriors (*.parquet) in it; verydeep reproduce and evaluate write them")
+    return results
+
+
+def _tested(path: Path) -> Result | None:
+    about = read_metadata(path)
+    members = about.get("fused") or [about]
+    trained = all(member.get("train_scales") and member.get("recipe") != "transfer" for member in members)
+    if not (trained and all(member.get("configuration") in ORDER for member in members)):
+        return None
+    images = f"{about['split']}, {about['limit']}" if about.get("limit") else str(about["split"])
+    protocols = tuple(Protocol.parse(member["protocol"]) for member in members)
+    result = Result("boxes", path, about["data"], images, tuple(map(_network, members)), protocols, about=about)
+    if about.get("boxes"):
+        return _with_boxes(result) if about.get("merging") else None
+    if len(members) > 1 or "fused" in about or not _is_papers_way(about):
+        return None
+    posteriors = Posteriors.read(path)
+    return with_errors(replace(result, kind="classes"), posteriors) if (posteriors.labels >= 0).any() else None
+
+
+def _is_papers_way(about: Mapping[str, Any]) -> bool:
+    options, plain = about.get("options") or {}, Options().to_dict()
+    own = "up" if (about.get("preprocessing") or {}).get("pool_round_up") else "down"
+    same = all(options.get(key) == plain[key] for key in ("softmax", "pool"))
+    return same and options.get("pool_rounding") in (None, own)
+
+
+def _network(about: Mapping[str, Any]) -> Network:
+    regression = about.get("regression") or ""
+    tuned = about.get("trained_layers") or "all"
+    unlike = {FC_ONLY: tuned == "fc" and not regression, BATCH_NORM: about.get("batch_norm")}
+    variant = tuple(name for name, is_so in unlike.items() if is_so)
+    least, most = about["train_scales"]
+    weights = "" if regression else about.get("weights_hash", "")
+    return Network(about["configuration"], (least, most), variant, weights, regression, tuned if regression else "")
+
+
+def with_errors(result: Result, posteriors: Posteriors) -> Result:
+    """Return a result with the errors of posteriors, of which at least one has a label."""
+    ids = np.array(posteriors.ids, dtype=object)[posteriors.labels >= 0]
+    order = np.argsort(ids, kind="stable")
+    missed = wrong(posteriors, 1)[order]
+    digest = sha256("\n".join(ids[order]).encode()).hexdigest()
+    return replace(result, images=len(ids), metrics=errors(posteriors), wrong=missed, names_hash=digest)
+
+
+def _with_boxes(result: Result) -> Result | None:
+    guesses = Guesses.read(result.path)
+    if not guesses.counted.any():
+        return None
+    # The boxes of all windows are by far the most of a file, and no table needs them.
+    none = [np.empty((0, guesses.classes.shape[1], 4), np.float32)] * len(guesses)
+    measured = localization_metrics(guesses)
+    return replace(
+        result,
+        images=measured.images,
+        metrics={name: rate for name, rate in vars(measured).items() if name != "images"},
+        guesses=replace(guesses, windows=none, scores=[rows[..., 0] for rows in none]),
+    )
+
+
+def fused(parts: Sequence[Sequence[Result]]) -> Result:
+    """Return what the mean of posteriors measures: of each system the mean of its files, of these the mean.
+
+    The files are read once more: a study's posteriors together, 200 MB each on ILSVRC, would not fit in memory.
+    """
+    means = [fuse([Posteriors.read(r.path) for r in part], [str(r.path) for r in part]) for part in parts]
+    first = parts[0][0]
+    names = [str(part[0].path) for part in parts]
+    system = replace(first, networks=tuple(part[0].network for part in parts), about={})
+    return with_errors(system, fuse(means, names))
+
+
+def compare(first: Result, second: Result) -> McNemar:
+    """Test whether two systems err equally often in naming the classes of the same images.
+
+    Raises
+    ------
+    UserError
+        Where their images differ.
+    """
+    assert first.wrong is not None
+    assert second.wrong is not None
+    if first.names_hash != second.names_hash:
+        raise UserError(f"{first.path} and {second.path} differ in images; test both on the same data")
+    return mcnemar(first.wrong, second.wrong)
+
+
+def _transfers(path: Path) -> list[Result]:
+    """Return the results of a transfer's systems; none for another program's file of that name."""
+    try:
+        about = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise UserError(f"{path}: damaged, not JSON; remove it or do that transfer again") from None
+    if not isinstance(about, dict) or "systems" not in about or "identity" not in about:
+        return []
+    systems = [(system["name"], system["merit"], system["std"]) for system in about["systems"]]
+    if found := about.get("compared"):
+        systems.append((f"{found['recipe'] or 'trained'} network, {found['protocol']}", found["merit"], None))
+    identity = about["identity"]
+    # What sets it apart from the paper's way.
+    unlike = [identity["classifier"]] if identity["classifier"] != "svm" else []
+    unlike += [] if identity["normalize"] == "l2" else [identity["normalize"]]
+    unlike += [] if identity["flip"] else ["no flip"]
+    return [
+        Result(
+            "transfer",
+            path,
+            identity["data"],
+            identity["protocol"],
+            metrics={"merit": Mean(merit, std)},
+            name=", ".join([name, *unlike]),
+            about=about,
+        )
+        for name, merit, std in systems
+    ]

@@ -1,1 +1,0 @@
-"""Studies: which runs make one up, the published figures, tables and the report."""
