@@ -40,6 +40,12 @@ def test_a_figure_stands_where_its_metadata_say_whatever_the_files_are_called(st
     assert rows["A", "72", "72", "dense"].rate == pytest.approx(20 / 40)
 
 
+def test_a_transfer_s_classifier_is_no_network_of_the_paper_s_tables(study) -> None:
+    study.add("A", (72, 72), "dense@72", wrong=20)
+    study.add("D", (72, 72), "dense@72", wrong=1, recipe="transfer")
+    assert [row["network"] for row in _tables(study)["3"].rows if row["top1"]] == ["A"]
+
+
 def test_on_the_papers_data_every_row_of_the_paper_has_its_figure(full_study) -> None:
     tables = _tables(full_study(**PAPER))
     for number in ("3", "4", "5", "6"):
