@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FLAGS := -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-peers test-golden test-native lint clean
+.PHONY: demo test test-peers test-native lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/verydeep reproduce --preset demo --data scenes --out demo
@@ -17,10 +17,6 @@ test: $(VENV)/installed-test lint
 # gigabytes of memory and of temporary files.
 test-peers: $(VENV)/installed-test
 	$(BIN)/python -m pytest -q -m "" tests/interchange
-
-# What a rebuilding must not change: two minutes on two cores. See tests/golden/README.md.
-test-golden: $(VENV)/installed-test
-	$(BIN)/python -m pytest -q -m golden --numprocesses 2 tests/golden
 
 # The native kernels alone, under the address and undefined-behavior sanitizers; it takes a minute and needs g++.
 NATIVE := src/verydeep/engines/native

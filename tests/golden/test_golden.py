@@ -5,7 +5,6 @@ import pytest
 from tests.golden import cases, comparing
 
 
-@pytest.mark.golden
 @pytest.mark.parametrize("name", cases.CASES)
 def test_what_is_computed_is_what_was(name: str) -> None:
     try:
