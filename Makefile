@@ -10,8 +10,9 @@ FLAGS := -q --disable-pip-version-check -c constraints.txt
 demo: $(VENV)/installed
 	$(BIN)/verydeep reproduce --preset demo --data scenes --out demo
 
+# One thread each: processes whose threads wait for one another took more than three times as long on two cores.
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal
 
 # The other projects' own code judges full-size networks: about a quarter of an hour on two cores, and four
 # gigabytes of memory and of temporary files.
