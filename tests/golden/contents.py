@@ -1,5 +1,6 @@
 """Arrays in files of other projects, read without verydeep."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,9 @@ def _openvino(path: Path) -> Arrays:
 
     operations = openvino.Core().read_model(str(path)).get_ordered_ops()
     constants = [op for op in operations if op.get_type_name() == "Constant"]
-    return {f"{i} {op.get_friendly_name()}": np.array(op.get_data()) for i, op in enumerate(constants)}
+    # Constants without a name of their own are numbered through the process.
+    names = [re.sub(r"^Constant_\d+$", "constant", op.get_friendly_name()) for op in constants]
+    return {f"{i} {name}": np.array(op.get_data()) for i, (name, op) in enumerate(zip(names, constants, strict=True))}
 
 
 def _program(path: Path) -> Arrays:
