@@ -157,8 +157,12 @@ def test_only_takes_along_what_a_run_starts_from() -> None:
 DATA = Data(name="some", classes=7, training_images=11, test_images=13, height=64, width=96)
 
 
+def _settings(changes: dict[str, object]) -> list[str]:
+    return [f"{key}={value}" for key, value in changes.items()]
+
+
 def _run(*protocols: str, **changes: object) -> Run:
-    recipe = load_recipe("small-s72", ["schedule.epochs=3", *(f"{key}={value}" for key, value in changes.items())])
+    recipe = load_recipe("small-s72", ["schedule.epochs=3", "schedule.least_steps=0", *_settings(changes)])
     return Run("A-s72", "A", recipe, None, tuple(map(Protocol.parse, protocols)))
 
 
@@ -186,6 +190,10 @@ def test_cost_counts_three_passes_of_training_and_every_view_of_a_test() -> None
     dense = sum(_forward(empty_network(run, 7), side, side * 3 // 2) for side in (64, 72))
     assert counted.testing == 13 * (2 * dense + 50 * crop + crop)
     assert counted.total == counted.training + counted.testing
+
+
+def test_with_few_images_every_pass_of_an_epoch_counts() -> None:
+    assert cost(_run(**{"schedule.least_steps": 30}), DATA).training == 10 * cost(_run(), DATA).training
 
 
 def test_cost_leaves_out_what_is_done_and_counts_shared_parts_once() -> None:

@@ -63,15 +63,16 @@ class Cost:
 def cost(run: Run, data: Data, trained: bool = False, tested: Iterable[Protocol] = ()) -> Cost:
     """Return the multiply-adds of what is left of a run.
 
-    Training: a forward pass of every image in every epoch (their greatest number), and twice that for the gradients
-    of the layers that are trained. Testing: every view of every image, at the images' median size. What is `trained`
-    or `tested` is done.
+    Training: a forward pass of every image in every pass of every epoch (their greatest number), and twice that for
+    the gradients of the layers that are trained. Testing: every view of every image, at the images' median size. What
+    is `trained` or `tested` is done.
     """
     net, side = empty_network(run, data.classes), run.recipe.network.image_size
     layers = summarize(net, side, side)
     fc_only = run.recipe.optimizer.trained_layers == "fc"
     gradients = 2 * sum(layer.macs for layer in layers if layer.name.startswith("fc") or not fc_only)
-    training = (sum(layer.macs for layer in layers) + gradients) * data.training_images * run.recipe.schedule.epochs
+    passes = run.recipe.schedule.epochs * run.recipe.passes(data.training_images)
+    training = (sum(layer.macs for layer in layers) + gradients) * data.training_images * passes
     done = set(tested)
     if run.regression:  # every view once, by it and by the classifier beside it
         leaves = [leaf for protocol in run.protocols if protocol not in done for leaf in protocol.leaves]
