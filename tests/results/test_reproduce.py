@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
+from verydeep.cli.main import app
 from verydeep.datasets import scenes
 from verydeep.localization.guesses import Guesses
 from verydeep.results import reproduce as module
@@ -177,6 +180,26 @@ def test_localizers_are_trained_tested_merged_and_only_once(preset, tmp_path) ->
     reproduce(name, "scenes", out, device="cpu", quiet=True)
     assert _state(out) == before
     assert [run.name for run in make_plan(chosen, ["A-s36-scr-fc"])] == ["A-s36", "B-s36", "A-s36-scr-fc"]
+
+
+def test_photographs_without_boxes_are_studied_for_their_classes(preset, tmp_path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(10):
+            pixels = np.random.default_rng([label == "cat", number]).integers(0, 256, (40, 48, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    (tmp_path / "boxes.toml").write_text((tmp_path / "tiny.toml").read_text() + BOXES.format(folder=tmp_path))
+    out, name, data = tmp_path / "study", str(tmp_path / "boxes.toml"), str(tmp_path / "photos")
+    words = ["reproduce", "--preset", name, "--data", data, "--out", str(out), "--device", "cpu"]
+    with pytest.raises(UserError, match="--only A-s36-scr-fc: it learns boxes, and no train image of photos has one"):
+        reproduce(name, data, out, only=["A-s36-scr-fc"], device="cpu")
+    assert not out.exists()
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "have no boxes: A-s36-scr-fc, B-s36-48-pcr-all." in done.stdout
+    assert "3 runs." in done.stdout
+    assert sorted(path.name for path in (out / "runs").iterdir()) == ["A-s36", "B-s36", "B-s36-48"]
+    assert "Table 6" in (out / "report.html").read_text()
 
 
 def test_only_some_runs(preset, tmp_path) -> None:

@@ -185,6 +185,7 @@ def _values(plan: "Plan") -> dict[str, Any]:
         "data": plan.data.model_dump(),
         "macs_per_second": plan.speed,
         "runs": runs,
+        "left_out": list(plan.left_out),
         "estimated_seconds": plan.seconds,
     }
 
@@ -214,6 +215,8 @@ def _words(plan: "Plan") -> str:
         f"Estimate: {_time(plan.seconds)} at {plan.speed / 1e9:,.0f} G multiply-adds a second, measured for a second "
         "here just now.",
     ]
+    if plan.left_out:
+        lines.append(f"Left out, because images of {data.name} have no boxes: {', '.join(plan.left_out)}.")
     return "\n".join(lines)
 
 

@@ -143,7 +143,8 @@ def measure_speed(run: Run, classes: int, device: torch.device, seconds: float =
 class Plan:
     """A study's runs in the order in which they are done, and what is left to do of each.
 
-    `data` is what was counted with, `speed` the measured multiply-adds a second.
+    `data` is what was counted with, `speed` the measured multiply-adds a second, `left_out` the names of runs for boxes
+    where the data set has none.
     """
 
     preset: Preset
@@ -151,6 +152,7 @@ class Plan:
     costs: tuple[Cost, ...]
     data: Data
     speed: float
+    left_out: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -178,9 +180,10 @@ def plan_study(
         A preset or data set that cannot be read, an unknown run, or a folder that holds another study.
     """
     chosen, torch_device = load_preset(preset), pick_device(device)
-    runs = tuple(make_plan(chosen, only))
+    planned = runs = make_plan(chosen, only)
     counted = chosen.data
     if data is not None:
+        runs = _possible(planned, only, data, chosen.split, on_bad_image)
         training, testing = (open_dataset(data, split, on_bad_image=on_bad_image) for split in ("train", chosen.split))
         counted = measure_data(training, testing)
     folder = StudyFolder(Path(out)) if out is not None else None
@@ -191,7 +194,33 @@ def plan_study(
         for run in runs
     )
     heaviest = max(zip(runs, costs, strict=True), key=lambda pair: pair[1].total)[0]
-    return Plan(chosen, runs, costs, counted, measure_speed(heaviest, counted.classes, torch_device))
+    speed = measure_speed(heaviest, counted.classes, torch_device)
+    return Plan(chosen, tuple(runs), costs, counted, speed, tuple(run.name for run in planned if run not in runs))
+
+
+def _possible(
+    planned: list[Run],
+    only: Iterable[str],
+    data: str | Path,
+    split: str,
+    on_bad_image: Literal["error", "skip"],
+) -> list[Run]:
+    """Return the planned runs without those for boxes where images of a split that these need have none.
+
+    Raises
+    ------
+    UserError
+        `only` names one of those.
+    """
+    localizers = [run for run in planned if run.regression]
+    for name in dict.fromkeys(("train", "val", split)) if localizers else ():
+        part = open_dataset(data, name, on_bad_image=on_bad_image, boxes=True)
+        if any(sample.boxes for sample in part.samples):
+            continue
+        if wanted := next((run.name for run in localizers if run.name in set(only)), None):
+            raise UserError(f"--only {wanted}: it learns boxes, and no {name} image of {part.name} has one")
+        return [run for run in planned if not run.regression]
+    return planned
 
 
 @dataclass(frozen=True)
@@ -215,7 +244,8 @@ def reproduce(
 ) -> Outcome:
     """Do a study: train and test the runs of a preset, and write the report.
 
-    What is already there is not done again, so a stopped study continues with the same call.
+    What is already there is not done again, so a stopped study continues with the same call. Runs for boxes are left
+    out where the images of a split have none.
 
     Parameters
     ----------
@@ -242,12 +272,13 @@ def reproduce(
     Raises
     ------
     UserError
-        A wrong request; `out` holds another study, or a run of other settings.
+        A wrong request; `out` holds another study, or a run of other settings; `only` names a run for boxes that
+        the data set does not have.
     KeyboardInterrupt
         Ctrl-C: what has been done so far is kept.
     """
     chosen, folder = load_preset(preset), StudyFolder(Path(out))
-    runs = make_plan(chosen, only)
+    runs = _possible(make_plan(chosen, only), only, data, chosen.split, on_bad_image)
     localizes = any(run.regression for run in runs)
     testing = open_dataset(data, chosen.split, on_bad_image=on_bad_image, boxes=localizes)
     folder.claim(chosen, testing.name)
