@@ -233,7 +233,7 @@ def epochs(run: str | Path) -> list[dict[str, Any]]:
 
 def final_weights(run: str | Path) -> dict[str, Array]:
     """Return the weights behind a run's last step."""
-    state = torch.load(Path(run) / "last.ckpt", weights_only=True)["net"]
+    state = torch.load(Path(run) / "last.ckpt", map_location="cpu", weights_only=True)["net"]
     return {name: tensor.numpy() for name, tensor in state.items()}
 
 
