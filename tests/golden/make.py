@@ -39,7 +39,7 @@ def _do(name: str, check: bool) -> int:
         print(f"{name:28} {seconds:5.1f} s  {size / 1000:6.1f} kB")
         return 0
     found = sorted(comparing.differences(comparing.read(name), values), key=lambda one: -one.size)
-    bad = [one for one in found if one.size > cases.CASES[name].tolerance]
+    bad = [one for one in found if one.size > comparing.tolerance(cases.CASES[name].tolerance)]
     verdict = f"off by at most {found[0].size:.1e}" if found else "the same to the last bit"
     print(f"{name:28} {seconds:5.1f} s  {verdict}{'  TOO FAR' if bad else ''}")
     for one in bad[:8]:
