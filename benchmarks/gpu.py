@@ -231,7 +231,7 @@ def training_steps(words: argparse.Namespace, precision: str) -> dict[str, Step]
     if words.device.type == "cuda":
         images, labels = images.pin_memory(), labels.pin_memory()
     nets = networks(words.device, dropout=0.0)
-    settings = [f"optimizer.batch_size={count}", "optimizer.learning_rate=1e-6", "optimizer.accumulation=1"]
+    settings = [f"optimizer.batch_size={count}", "optimizer.learning_rate=1e-9", "optimizer.accumulation=1"]
     recipe = load_recipe("paper-s256", [*settings, f"precision={'bf16' if precision == 'bf16' else 'float32'}"])
     batch = Batch(images, labels, torch.arange(count), torch.zeros(count, 3), torch.empty(count, 0))
     ways: dict[str, Step] = {}
@@ -251,7 +251,7 @@ def training_steps(words: argparse.Namespace, precision: str) -> dict[str, Step]
 def _usual_step(forward: Any, net: nn.Module, images: Tensor, labels: Tensor) -> Step:
     """Return a training step as torch's examples write it, with torch's fastest optimizer."""
     net.train()
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4, fused=True)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-9, momentum=0.9, weight_decay=5e-4, fused=True)
     device = next(net.parameters()).device
     mean = torch.tensor([123.68, 116.779, 103.939], device=device)
 

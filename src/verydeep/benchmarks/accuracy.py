@@ -15,8 +15,7 @@ from verydeep.engines.library import PROCESSORS, best_processor
 from verydeep.evaluation.protocol import Protocol, default_protocol
 from verydeep.evaluation.views import prepare, views
 from verydeep.images.files import find_pictures, read_picture
-from verydeep.nets.network import VGG, create
-from verydeep.nets.weights import load
+from verydeep.nets.network import VGG, create, load
 
 TOP = 5
 

@@ -110,7 +110,7 @@ def _single_layers(net: Any) -> list[tuple[str, Stack]]:
     names = [name for name, layer in net.named_children() if isinstance(layer, torch.nn.Conv2d)]
     layers: list[tuple[str, Stack]] = []
     channels = 3
-    for step in plan(net):
+    for step in plan(net.plain_layers()):
         if not isinstance(step, Step):  # a layer for torch
             channels = getattr(step, "out_channels", channels)
             names = names[1:] if isinstance(step, torch.nn.Conv2d) else names

@@ -51,7 +51,7 @@ def _serve(line: Connection, name: str, side: int, width: float) -> None:
     with torch.inference_mode():
         for _ in range(3):
             fast.score_map(torch.randn(1, 3, side, side))
-    packed = sum(_packed_bytes(step) for step in plan(net) if isinstance(step, Step))
+    packed = sum(_packed_bytes(step) for step in plan(net.plain_layers()) if isinstance(step, Step))
     other = resident(peak=True) - before - packed
     line.send({"making_seconds": seconds, "packed_weights": packed, "other_memory": other})
 

@@ -9,7 +9,7 @@ from verydeep.basics.errors import UserError
 from verydeep.cli.options import Json
 
 if TYPE_CHECKING:
-    from verydeep.nets.network import VGG
+    from verydeep.nets.network import VGG, load
 
 EXAMPLE = "verydeep describe D --image-size 384"
 
@@ -50,7 +50,6 @@ def _network(name: str) -> "VGG":
     from verydeep.nets.config import NetworkConfig
     from verydeep.nets.configurations import configuration
     from verydeep.nets.network import VGG
-    from verydeep.nets.weights import load
 
     if Path(name).suffix or Path(name).is_file():
         return load(name)

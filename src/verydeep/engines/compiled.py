@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,33 +11,13 @@ from torch.nn import functional as F
 from verydeep.basics.errors import UserError
 from verydeep.engines.library import Processor
 from verydeep.engines.stack import LANES, Kind, Stack, Step
+from verydeep.nets.base import Network
+from verydeep.nets.plain import Conv, MaxPool, Plain, Relu
 
 Accuracy = Literal["exact", "fast"]
 
 _POOLS_ALONE = 3
 """Up to this pool images are run one by one: until then activations are larger than weights."""
-
-
-class Network(Protocol):
-    """What is asked of a network; `verydeep.nets.network.VGG` has it.
-
-    Its modules are convolutions with or without batch norm, ReLUs, 2x2 max-pools, dropout, local response
-    normalization, in the order in which they run; its `preprocessing.pool_round_up` says how pools round. `one_view`
-    is a network that gives the same, and whose layers take as many channels as come to them.
-    """
-
-    training: bool
-
-    @property
-    def preprocessing(self) -> Any: ...  # noqa: D102
-
-    def check_size(self, height: int, width: int) -> None: ...  # noqa: D102
-
-    def activations(self, x: Tensor, layer: str, after: str | None = None) -> Tensor: ...  # noqa: D102
-
-    def between(self, after: str | None, layer: str) -> list[tuple[str, nn.Module]]: ...  # noqa: D102
-
-    def one_view(self) -> "Network": ...  # noqa: D102
 
 
 class NativeLayers:
@@ -74,8 +54,9 @@ class NativeLayers:
         if accuracy not in get_args(Accuracy):
             raise UserError(f"accuracy {accuracy!r}: expected {' or '.join(get_args(Accuracy))}")
         self.net, self.layer, self.after = net, layer, after
-        self.channels = _channels(net, after)
-        self.parts = _parts(plan(net.one_view(), layer, accuracy == "fast", after), self.channels, processor)
+        self.channels = _channels(net.plain_layers(None, after)) if after else 3
+        layers = net.one_view().plain_layers(after, layer)
+        self.parts = _parts(plan(layers, accuracy == "fast"), self.channels, processor)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the network's `activations` returns for the layer, N x C x h x w.
@@ -178,29 +159,23 @@ def _is_plain(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and not tracked and not low
 
 
-def plan(net: Network, layer: str = "fc8", half: bool = False, after: str | None = None) -> list[Step | nn.Module]:
-    """Return what a network does between two layers: steps for the native library, and layers that torch has to run.
+def plan(layers: Sequence[Plain], half: bool = False) -> list[Step | Plain]:
+    """Return layers as steps for the native library, and as they are where torch has to run them.
 
     Parameters
     ----------
-    net : Network
-        The network.
-    layer : str
-        The last that runs.
+    layers : sequence of Plain
+        A network's, from `plain_layers`.
     half : bool
         Whether weights of fully connected layers are to be kept in half precision.
-    after : str, optional
-        The last layer that does not run.
     """
-    layers = [child for _, child in net.between(after, layer)]
-    planned: list[Step | nn.Module] = []
+    planned: list[Step | Plain] = []
     pools = index = 0
     while index < len(layers):
         begins = not planned or not isinstance(planned[-1], Step)
         step, taken = _step(layers[index:], half, pools < _POOLS_ALONE, begins)
-        if step is not None or not isinstance(layers[index], nn.Dropout):
-            planned.append(step or layers[index])
-        pools += sum(isinstance(child, nn.MaxPool2d) for child in layers[index : index + taken])
+        planned.append(step or layers[index])
+        pools += sum(isinstance(layer, MaxPool) for layer in layers[index : index + taken])
         index += taken
     return planned
 
@@ -208,72 +183,60 @@ def plan(net: Network, layer: str = "fc8", half: bool = False, after: str | None
 Part = Callable[[Tensor, bool], Tensor]
 
 
-def _channels(net: Network, after: str | None) -> int:
-    """Return how many channels a layer gives, or images have."""
-    weights = [child.weight for _, child in net.between(None, after) if isinstance(child, nn.Conv2d)] if after else []
-    return len(weights[-1]) if weights else 3
+def _channels(layers: Sequence[Plain]) -> int:
+    """Return how many channels come out."""
+    return next((layer.module.out_channels for layer in reversed(layers) if isinstance(layer, Conv)), 3)
 
 
-def _parts(planned: Sequence[Step | nn.Module], channels: int, processor: Processor | None) -> list[Part]:
+def _parts(planned: Sequence[Step | Plain], channels: int, processor: Processor | None) -> list[Part]:
     """Pack each run of steps for the library."""
     parts: list[Part] = []
     for native, group in groupby(planned, key=lambda part: isinstance(part, Step)):
         members = list(group)
         if native:
-            parts.append(Stack(cast(list[Step], members), channels, processor))
+            steps = cast(list[Step], members)
+            parts.append(Stack(steps, channels, processor))
+            channels = next((len(step.weight) for step in reversed(steps) if step.weight is not None), channels)
         else:
-            parts += [_by_torch(layer) for layer in cast(list[nn.Module], members)]
-        weights = [weight for member in members if (weight := getattr(member, "weight", None)) is not None]
-        channels = len(weights[-1]) if weights else channels
+            layers = cast(list[Plain], members)
+            parts += [_by_torch(layer) for layer in layers]
+            channels = next(
+                (layer.module.out_channels for layer in reversed(layers) if isinstance(layer, Conv)), channels
+            )
     return parts
 
 
-def _step(layers: Sequence[nn.Module], half: bool, alone: bool, begins: bool) -> tuple[Step | None, int]:
+def _step(layers: Sequence[Plain], half: bool, alone: bool, begins: bool) -> tuple[Step | None, int]:
     """Return the step that the first of the layers begin, None where it is for torch, and how many it takes."""
-    first = layers[0]
-    if isinstance(first, nn.MaxPool2d):
+    first, *following = layers
+    if isinstance(first, MaxPool):
         return Step(Kind.POOL, alone=alone), 1
-    kind = _kind(first, begins) if isinstance(first, nn.Conv2d) else None
-    if kind is None or not isinstance(first, nn.Conv2d):
+    kind = _kind(first, begins) if isinstance(first, Conv) else None
+    if kind is None or not isinstance(first, Conv):
         return None, 1
-    following = iter(layers[1:])
-    after = next(following, None)
-    taken, weight, bias = 1, first.weight, first.bias
-    if isinstance(after, nn.BatchNorm2d):
-        weight, bias = _folded(first, after)
-        taken, after = taken + 1, next(following, None)
-    relu = isinstance(after, nn.ReLU)
-    if relu:
-        taken, after = taken + 1, next(following, None)
-    pool = kind == Kind.WINOGRAD and isinstance(after, nn.MaxPool2d)
-    return Step(kind, weight, bias, relu, pool, half and kind == Kind.WINDOW, alone), taken + pool
+    relu = bool(following) and isinstance(following[0], Relu)
+    behind = following[relu : relu + 1]
+    pool = kind == Kind.WINOGRAD and any(isinstance(layer, MaxPool) for layer in behind)
+    return Step(kind, *first.folded(), relu, pool, half and kind == Kind.WINDOW, alone), 1 + relu + pool
 
 
-def _kind(layer: nn.Conv2d, begins: bool) -> Kind | None:
-    square = layer.kernel_size[0] == layer.kernel_size[1]
-    if not square or layer.stride != (1, 1) or layer.groups != 1 or layer.dilation != (1, 1):
-        return None
-    if layer.padding == (0, 0):
+def _kind(layer: Conv, begins: bool) -> Kind | None:
+    if layer.padding == 0:
         return Kind.WINDOW
-    if layer.kernel_size == (3, 3) and layer.padding == (1, 1):
-        return Kind.FIRST if begins and layer.in_channels < LANES else Kind.WINOGRAD
+    if (layer.kernel, layer.padding) == (3, 1):
+        return Kind.FIRST if begins and layer.module.in_channels < LANES else Kind.WINOGRAD
     return None
 
 
-def _folded(convolution: nn.Conv2d, norm: Any) -> tuple[Tensor, Tensor]:
-    """Return weights and bias of a convolution that does its batch norm, too, computed in float64."""
-    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    weight = convolution.weight.double() * scale[:, None, None, None]
-    before = convolution.bias.double() if convolution.bias is not None else 0.0
-    return weight.float(), (norm.bias.double() + (before - norm.running_mean.double()) * scale).float()
-
-
-def _by_torch(layer: nn.Module) -> Part:
+def _by_torch(layer: Plain) -> Part:
     def run(x: Tensor, round_up: bool) -> Tensor:
-        if isinstance(layer, nn.MaxPool2d):
+        if isinstance(layer, MaxPool):
             return F.max_pool2d(x, 2, 2, ceil_mode=round_up)
-        # In-place layers must not change the caller's tensor.
-        y: Tensor = F.relu(x) if isinstance(layer, nn.ReLU) else layer(x)
+        if isinstance(layer, Relu):  # not in place: the tensor may be the caller's
+            return F.relu(x)
+        if isinstance(layer, Conv):
+            return F.conv2d(x, *layer.folded(), padding=layer.padding)
+        y: Tensor = layer.module(x)
         return y
 
     return run

@@ -26,8 +26,8 @@ from verydeep.evaluation.options import Options
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Protocol, default_protocol
 from verydeep.evaluation.unfinished import Unfinished, check_same_evaluation, start
-from verydeep.nets.network import VGG
-from verydeep.nets.weights import load, weights_hash
+from verydeep.nets.network import VGG, load
+from verydeep.nets.weights import weights_hash
 
 DEFAULT_MEMORY = 2 * 2**30
 

@@ -15,8 +15,7 @@ from verydeep.evaluation.options import Options
 from verydeep.evaluation.protocol import Protocol, default_protocol
 from verydeep.evaluation.views import VIEWS, Picture, prepare
 from verydeep.images.files import read_picture
-from verydeep.nets.network import VGG
-from verydeep.nets.weights import load
+from verydeep.nets.network import VGG, load
 
 
 @dataclass(frozen=True, eq=False)

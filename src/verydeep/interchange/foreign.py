@@ -281,7 +281,7 @@ def _empty(
     """Return the network without its weights: of the file's own description, or of what the shapes say."""
     if foreign.description is not None:
         # Batch norm may have been folded on the way out; all else is as it was.
-        return make_empty({**foreign.description, "batch_norm": naming.batch_norm}, str(path))
+        return make_empty({**foreign.description, "batch_norm": naming.batch_norm}, str(path), VGG)
     shapes = {name: entry.shape for name, entry in found.items()}
     width = _width(naming.configuration, shapes)
     fc_width = _most_common(

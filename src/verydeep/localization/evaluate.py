@@ -28,8 +28,8 @@ from verydeep.localization.dense import Pair, boxes_of_windows
 from verydeep.localization.guesses import GUESSES, Guesses
 from verydeep.localization.merging import MergeRule
 from verydeep.localization.scoring import merge_guesses, together
-from verydeep.nets.network import VGG
-from verydeep.nets.weights import load, weights_hash
+from verydeep.nets.network import VGG, load
+from verydeep.nets.weights import weights_hash
 
 _IDENTITY = ("localizer_hash", "classifier_hash", "data", "split", "limit", "options", "labels_from")
 

@@ -19,8 +19,7 @@ from verydeep.localization.dense import Pair
 from verydeep.localization.evaluate import check_protocol, views, windows_of
 from verydeep.localization.merging import MergeRule
 from verydeep.localization.scoring import best_box
-from verydeep.nets.network import VGG
-from verydeep.nets.weights import load
+from verydeep.nets.network import VGG, load
 
 DEFAULT_RULE = MergeRule(0.5)
 """Boxes that overlap well become one; `verydeep localize tune` finds the threshold for a data set."""

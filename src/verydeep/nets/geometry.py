@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from verydeep.nets.network import VGG
+from verydeep.nets.base import Network
+from verydeep.nets.layers import LocalResponseNorm
+from verydeep.nets.plain import Conv, MaxPool, Normalization, sides
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,12 @@ class Rectangle:
     right: int
 
 
-def summarize(net: VGG, height: int, width: int) -> list[LayerSummary]:
+def summarize(net: Network, height: int, width: int) -> list[LayerSummary]:
     """Return the layers with weights, the pools and the normalization, in order, for an image of a certain size.
 
     Parameters
     ----------
-    net : VGG
+    net : Network
         The network; its weights do not matter.
     height, width : int
         Size of the image in pixels, at least `net.least_size` each.
@@ -63,31 +65,32 @@ def summarize(net: VGG, height: int, width: int) -> list[LayerSummary]:
     UserError
         The image is smaller than `net.least_size`.
     """
-    score_map_size(net, height, width)
+    net.check_size(height, width)
     rows: list[LayerSummary] = []
+    plain = net.plain_layers()
     channels, field, stride = 3, 1, 1
-    for name, layer in net.named_children():
-        kind, macs, parameters = "", 0, sum(parameter.numel() for parameter in layer.parameters())
-        if isinstance(layer, nn.Conv2d):
-            kernel, padding = layer.kernel_size[0], int(layer.padding[0])
-            height, width = height - kernel + 1 + 2 * padding, width - kernel + 1 + 2 * padding
-            kind, channels = f"conv{kernel}", layer.out_channels
-            field += (kernel - 1) * stride
-            macs = layer.weight.numel() * height * width
-        elif isinstance(layer, nn.MaxPool2d):
-            height, width = (_pooled(side, net.preprocessing.pool_round_up) for side in (height, width))
+    for layer, rows_out, columns_out in zip(plain, sides(plain, height), sides(plain, width), strict=True):
+        kind, macs, parameters = "", 0, 0
+        if isinstance(layer, Conv):
+            kind, channels = f"conv{layer.kernel}", layer.module.out_channels
+            field += (layer.kernel - 1) * stride
+            macs = layer.module.weight.numel() * rows_out * columns_out
+            parameters = _count(layer.module) + (_count(layer.norm) if layer.norm else 0)
+        elif isinstance(layer, MaxPool):
             kind, field, stride = "pool", field + stride, 2 * stride
-        elif name.startswith("norm"):
+        elif isinstance(layer, Normalization) and isinstance(layer.module, LocalResponseNorm):
             kind = "lrn"
-        elif parameters:  # batch norm counts with its convolution
-            last = rows.pop()
-            rows.append(LayerSummary(**{**vars(last), "parameters": last.parameters + parameters}))
         if kind:
-            rows.append(LayerSummary(name, kind, (channels, height, width), parameters, macs, field, stride))
+            output = channels, rows_out, columns_out
+            rows.append(LayerSummary(layer.name, kind, output, parameters, macs, field, stride))
     return rows
 
 
-def score_map_size(net: VGG, height: int, width: int) -> tuple[int, int]:
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def score_map_size(net: Network, height: int, width: int) -> tuple[int, int]:
     """Return rows and columns of the score map of an image of `height` x `width` pixels.
 
     Raises
@@ -102,16 +105,11 @@ def score_map_size(net: VGG, height: int, width: int) -> tuple[int, int]:
     (2, 5)
     """
     net.check_size(height, width)
-    pools = net.stride.bit_length() - 1
-    sides = []
-    for side in (height, width):
-        for _ in range(pools):
-            side = _pooled(side, net.preprocessing.pool_round_up)
-        sides.append(side - net.window // net.stride + 1)
-    return sides[0], sides[1]
+    plain = net.plain_layers()
+    return sides(plain, height)[-1], sides(plain, width)[-1]
 
 
-def window(net: VGG, row: int, column: int) -> Rectangle:
+def window(net: Network, row: int, column: int) -> Rectangle:
     """Return the window that cell (row, column) of the score map is the network's answer to.
 
     It is the crop on which the network would give this score by itself, but for what lies around it: the crop
@@ -128,7 +126,7 @@ def window(net: VGG, row: int, column: int) -> Rectangle:
     return Rectangle(top, left, top + net.window, left + net.window)
 
 
-def receptive_field(net: VGG, row: int, column: int) -> Rectangle:
+def receptive_field(net: Network, row: int, column: int) -> Rectangle:
     """Return all pixels that cell (row, column) of the score map depends on; negative where padding is seen."""
     field = summarize(net, net.image_size, net.image_size)[-1].receptive_field
     margin = (field - net.window) // 2
@@ -136,7 +134,7 @@ def receptive_field(net: VGG, row: int, column: int) -> Rectangle:
     return Rectangle(inner.top - margin, inner.left - margin, inner.top - margin + field, inner.left - margin + field)
 
 
-def macs(net: VGG, height: int, width: int) -> int:
+def macs(net: Network, height: int, width: int) -> int:
     """Return the multiply-adds of one image of `height` x `width` pixels, biases not counted.
 
     Examples
@@ -147,7 +145,3 @@ def macs(net: VGG, height: int, width: int) -> int:
     True
     """
     return sum(layer.macs for layer in summarize(net, height, width))
-
-
-def _pooled(side: int, round_up: bool) -> int:
-    return (side + 1) // 2 if round_up else side // 2

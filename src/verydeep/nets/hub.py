@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, cast
 from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
 from verydeep.basics.files import write_text
+from verydeep.nets.base import Network
+from verydeep.nets.weights import describe, read, save
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCard
-
-    from verydeep.nets.network import VGG
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -84,18 +84,14 @@ else:
         """
 
         def _save_pretrained(self, save_directory: Path) -> None:
-            from verydeep.nets.weights import describe, save
-
-            net = cast("VGG", self)
+            net = cast(Network, self)
             save(net, save_directory / WEIGHTS)
             # Not at the top: there the mix-in would take the values for arguments of VGG.
             write_text(save_directory / CONFIG, json.dumps({"network": describe(net)}, indent=2))
 
         @classmethod
-        def _from_pretrained(cls, *, model_id: str, map_location: str = "cpu", **about: Any) -> "VGG":
+        def _from_pretrained(cls, *, model_id: str, map_location: str = "cpu", **about: Any) -> Any:
             from huggingface_hub import hf_hub_download
-
-            from verydeep.nets.weights import load
 
             wanted = ("revision", "cache_dir", "force_download", "local_files_only", "token")
             if Path(model_id).is_dir():
@@ -104,13 +100,11 @@ else:
                     raise UserError(f"{model_id}: holds no {WEIGHTS}; save_pretrained writes such a folder")
             else:
                 file = Path(hf_hub_download(model_id, WEIGHTS, **{key: about[key] for key in wanted}))
-            return load(file).to(map_location)
+            return read(file, cast(type[Network], cls)).to(map_location)
 
         def generate_model_card(self, *args: Any, **kwargs: Any) -> "ModelCard":
             """Return the card, filled with what the network is."""
-            from verydeep.nets.weights import describe
-
-            net = cast("VGG", self)
+            net = cast(Network, self)
             return super().generate_model_card(*args, **{**describe(net), "least_size": net.least_size, **kwargs})
 
 

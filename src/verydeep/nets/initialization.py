@@ -2,15 +2,12 @@
 
 import math
 import re
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from verydeep.basics.errors import UserError
-
-if TYPE_CHECKING:
-    from verydeep.nets.network import VGG
+from verydeep.nets.base import Network
 
 COPIED_FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 """The layers that deeper networks take from A. The paper says "the first four convolutional layers and the last three
@@ -46,12 +43,12 @@ def standard_deviation(scheme: str, fan_in: int, fan_out: int) -> float:
 
 
 @torch.no_grad()
-def initialize(net: "VGG", scheme: str, seed: int | None = None) -> None:
+def initialize(net: Network, scheme: str, seed: int | None = None) -> None:
     """Draw all weights anew: zero-mean normal, biases 0, batch norm the identity.
 
     Parameters
     ----------
-    net : VGG
+    net : Network
         Changed in place.
     scheme : str
         See `standard_deviation`.
@@ -73,13 +70,13 @@ def initialize(net: "VGG", scheme: str, seed: int | None = None) -> None:
 
 @torch.no_grad()
 def copy_layers(
-    source: "VGG", target: "VGG", names: tuple[str, ...] | None = None, without: tuple[str, ...] = ()
+    source: Network, target: Network, names: tuple[str, ...] | None = None, without: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
     """Copy layers by name, with their batch norm.
 
     Parameters
     ----------
-    source, target : VGG
+    source, target : Network
         Where the layers come from and go to.
     names : tuple of str, optional
         Names of convolutions and fully connected layers, for example `COPIED_FROM_A`; by default every layer

@@ -1,8 +1,9 @@
 """Weights files: safetensors whose metadata says everything needed to run the network."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -10,8 +11,10 @@ from safetensors.torch import save_file
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash, usual_permissions, write_aside
+from verydeep.nets.base import Network, TaskName
 from verydeep.nets.config import NetworkConfig
-from verydeep.nets.network import VGG, TaskName
+
+Net = TypeVar("Net", bound=Network)
 
 FORMAT_VERSION = 1
 WITH_DESCRIPTOR = 2
@@ -19,12 +22,12 @@ WITH_DESCRIPTOR = 2
 _KEY = "verydeep"
 
 
-def save(net: VGG, path: str | Path) -> None:
+def save(net: Network, path: str | Path) -> None:
     """Write a network's weights, classes, preprocessing and provenance, whole or not at all.
 
     Parameters
     ----------
-    net : VGG
+    net : Network
         The network.
     path : str or Path
         Where the file goes; by convention it ends in `.safetensors`.
@@ -35,33 +38,14 @@ def save(net: VGG, path: str | Path) -> None:
         usual_permissions(aside)
 
 
-def describe(net: VGG) -> dict[str, Any]:
+def describe(net: Network) -> dict[str, Any]:
     """Return all that a weights file says of its network beside the weights, JSON-able."""
     version = WITH_DESCRIPTOR if net.config.descriptor else FORMAT_VERSION
     return {"format_version": version, "task": net.task, **net.config.to_dict(), "provenance": net.provenance}
 
 
-def load(path: str | Path, task: TaskName | None = None) -> VGG:
-    """Read a network from a file that `save` wrote.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    task : {"classify", "localize", "describe"}, optional
-        What it must have been made for; by default either will do.
-
-    Returns
-    -------
-    VGG
-        On the CPU, in evaluation mode, with `classes`, `preprocessing` and `provenance` as saved.
-
-    Raises
-    ------
-    UserError
-        No such file, not a weights file of this project, made for another task, or tensors that do not fit the
-        configuration.
-    """
+def read(path: str | Path, make: Callable[[NetworkConfig], Net], task: TaskName | None = None) -> Net:
+    """Read a network from a file that `save` wrote, made by its family's class; else as `verydeep.load`."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such weights file; train one with `verydeep train`")
@@ -82,7 +66,7 @@ def load(path: str | Path, task: TaskName | None = None) -> VGG:
         values = json.loads(metadata)
     except ValueError as error:
         raise UserError(f"{path}: verydeep's metadata is damaged ({error})") from None
-    net = make_empty(values, str(path))
+    net = make_empty(values, str(path), make)
     if task:
         net.check_task(task, path)
     _fill(net, tensors, path)
@@ -94,7 +78,7 @@ def weights_hash(path: str | Path) -> str:
     return file_hash(Path(path))
 
 
-def make_empty(values: dict[str, Any], where: str) -> VGG:
+def make_empty(values: dict[str, Any], where: str, make: Callable[[NetworkConfig], Net]) -> Net:
     """Make the network that `describe` described, its weights still on the meta device.
 
     Parameters
@@ -103,6 +87,8 @@ def make_empty(values: dict[str, Any], where: str) -> VGG:
         What `describe` returned.
     where : str
         The file they come from, for messages.
+    make : callable
+        Its family's class.
 
     Raises
     ------
@@ -117,14 +103,14 @@ def make_empty(values: dict[str, Any], where: str) -> VGG:
     try:
         config = NetworkConfig.from_dict(values)
         with torch.device("meta"):
-            net = VGG(config)
+            net = make(config)
         net.provenance = values["provenance"]
     except (KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
         raise UserError(f"{where}: verydeep's metadata is damaged ({type(error).__name__}: {error})") from None
     return net
 
 
-def _fill(net: VGG, tensors: dict[str, torch.Tensor], path: Path) -> None:
+def _fill(net: Network, tensors: dict[str, torch.Tensor], path: Path) -> None:
     expected = net.state_dict()
     for name in [*expected, *tensors]:
         shapes = [tuple(state[name].shape) if name in state else "no such tensor" for state in (expected, tensors)]

@@ -25,7 +25,7 @@ from verydeep.evaluation.posteriors import Posteriors
 from verydeep.localization.drawing import draw_boxes
 from verydeep.localization.guesses import Guesses
 from verydeep.localization.metrics import HIT, overlaps
-from verydeep.nets.weights import load
+from verydeep.nets.network import load
 
 HEIGHT = 180  # px of a picture in the report
 

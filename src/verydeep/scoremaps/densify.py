@@ -11,6 +11,7 @@ from verydeep.basics.errors import UserError
 from verydeep.interchange.foreign import TORCHVISION
 from verydeep.nets.layers import LocalResponseNorm
 from verydeep.nets.network import VGG
+from verydeep.nets.plain import fold, statistics
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.scoremaps.bands import Rectangle, bands, extents, map_size
 from verydeep.scoremaps.finer import finer
@@ -236,7 +237,7 @@ class _Builder:
         elif isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
             self._adaptive(name, module)
         elif isinstance(module, nn.BatchNorm2d) and self._foldable:
-            self.layers[-1] = _folded(cast(Convolution, self.layers[-1]), _batch_norm(name, module))
+            self.layers[-1] = _folded(name, cast(Convolution, self.layers[-1]), module)
         elif not isinstance(module, _NOTHING):
             self._behind(self._pointwise(name, module), name, module)
 
@@ -346,33 +347,24 @@ def _pool_axis(module: nn.MaxPool2d, axis: int, round_up: bool) -> Axis:
     return Axis(kernel, stride, dilation, padding, padding, stride - 1 if round_up else 0)
 
 
-def _batch_norm(name: str, module: nn.BatchNorm2d) -> "_Affine":
+def _folded(name: str, layer: Convolution, norm: nn.BatchNorm2d) -> Convolution:
+    _check_statistics(name, norm)
+    before = torch.zeros_like(layer.weight[:, 0, 0, 0]) if layer.bias is None else layer.bias
+    weight, bias = fold(layer.weight, before, norm)
+    return replace(layer, weight=weight, bias=bias)
+
+
+def _batch_norm(name: str, module: nn.BatchNorm2d) -> Pointwise:
+    """Return batch norm that stands behind no convolution, by itself."""
+    _check_statistics(name, module)
+    scale, mean, offset = statistics(module)
+    offset = offset - mean * scale
+    return lambda x: x.mul_(scale.to(x)).add_(offset.to(x))
+
+
+def _check_statistics(name: str, module: nn.BatchNorm2d) -> None:
     if module.running_mean is None or module.running_var is None:
         raise _refused(name, module, "normalizes by the picture's own statistics, which depend on all of it")
-    scale = (module.running_var.double() + module.eps).rsqrt()
-    shift = -module.running_mean.double() * scale
-    if module.affine:
-        gain = module.weight.detach().double()
-        scale, shift = scale * gain, shift * gain + module.bias.detach().double()
-    return _Affine(scale, shift)
-
-
-def _folded(layer: Convolution, norm: "_Affine") -> Convolution:
-    """Move a factor and an offset into the weights and biases before them, computed in float64."""
-    weight, like = layer.weight.double() * norm.scale[:, None, None, None], layer.weight.dtype
-    bias = norm.shift if layer.bias is None else layer.bias.double() * norm.scale + norm.shift
-    return replace(layer, weight=weight.to(like), bias=bias.to(like))
-
-
-@dataclass(frozen=True)
-class _Affine:
-    """A factor and an offset for each channel, in float64."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x.mul_(self.scale.to(x)).add_(self.shift.to(x))
 
 
 def _moved(layer: Layer, device: torch.device) -> Layer:

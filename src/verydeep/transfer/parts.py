@@ -19,8 +19,8 @@ from verydeep.evaluation.loading import Loader
 from verydeep.evaluation.options import Options
 from verydeep.evaluation.protocol import Protocol
 from verydeep.nets.geometry import summarize
-from verydeep.nets.network import VGG
-from verydeep.nets.weights import describe, load, weights_hash
+from verydeep.nets.network import VGG, load
+from verydeep.nets.weights import describe, weights_hash
 from verydeep.training.run_folder import find_weights
 from verydeep.transfer.store import Rows
 

@@ -16,8 +16,8 @@ from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Protocol, default_protocol
 from verydeep.nets.config import Aggregate, DescriptorConfig, Normalize
-from verydeep.nets.network import VGG
-from verydeep.nets.weights import load, save
+from verydeep.nets.network import VGG, load
+from verydeep.nets.weights import save
 from verydeep.training.run_folder import find_weights
 from verydeep.transfer.baselines import PicturePart, random_weights
 from verydeep.transfer.collection import collect, content_hashes
