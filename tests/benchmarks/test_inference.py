@@ -62,10 +62,11 @@ def test_the_example_of_the_help_runs():
 
 
 def test_what_is_not_installed_is_named(monkeypatch):
-    def refuse(engine, net, **options):
-        raise UserError(f"this needs {engine}")
+    def refuse(net, *options):
+        raise UserError("this needs openvino")
 
-    monkeypatch.setattr(inference, "layers_by", refuse)
+    monkeypatch.setattr(peers, "openvino", refuse)
+    monkeypatch.setattr(peers, "onnxruntime", refuse)
     monkeypatch.setattr(library, "find", lambda: None)
     ways, missing = inference._ways(create("A", width=1 / 16).eval())
     assert list(ways) == ["torch", "torch.compile"]

@@ -76,10 +76,10 @@ def test_the_interval_is_the_same_every_time_and_holds_the_rate(rng):
 
 def test_the_interval_covers_the_true_rate_about_as_often_as_it_says(rng):
     covered = 0
-    for _ in range(300):
+    for _ in range(2000):
         low, high = bootstrap_interval(rng.random(150) < 0.35, resamples=1000)
         covered += low <= 0.35 <= high
-    assert 0.89 < covered / 300 < 0.99
+    assert 0.89 < covered / 2000 < 0.99
 
 
 def test_mcnemar_by_hand():

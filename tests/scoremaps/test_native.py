@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import verydeep as vd
-from verydeep.basics.errors import UserError
 from verydeep.engines import library
 from verydeep.scoremaps.densify import densify
 from verydeep.scoremaps.native import NativeConvolution, native
@@ -56,10 +55,3 @@ def test_only_3x3_convolutions_of_stride_1_are_native():
     assert not any(kinds[name] for name in ("conv3_3", "pool1", "fc6", "fc8"))
     finer = native(densify(network("C")).at_stride(4))
     assert [type(layer) is NativeConvolution for layer in finer.layers].count(True) < list(kinds.values()).count(True)
-
-
-def test_engines_that_do_not_run_rows_are_refused(rng):
-    image = rng.integers(0, 256, (100, 100, 3), dtype=np.uint8)
-    for engine in ("openvino", "onnxruntime"):
-        with pytest.raises(UserError, match=f"engine {engine}: score maps are computed row by row"):
-            vd.score_map(image, network("A"), engine=engine)

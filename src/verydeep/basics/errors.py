@@ -80,3 +80,7 @@ class BadBoxError(UserError):
 
     def __reduce__(self) -> tuple[type["BadBoxError"], tuple[str, str, str]]:
         return type(self), (self.name, self.reason, self.image)
+
+
+class NotFiniteError(UserError):
+    """A network gives values that are no numbers."""

@@ -13,10 +13,10 @@ from torch import Tensor
 from verydeep.basics.errors import UserError, WorkError
 from verydeep.basics.machine import describe_machine
 from verydeep.basics.progress import track
+from verydeep.benchmarks import peers
 from verydeep.benchmarks.limits import matrix_peak
 from verydeep.engines import library
 from verydeep.engines.compiled import NativeLayers
-from verydeep.evaluation.engine import layers_by
 from verydeep.nets.geometry import macs
 from verydeep.nets.network import VGG, create
 
@@ -115,9 +115,9 @@ def _ways(net: VGG) -> tuple[dict[str, Run], dict[str, str]]:
     makers: dict[str, Callable[[], Run]] = {
         "torch": lambda: _channels_last(net.score_map),
         "torch.compile": lambda: _channels_last(torch.compile(net.score_map, dynamic=False)),
-        "onnxruntime": lambda: layers_by("onnxruntime", net),
-        "openvino": lambda: layers_by("openvino", net),
-        "openvino bf16": lambda: layers_by("openvino", net, precision="bf16"),
+        "onnxruntime": lambda: peers.onnxruntime(net),
+        "openvino": lambda: peers.openvino(net),
+        "openvino bf16": lambda: peers.openvino(net, "bf16"),
         "native": lambda: NativeLayers(net),
         "native fast": lambda: NativeLayers(net, accuracy="fast"),
     }

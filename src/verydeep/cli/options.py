@@ -9,8 +9,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Engine = Annotated[
     str,
     typer.Option(
-        help="What runs the layers on a CPU: native, torch, openvino or onnxruntime; auto is native where that is "
-        "built and pays, else torch."
+        help="What runs the layers on a CPU: native or torch; auto is native where that is built and pays, else torch."
     ),
 ]
 Memory = Annotated[str, typer.Option(help="For pictures and activations, beside the weights.")]

@@ -18,18 +18,17 @@ from verydeep.basics.progress import track
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.layout import WNID
-from verydeep.evaluation.engine import pick_engine
-from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.fuse import fuse
-from verydeep.evaluation.loading import Loader, batches
-from verydeep.evaluation.options import Options
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.evaluation.protocol import Protocol, default_protocol
 from verydeep.evaluation.unfinished import Unfinished, check_same_evaluation, start
+from verydeep.inference.forward import Forward
+from verydeep.inference.loading import Loader, batches
+from verydeep.inference.options import Options
+from verydeep.inference.protocol import Protocol, default_protocol
+from verydeep.inference.runtime import DEFAULT_MEMORY as DEFAULT_MEMORY
+from verydeep.inference.runtime import pick_engine
 from verydeep.nets.network import VGG, load
 from verydeep.nets.weights import weights_hash
-
-DEFAULT_MEMORY = 2 * 2**30
 
 
 def evaluate(
@@ -62,7 +61,7 @@ def evaluate(
     device : {"auto", "cpu", "cuda", "mps"}
         Where the network runs; it is moved there.
     engine : {"auto", "native", "torch", "openvino", "onnxruntime"}
-        What runs its layers; `auto` is the native engine on a CPU, see `verydeep.evaluation.engine.pick_engine`.
+        What runs its layers; `auto` is the native engine on a CPU, see `verydeep.inference.runtime.pick_engine`.
     limit : int, optional
         Test on so many images only, evenly over the classes, the same ones every time.
     cache : str or Path, optional

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside
-from verydeep.evaluation.forward import Forward
-from verydeep.evaluation.protocol import Protocol
-from verydeep.evaluation.views import Picture, prepare
+from verydeep.inference.forward import Forward
+from verydeep.inference.protocol import Protocol
+from verydeep.inference.views import Picture, prepare
 from verydeep.nets.network import VGG
 
 SUFFIXES = (".png", ".jpg", ".pdf", ".svg")

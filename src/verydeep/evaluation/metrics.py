@@ -9,12 +9,13 @@ from scipy.special import bdtr
 from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
 from verydeep.evaluation.posteriors import Posteriors
+from verydeep.inference.ranks import ranks
 
 
 def wrong(posteriors: Posteriors, k: int) -> NDArray[np.bool_]:
     """Return for each labeled image whether its class is not among the k most probable.
 
-    Ties go to the class that stands first in `classes`, so the result does not depend on a sorting algorithm.
+    Ties go to the class that stands first, as `verydeep.inference.ranks` says.
     With k of at least the number of classes nothing can be wrong.
 
     Parameters
@@ -36,11 +37,7 @@ def wrong(posteriors: Posteriors, k: int) -> NDArray[np.bool_]:
     labeled = posteriors.labels >= 0
     if not labeled.any():
         raise UserError("posteriors: no image has a label, so there is no error to compute; test on a labeled split")
-    labels, probabilities = posteriors.labels[labeled], posteriors.probabilities[labeled]
-    own = np.take_along_axis(probabilities, labels[:, None], axis=1)
-    earlier = np.arange(probabilities.shape[1])[None, :] < labels[:, None]
-    ahead = (probabilities > own) | ((probabilities == own) & earlier)
-    return np.asarray(ahead.sum(axis=1) >= k)
+    return np.asarray(ranks(posteriors.probabilities[labeled], posteriors.labels[labeled]) >= k)
 
 
 def top_k_error(posteriors: Posteriors, k: int) -> float:

@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 
 from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.engine import pick_engine
-from verydeep.evaluation.evaluate import DEFAULT_MEMORY
-from verydeep.evaluation.forward import Forward
-from verydeep.evaluation.options import Options
-from verydeep.evaluation.protocol import Protocol, default_protocol
-from verydeep.evaluation.views import VIEWS, Picture, prepare
 from verydeep.images.files import read_picture
+from verydeep.inference.forward import Forward
+from verydeep.inference.options import Options
+from verydeep.inference.protocol import Protocol, default_protocol
+from verydeep.inference.runtime import DEFAULT_MEMORY, pick_engine
+from verydeep.inference.views import VIEWS, Picture, prepare
 from verydeep.nets.network import VGG, load
 
 

@@ -16,8 +16,8 @@ from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash
 from verydeep.basics.progress import track
-from verydeep.evaluation.engine import pick_engine
 from verydeep.images.rescale_rows import Source, rescaled
+from verydeep.inference.runtime import pick_engine
 from verydeep.interchange.reading import load
 from verydeep.scoremaps.bands import Rectangle, bands, extents, map_size, steps
 from verydeep.scoremaps.densify import Dense, densify
@@ -213,10 +213,7 @@ class Job:
 
     def _run_by(self, engine: str) -> None:
         # Rows of a band are laid out anew for the native engine and back, which costs it more time than it gains.
-        chosen = "torch" if engine == "auto" else pick_engine(engine, self.device)
-        if chosen not in ("native", "torch"):
-            raise UserError(f"engine {chosen}: score maps are computed row by row, which native and torch do; take one")
-        if chosen == "native":
+        if engine != "auto" and pick_engine(engine, self.device) == "native":
             self.dense = native(self.dense)
 
     def _check_sizes(self) -> None:

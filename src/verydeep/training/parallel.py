@@ -67,6 +67,10 @@ class Processes:
         distributed.all_reduce(tensor)
         return list((tensor / self.size).tolist())
 
+    def any(self, *here: bool) -> list[bool]:
+        """Return for each value whether it holds in any of the processes."""
+        return [mean > 0 for mean in self.mean(*map(float, here))]
+
     def share(self, value: T) -> T:
         """Return the first process's value in every process.
 

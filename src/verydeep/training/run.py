@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from types import FrameType
@@ -17,12 +17,18 @@ import numpy as np
 import torch
 
 from verydeep.basics.chance import generator
-from verydeep.basics.errors import WorkError
+from verydeep.basics.errors import NotFiniteError, WorkError
 from verydeep.basics.files import write_text
 from verydeep.basics.progress import track
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.loader import Batch, TrainingLoader
 from verydeep.images.color import ColorStatistics
+from verydeep.inference.forward import Forward
+from verydeep.inference.loading import Loader
+from verydeep.inference.options import Options
+from verydeep.inference.protocol import Protocol
+from verydeep.inference.runtime import DEFAULT_MEMORY
+from verydeep.inference.views import prepare
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import save
 from verydeep.training.batch_norm import measure_statistics, trained_batch_norm
@@ -35,9 +41,9 @@ from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import RunFolder
 from verydeep.training.schedule import Schedule
 from verydeep.training.state import State
-from verydeep.training.step import MovingAverage, Stepper, make_optimizer, set_training
+from verydeep.training.step import MovingAverage, Stepper, StepResult, make_optimizer, set_training
 from verydeep.training.task import Task, first_figure, shown
-from verydeep.training.validation import Validation, central_crop
+from verydeep.training.validation import Validation
 
 LOG_EVERY = 20
 """Steps between two lines of the log, and in each of the means by which divergence is found."""
@@ -114,6 +120,7 @@ class Run:
         self.new_layers, self.compiled = new_layers, compiled
         self.quiet = quiet or not processes.first
         self.checkpoint_seconds = checkpoint_seconds
+        self.measured: list[tuple[float, StepResult]] = []  # of steps whose figures are still on the device
         self.loader = TrainingLoader(
             training,
             crop=net.image_size,
@@ -131,9 +138,8 @@ class Run:
             drawer=task.drawer(training, net.image_size, recipe),
             passes=recipe.passes(len(training)),
         )
-        self.validation = Validation(
-            validation, self._side, net.image_size, net.preprocessing.interpolation, workers, task
-        )
+        pictures = Loader(validation, net, DEFAULT_MEMORY // 4, workers)
+        self.validation = Validation(pictures, self._side, task)
 
     @property
     def _side(self) -> int:
@@ -190,8 +196,8 @@ class Run:
         """Return central crops of some training images, the same ones in every process."""
         net, dataset = self.net, self.loader.dataset
         chosen = generator(self.recipe.seed).permutation(len(dataset))[:FIT_IMAGES].tolist()
-        how = self._side, net.image_size, net.preprocessing.interpolation
-        crops = np.stack([central_crop(dataset, index, *how)[0] for index in chosen])
+        center = Protocol("center", (self._side,))
+        crops = np.stack([prepare(center, net, dataset.image(index)) for index in chosen])
         return torch.from_numpy(crops).to(next(net.parameters()).device)
 
     def _epoch(self, stop: threading.Event) -> None:
@@ -202,50 +208,66 @@ class Run:
         pace = _Pace(0.0, 0.0)  # stays so where the run was stopped between an epoch's last step and its validation
         batches = self.loader.epoch(number, first)
         for batch in track(batches, (count - first) * size, f"epoch {number + 1}", "images", size, quiet=self.quiet):
-            stopping = self._step(batch, number, count, stop)
+            self._step(batch, number, count)
             now = time.monotonic()
             progress.seconds = before + now - begun
             done = (progress.step - first) * size
             pace = _Pace(done / (now - begun), (self.loader.waited - waited) / (now - begun))
-            if now - spoken > SPEAK_SECONDS:
+            # Agreed on, since the others have to be there when figures are averaged.
+            stopping, speaking, saving = self.processes.any(
+                stop.is_set(), now - spoken > SPEAK_SECONDS, now - saved > self.checkpoint_seconds
+            )
+            if speaking:
+                self._read()
                 self.log.say(self._step_line(count, pace))
                 spoken = now
-            if stopping or now - saved > self.checkpoint_seconds:
+            if stopping or saving:
                 self._save()
                 saved = now
             if stopping:
                 raise KeyboardInterrupt
         self._finish_epoch(count, pace)
 
-    def _step(self, batch: Batch, number: int, count: int, stop: threading.Event) -> bool:
-        """Do one step of epoch `number` and take it into account; return whether any process is to stop after it."""
+    def _step(self, batch: Batch, number: int, count: int) -> None:
         progress = self.state.progress
         factor = self.state.schedule.factor(number + progress.step / count, 1 / count)
-        result = self.stepper(batch, number, progress.step, factor)
+        self.measured.append((factor, self.stepper(batch, number, progress.step, factor)))
         if self.state.average:
             self.state.average.update(self.net)
-        loss, wrong, stopping = self.processes.mean(float(result.loss), float(result.wrong), float(stop.is_set()))
         progress.step += 1
         progress.steps += 1
-        self._watch(loss, factor)
-        progress.loss_sum += loss
-        progress.wrong_sum += wrong
         if progress.steps % LOG_EVERY == 0:
-            self.log.write("train", progress.steps, {"loss": loss, "learning_rate": self._rate(factor)})
-        return stopping > 0
+            self._read()
 
-    def _watch(self, loss: float, factor: float) -> None:
+    def _read(self) -> None:
+        """Read what the steps since the last reading measured, and take it into account: the device is waited for."""
+        if not self.measured:
+            return
+        factors, results = zip(*self.measured, strict=True)
+        self.measured.clear()
+        pairs = torch.stack([torch.stack([result.loss, result.wrong.to(result.loss)]) for result in results]).tolist()
+        losses, wrongs = (self.processes.mean(*values) for values in zip(*pairs, strict=True))
+        progress = self.state.progress
+        first = progress.steps - len(results) + 1
+        for step, (loss, wrong, factor) in enumerate(zip(losses, wrongs, factors, strict=True), start=first):
+            self._watch(step, loss, factor)
+            progress.loss_sum += loss
+            progress.wrong_sum += wrong
+            if step % LOG_EVERY == 0:
+                self.log.write("train", step, {"loss": loss, "learning_rate": self._rate(factor)})
+
+    def _watch(self, step: int, loss: float, factor: float) -> None:
         """Stop where the loss is not a number, or its mean over 20 steps ten times that of guessing and not falling."""
         if not math.isfinite(loss):
-            raise self._diverged("loss is not a number", factor)
+            raise self._diverged("loss is not a number", step, factor)
         progress = self.state.progress
-        if progress.steps == 1:
+        if step == 1:
             progress.before = loss  # a network that begins far off has not diverged as long as it gets nearer
         progress.recent_sum += loss
-        if progress.steps % LOG_EVERY == 0:
+        if step % LOG_EVERY == 0:
             mean, progress.recent_sum = progress.recent_sum / LOG_EVERY, 0.0
             if mean > 10 * self.task.guessing(len(self.net.classes)) and mean >= progress.before:
-                raise self._diverged(f"mean loss of {LOG_EVERY} steps, {mean:.3g}, diverges", factor)
+                raise self._diverged(f"mean loss of {LOG_EVERY} steps, {mean:.3g}, diverges", step, factor)
             progress.before = mean
 
     def _step_line(self, count: int, pace: "_Pace") -> str:
@@ -259,13 +281,14 @@ class Run:
         )
 
     def _finish_epoch(self, count: int, pace: "_Pace") -> None:
+        self._read()
         progress, schedule = self.state.progress, self.state.schedule
         begun = time.monotonic()
         factor = schedule.factor(progress.epoch + 1 - 1 / count, 1 / count)
         tested = self._tested()
         result = self._validate(tested)
         if not math.isfinite(result["val_loss"]):
-            raise self._diverged("validation loss is not a number", factor)
+            raise self._diverged("validation loss is not a number", progress.steps, factor)
         progress.seconds += time.monotonic() - begun
         progress.epoch, progress.step = progress.epoch + 1, 0
         values = {
@@ -287,11 +310,14 @@ class Run:
         self._save()
 
     def _validate(self, tested: VGG) -> dict[str, float]:
+        result = dict.fromkeys(("val_loss", *self.task.figures), math.nan)
         if self.processes.first:
-            result = self.validation(tested, self.recipe.precision)
-        else:
-            result = dict.fromkeys(("val_loss", *self.task.figures), 0.0)
-        return {name: self.processes.share(figure) for name, figure in result.items()}
+            options = Options(precision=self.recipe.precision)
+            forward = Forward(tested, options, DEFAULT_MEMORY, next(tested.parameters()).device)
+            with suppress(NotFiniteError):
+                result = self.validation(forward)
+            set_training(tested)
+        return self.processes.share(result)
 
     def _tested(self) -> VGG:
         """Return the network that is tested and saved: the average where there is one, with statistics of its own."""
@@ -313,17 +339,18 @@ class Run:
     def _rate(self, factor: float) -> float:
         return self.recipe.optimizer.learning_rate * factor
 
-    def _diverged(self, what: str, factor: float) -> DivergedError:
+    def _diverged(self, what: str, step: int, factor: float) -> DivergedError:
         there = self.folder.checkpoint.is_file()
         kept = f"{self.folder.checkpoint} of before is kept" if there else "there is no checkpoint yet"
         return DivergedError(
-            f"{what} at step {self.state.progress.steps} (epoch {self.state.progress.epoch + 1}, learning rate "
+            f"{what} at step {step} (epoch {self.state.progress.epoch + 1}, learning rate "
             f"{self._rate(factor):g}); {kept}; try, with another --out, a lower optimizer.learning_rate, "
             "schedule.warmup_epochs, or initialization.scheme=glorot with images.divide_by_std=true"
         )
 
     def _save(self) -> None:
         """Write the checkpoint, unless the last step has spoiled the weights: the next one will say so."""
+        self._read()
         if self.processes.first and all(bool(weight.isfinite().all()) for weight in self.net.parameters()):
             self.state.progress.log_position = self.log.position
             self.state.save(self.folder.checkpoint)

@@ -1,0 +1,1 @@
+"""Views of pictures through a network: protocols, forward passes within their memory, descriptors."""

@@ -1,0 +1,215 @@
+"""Views through the network: a forward pass that makes posteriors and keeps to its memory."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from verydeep.basics.device import place
+from verydeep.basics.errors import NotFiniteError, UserError
+from verydeep.inference.combine import Rows, combine
+from verydeep.inference.memory import bytes_per_view, release_memory
+from verydeep.inference.options import Options, PoolRounding
+from verydeep.inference.protocol import Protocol, default_protocol
+from verydeep.inference.runtime import Engine, Run, layers_by
+from verydeep.inference.views import VIEWS, Picture, views
+from verydeep.nets.network import VGG
+
+BATCHES_BETWEEN_RELEASES = 16
+MOST_AT_ONCE = 256  # views; larger batches gain nothing and save progress less often
+
+
+class Forward:
+    """A network made ready for testing, with the choices of how.
+
+    Parameters
+    ----------
+    net : VGG
+        The network; moved to `device`.
+    options : Options
+        How scores become posteriors.
+    memory : int
+        Bytes that a batch may take on the device; one view runs even where it alone takes more.
+    device : torch.device
+        Where to run.
+    engine : Engine
+        What runs the layers, from `pick_engine`.
+    """
+
+    def __init__(self, net: VGG, options: Options, memory: int, device: torch.device, engine: Engine = "torch") -> None:
+        self.net = net
+        place(net, device)
+        own: PoolRounding = "up" if net.preprocessing.pool_round_up else "down"
+        self.options = replace(options, pool_rounding=options.pool_rounding or own)
+        self.memory = memory
+        self.device = device
+        self.engine = engine
+        self._runs: dict[tuple[str, str | None], Run] = {}  # for each layer asked for, and the one before it
+        self._batches = 0
+
+    @contextmanager
+    def testing(self) -> Iterator[None]:
+        """Set the network to testing, with the pooling asked for, and set it back."""
+        net, preprocessing, training = self.net, self.net.preprocessing, self.net.training
+        net.preprocessing = replace(preprocessing, pool_round_up=self.options.pool_rounding == "up")
+        net.eval()
+        low = self.options.precision == "bf16"
+        try:
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+                yield
+        finally:
+            net.preprocessing = preprocessing
+            net.train(training)
+
+    @property
+    def least_size(self) -> int:
+        """Smallest image side in pixels that the network takes whole, with the pooling asked for."""
+        with self.testing():
+            return self.net.least_size
+
+    def at_once(self, height: int, width: int) -> int:
+        """Return how many views of this size share a batch: at least one."""
+        with self.testing():
+            return min(MOST_AT_ONCE, max(1, self.memory // bytes_per_view(self.net, height, width)))
+
+    def pictures_at_once(self, part: Protocol, height: int, width: int) -> int:
+        """Return how many pictures share a batch, by the size of their views: at least one."""
+        return max(1, self.at_once(height, width) // VIEWS[part.kind])
+
+    def score_maps(self, images: Sequence[Picture]) -> Tensor:
+        """Return the score maps of pictures of one size, float32 N x K x h x w, on the device.
+
+        Raises
+        ------
+        NotFiniteError
+            Where scores are not finite.
+        """
+        return self._run(images, "fc8", "scores")
+
+    def activations(self, images: Sequence[Picture], layer: str) -> Tensor:
+        """Return what a layer gives for pictures of one size, float32 N x C x h x w, on the device.
+
+        Raises
+        ------
+        UserError
+            Where the network has no such layer, or values are not finite.
+        """
+        return self._run(images, layer, f"values at {layer}")
+
+    def _run(self, images: Sequence[Picture], layer: str, what: str) -> Tensor:
+        self.count_batch()
+        # Copied to the device as bytes: a quarter of the floats' size.
+        pixels = torch.from_numpy(np.stack(images)).to(self.device)
+        with self.testing():
+            values = self.layers(layer)(self.net.preprocessing(pixels)).float()
+            if not bool(torch.isfinite(values).all()):
+                raise NotFiniteError(
+                    f"the network gives {what} that are not finite: its training diverged; use other weights"
+                )
+            return values
+
+    def layers(self, layer: str, after: str | None = None) -> Run:
+        """Return what runs the layers between two by the engine, made once; for use inside `testing`."""
+        if (layer, after) not in self._runs:
+            self._runs[layer, after] = layers_by(self.engine, self.net, layer, after)
+        return self._runs[layer, after]
+
+    def count_batch(self) -> None:
+        """Give freed memory back now and then, between batches."""
+        self._batches += 1
+        if self._batches % BATCHES_BETWEEN_RELEASES == 0:
+            release_memory()
+
+    def check(self, protocol: Protocol) -> None:
+        """Raise UserError where the network cannot be tested by a protocol, or not with these options."""
+        protocol.check_scales(self.least_size, self.net.image_size)
+        if protocol.kind != "descriptor":
+            return
+        about = self.net.config.descriptor
+        if about is None:
+            raise UserError(
+                f"protocol {protocol}: is for networks that verydeep transfer made, whose classifier is one on "
+                f"descriptors; this one is tested by dense@{','.join(map(str, protocol.scales))}, for example"
+            )
+        if about.copies > 1 and len(protocol.scales) != about.copies:
+            raise UserError(
+                f"protocol {protocol}: this network's classifier is one on {about.copies} scales stacked; give as "
+                f"many, as in {default_protocol(self.net)}"
+            )
+        if (self.options.softmax, self.options.pool) != ("image", "mean"):
+            raise UserError(
+                f"protocol {protocol}: softmax and pool are about scores of places, and a descriptor has one score a "
+                "class; leave them out, or take dense"
+            )
+
+    def descriptors(self, pictures: Sequence[Picture], layer: str, flip: bool) -> Rows:
+        """Return the descriptors of pictures of one size (paper: appendix B).
+
+        Parameters
+        ----------
+        pictures : sequence of ndarray of uint8, shape (H, W, 3)
+            At one scale.
+        layer : str
+            One of the network's `layer_names`.
+        flip : bool
+            Whether the mean is taken over the mirror image, too.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, C)
+            The layer's map averaged over places.
+        """
+        means = self.activations(pictures, layer).mean(dim=(2, 3))
+        if flip:
+            mirrored = [picture[:, ::-1] for picture in pictures]
+            means = (means + self.activations(mirrored, layer).mean(dim=(2, 3))) / 2
+        return np.asarray(means.cpu().numpy(), np.float32)
+
+    def by_descriptor(self, scales: Sequence[Sequence[Picture]]) -> NDArray[np.float32]:
+        """Return the posteriors of pictures by the classifier on their descriptors, N x K.
+
+        Parameters
+        ----------
+        scales : sequence (scales) of sequence (pictures) of ndarray of uint8, shape (H, W, 3)
+            The same N pictures at each scale, at which they have one size.
+        """
+        about = self.net.config.descriptor
+        assert about is not None
+        parts = [self.descriptors(pictures, self.net.config.described, about.flip) for pictures in scales]
+        rows = torch.from_numpy(combine([parts], about.aggregate, about.normalize)).double()
+        weight, bias = (tensor.detach().cpu().double() for tensor in self.net.get_submodule("fc8").parameters())
+        scores = functional.linear(rows, weight.flatten(1), bias)
+        return np.asarray(self.net.posteriors(scores).numpy(), np.float32)
+
+    def posteriors(self, part: Protocol, pictures: Sequence[Picture]) -> NDArray[np.float32]:
+        """Return the posteriors of prepared pictures whose views have one size.
+
+        Parameters
+        ----------
+        part : Protocol
+            Of one kind at one scale.
+        pictures : sequence of ndarray of uint8, shape (H, W, 3)
+            From `views.prepare`.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, K)
+            Mean over the views of their soft-max posteriors; of a network for images of several classes (its
+            provenance says `multi_label`), of one sigmoid a class.
+        """
+        every = [view for picture in pictures for view in views(part, self.net.image_size, picture)]
+        size = self.at_once(*every[0].shape[:2])
+        batches = (every[start : start + size] for start in range(0, len(every), size))
+        posteriors = torch.cat([self._of_views(batch) for batch in batches])
+        return posteriors.reshape(len(pictures), -1, posteriors.shape[1]).mean(dim=1).cpu().numpy()
+
+    def _of_views(self, batch: Sequence[Picture]) -> Tensor:
+        scores = self.score_maps(batch)
+        if self.options.softmax == "location":
+            return self.net.posteriors(scores).mean(dim=(2, 3))
+        return self.net.posteriors(scores.amax(dim=(2, 3)) if self.options.pool == "max" else scores.mean(dim=(2, 3)))

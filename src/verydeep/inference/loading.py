@@ -1,0 +1,105 @@
+"""Pictures decoded and rescaled in threads, ahead of the network, within a bound of memory."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from verydeep.basics.machine import cores
+from verydeep.basics.progress import track
+from verydeep.basics.threads import in_threads
+from verydeep.datasets.dataset import Dataset
+from verydeep.inference.memory import Budget
+from verydeep.inference.protocol import Protocol
+from verydeep.inference.views import Picture, prepare, view_size
+from verydeep.nets.network import VGG
+
+_BYTES_A_PIXEL = 8  # of an original: 3 as decoded, 4 inside Pillow while it is rescaled, and the file itself
+_MOST_THREADS = 16
+
+
+class Loader:
+    """Reads the pictures of a data set for a network.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Where they come from.
+    net : VGG
+        Gives crop side and interpolation.
+    memory : int
+        Bytes that originals being decoded may take together; one runs even where it alone takes more.
+    threads : int, optional
+        That decode; by default one a core, at most 16.
+    """
+
+    def __init__(self, dataset: Dataset, net: VGG, memory: int, threads: int | None = None) -> None:
+        self.dataset = dataset
+        self.net = net
+        self._budget = Budget(memory)
+        self._threads = threads or min(_MOST_THREADS, cores())
+        self._sizes: list[tuple[int, int]] = []
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of every original, read once from the headers."""
+        if not self._sizes:
+            count = len(self.dataset)
+            self._sizes = list(track(in_threads(self.dataset.size, range(count)), count, "sizes"))
+        return self._sizes
+
+    def pictures(self, part: Protocol, batches: Sequence[Sequence[int]]) -> Iterator[list[Picture]]:
+        """Yield the prepared pictures of each batch of indices, decoding one batch ahead.
+
+        Raises
+        ------
+        BadImageError
+            For a picture that cannot be decoded.
+        """
+        for (pictures,) in self.at_scales((part,), batches):
+            yield pictures
+
+    def at_scales(self, parts: Sequence[Protocol], batches: Sequence[Sequence[int]]) -> Iterator[list[list[Picture]]]:
+        """Yield for each batch of indices its pictures prepared for every one of some protocols, decoded once."""
+        pool = ThreadPoolExecutor(self._threads)
+        try:
+            ahead: list[Future[list[Picture]]] = []
+            for indices in [*batches, []]:
+                current, ahead = ahead, [pool.submit(self._picture, parts, index) for index in indices]
+                if current:
+                    yield [list(row) for row in zip(*(future.result() for future in current), strict=True)]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _picture(self, parts: Sequence[Protocol], index: int) -> list[Picture]:
+        height, width = self.sizes[index]
+        with self._budget.hold(_BYTES_A_PIXEL * height * width):
+            original = self.dataset.image(index)
+            return [prepare(part, self.net, original) for part in parts]
+
+
+def batches(
+    part: Protocol, crop: int, sizes: Sequence[tuple[int, int]], at_once: Callable[[int, int], int]
+) -> list[list[int]]:
+    """Return indices of pictures whose views have one size, as many at a time as memory allows.
+
+    A function of sizes and memory alone, so that a continued evaluation runs the same batches.
+
+    Parameters
+    ----------
+    part : Protocol
+        Of one kind at one scale, or a descriptor, whose pictures have one size at each scale.
+    crop : int
+        Side of the network's crops.
+    sizes : sequence of (int, int)
+        Height and width of the original pictures.
+    at_once : callable
+        How many pictures share a batch, by the height and width of their views.
+    """
+    groups = defaultdict(list)
+    for index, size in enumerate(sizes):
+        groups[tuple(view_size(one, crop, *size) for one in part.each_scale)].append(index)
+    found = []
+    for every, group in sorted(groups.items()):
+        count = at_once(*every[-1])  # of the largest
+        found += [group[start : start + count] for start in range(0, len(group), count)]
+    return found

@@ -1,0 +1,101 @@
+"""How much memory a forward pass takes, from the layers' shapes; a bound on what is loaded meanwhile."""
+
+import ctypes
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from threading import Condition
+
+from verydeep.basics.errors import UserError
+from verydeep.nets.geometry import summarize
+from verydeep.nets.network import VGG
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_FLOAT = 4  # bytes of a float32
+
+
+def parse_memory(text: str) -> int:
+    """Return the bytes that a text such as ``2GiB``, ``512MiB`` or ``800M`` names (units of 1024).
+
+    Raises
+    ------
+    UserError
+        Where `text` is no such size.
+
+    Examples
+    --------
+    >>> parse_memory("2GiB"), parse_memory("1.5k")
+    (2147483648, 1536)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    if match is None or not float(match[1]):
+        raise UserError(f"memory {text!r} is no size; for example 2GiB or 512MiB")
+    return max(1, int(float(match[1]) * _UNITS[match[2].upper()]))
+
+
+def bytes_per_view(net: VGG, height: int, width: int) -> int:
+    """Return the bytes that one picture of this size takes while the network scores it.
+
+    Without gradients only a layer's input and output are alive at a time, so the greatest such pair counts
+    (nearly always conv1_2's), with the pixels beside it. Weights are not counted: they do not grow with the batch.
+
+    Parameters
+    ----------
+    net : VGG
+        The network.
+    height, width : int
+        Size of the picture in pixels.
+    """
+    pixels = before = 3 * height * width
+    most = 0
+    for layer in summarize(net, height, width):
+        after = prod(layer.output)
+        alive = before + after
+        if layer.name == "fc6":
+            alive += layer.macs // layer.output[0]  # its windows, laid out for one matrix product
+        elif layer.kind == "lrn":
+            alive += 3 * before  # squares, their sums and powers
+        elif net.batch_norm:
+            alive = max(alive, 2 * after)
+        most, before = max(most, alive), after
+    return _FLOAT * most + (_FLOAT + 2) * pixels  # as float, as bytes, and as bytes of the batch to come
+
+
+def release_memory() -> None:
+    """Give what has been freed back to the system, where the C library keeps it (glibc).
+
+    Batches of ever other sizes leave holes in its heap: 3 MiB for each size of picture, without end.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+class Budget:
+    """Bytes that several threads share: whoever would exceed them waits, unless nobody else holds any.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._changed = Condition()
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Hold `size` bytes inside the `with` block; one that alone exceeds the limit waits for all the others."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + size <= self._limit)
+            self._held += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= size
+                self._changed.notify_all()

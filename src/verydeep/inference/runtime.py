@@ -1,0 +1,99 @@
+"""Where and how a network runs in testing: device, engine, memory, chosen once and handed through as one value."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from verydeep.basics.errors import UserError
+from verydeep.engines import library
+from verydeep.engines.compiled import NativeLayers
+from verydeep.nets.base import Network
+
+Engine = Literal["native", "torch"]
+Run = Callable[[Tensor], Tensor]
+
+DEFAULT_MEMORY = 2 * 2**30
+
+FEW = 16
+"""Fewer images than these are not worth packing the weights for: that takes as long as some ten images gain."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a network runs; nothing of it is meant to change a result by more than rounding.
+
+    Attributes
+    ----------
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where the network runs; it is moved there.
+    engine : {"auto", "native", "torch"}
+        What runs its layers; `auto` is the native engine on a CPU, see `pick_engine`.
+    memory : int
+        Bytes that pictures and activations may take together, beside weights and posteriors. One picture is worked on
+        even where it alone takes more.
+    """
+
+    device: str = "auto"
+    engine: str = "auto"
+    memory: int = DEFAULT_MEMORY
+
+
+def pick_engine(name: str, device: torch.device, precision: str = "float32", images: int | None = None) -> Engine:
+    """Return the engine called `name`; `auto` is the native one where it is sure to be faster, else torch.
+
+    That is: on a CPU with AVX2 or AVX-512, in float32, for at least `FEW` images, where the library was built.
+    Nothing is measured.
+
+    Parameters
+    ----------
+    name : str
+        One of `Engine`, or `auto`.
+    device : torch.device
+        Where the network is to run; the native engine runs on the CPU.
+    precision : str
+        Of the arithmetic; the native engine computes in float32.
+    images : int, optional
+        How many will be run, where that is known.
+
+    Raises
+    ------
+    UserError
+        No such engine, or one that does not run on this device, in this precision, or on this machine.
+    """
+    if name not in ("auto", *get_args(Engine)):
+        raise UserError(f"engine {name!r}: expected one of auto, {', '.join(get_args(Engine))}")
+    fits = device.type == "cpu" and precision == "float32"
+    if name == "auto":
+        many = images is None or images >= FEW
+        fast = fits and many and library.find() is not None and library.best_processor() != "portable"
+        return "native" if fast else "torch"
+    if name == "torch":
+        return "torch"
+    if not fits:
+        raise UserError(f"engine {name} runs on the CPU in float32, not on {device} in {precision}; take engine torch")
+    library.load()
+    return "native"
+
+
+def layers_by(engine: Engine, net: Network, layer: str = "fc8", after: str | None = None) -> Run:
+    """Return what maps preprocessed images, float32 N x 3 x H x W, to a layer's values, N x C x h x w.
+
+    The native engine keeps the weights and the rounding of pools that the network has now.
+
+    Parameters
+    ----------
+    engine : Engine
+        As `pick_engine` returned it.
+    net : Network
+        The network, set to testing.
+    layer : str
+        One of its `layer_names`.
+    after : str, optional
+        The layer whose values are the input in place of images.
+    """
+    if engine == "native":
+        return NativeLayers(net, layer, after=after)
+    return lambda x: net.activations(x, layer, after)

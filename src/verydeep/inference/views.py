@@ -1,0 +1,87 @@
+"""The views of a picture that a protocol shows to the network: whole or crops, each with its flip."""
+
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verydeep.basics.errors import UserError
+from verydeep.images.crops import center, grid
+from verydeep.images.rescale import rescale, rescaled_crop, rescaled_size
+from verydeep.inference.protocol import Protocol
+from verydeep.nets.network import VGG
+
+Picture = NDArray[np.uint8]
+
+
+def view_size(part: Protocol, crop: int, height: int, width: int) -> tuple[int, int]:
+    """Return (height, width) in pixels of the views of a picture whose original size is given.
+
+    Parameters
+    ----------
+    part : Protocol
+        Of one kind at one scale.
+    crop : int
+        Side of the network's crops.
+    height, width : int
+        Of the original picture.
+    """
+    whole = part.kind in ("dense", "descriptor")
+    return rescaled_size(height, width, part.scales[0]) if whole else (crop, crop)
+
+
+def prepare(part: Protocol, net: VGG, original: Picture) -> Picture:
+    """Rescale a picture to the part's scale; for ``center`` compute the central crop alone.
+
+    Parameters
+    ----------
+    part : Protocol
+        Of one kind at one scale.
+    net : VGG
+        Gives the crop's side and the interpolation.
+    original : ndarray of uint8, shape (H, W, 3)
+        Upright RGB.
+    """
+    scale, crop = part.scales[0], net.image_size
+    interpolation = cast(Literal["bilinear"], net.preprocessing.interpolation)
+    if part.kind != "center":
+        return rescale(original, scale, interpolation)
+    top, left = center(*rescaled_size(original.shape[0], original.shape[1], scale), crop)
+    return rescaled_crop(original, scale, top, left, crop, crop, interpolation)
+
+
+def views(part: Protocol, crop: int, picture: Picture) -> list[Picture]:
+    """Return the views of a prepared picture: 1 for ``center``, 2 for ``dense``, 50 for ``crops``.
+
+    The grid of 5x5 crops reaches all four edges; each crop is followed by its flip (paper section 3.2).
+
+    Parameters
+    ----------
+    part : Protocol
+        Of one kind at one scale.
+    crop : int
+        Side of the network's crops.
+    picture : ndarray of uint8, shape (H, W, 3)
+        From `prepare`.
+
+    Returns
+    -------
+    list of ndarray of uint8
+        All of one shape; windows onto `picture`, no copies.
+    """
+    if part.kind == "center":
+        return [picture]
+    if part.kind == "dense":
+        windows = [picture]
+    elif part.kind == "crops":
+        windows = [
+            picture[top : top + crop, left : left + crop]
+            for top, left in grid(picture.shape[0], picture.shape[1], crop)
+        ]
+    else:
+        raise UserError(f"protocol {part} has no views whose posteriors are averaged")
+    return [view for window in windows for view in (window, window[:, ::-1])]
+
+
+VIEWS = {"center": 1, "dense": 2, "crops": 50, "descriptor": 2}
+"""Views of a picture at each scale that a protocol of each kind runs the network on."""
