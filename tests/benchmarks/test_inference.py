@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from verydeep.basics.errors import UserError, WorkError
-from verydeep.benchmarks import accuracy, inference, inference_chart, native_layers, native_memory, winograd
+from verydeep.benchmarks import accuracy, inference, inference_chart, native_layers, native_memory, peers, winograd
 from verydeep.cli import bench
 from verydeep.engines import library
 from verydeep.nets.geometry import macs
