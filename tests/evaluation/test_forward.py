@@ -8,10 +8,10 @@ from verydeep.basics.errors import UserError
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.options import Options
 from verydeep.evaluation.protocol import Protocol
+from verydeep.inference.runtime import Runtime
 
-CPU = torch.device("cpu")
 DENSE = Protocol("dense", (64,))
-PLENTY = 2**30
+PLENTY = Runtime("cpu", engine="torch")
 
 
 def _picture(rng, height, width):
@@ -23,7 +23,7 @@ def _picture(rng, height, width):
 def test_score_map_is_that_of_a_float64_network(make_net, reference, rng, name, rounding):
     net, picture = make_net(name), _picture(rng, 75, 133)
     expected = reference(net, picture, rounding == "up")
-    found = Forward(net, Options(pool_rounding=rounding), PLENTY, CPU).score_maps([picture])[0].numpy()
+    found = Forward(net, Options(pool_rounding=rounding), PLENTY).score_maps([picture])[0].numpy()
     assert found.shape == expected.shape == ((8, 2, 4) if rounding == "up" else (8, 1, 3))
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -34,7 +34,7 @@ def test_dense_is_the_soft_max_of_the_mean_score_then_the_mean_over_the_flip(
     net, picture = make_net(), _picture(rng, 64, 130)
     views = [reference(net, picture), reference(net, picture[:, ::-1])]
     expected = sum(reference_softmax(scores.mean(axis=(1, 2))) for scores in views) / 2
-    found = Forward(net, Options(), PLENTY, CPU).posteriors(DENSE, [picture])
+    found = Forward(net, Options(), PLENTY).posteriors(DENSE, [picture])
     np.testing.assert_allclose(found, expected[None], atol=1e-5)
 
 
@@ -46,16 +46,16 @@ def test_soft_max_at_each_location_is_a_literal_loop(make_net, reference, refere
         for i in range(scores.shape[1]):
             for j in range(scores.shape[2]):
                 posteriors.append(reference_softmax(scores[:, i, j]))
-    found = Forward(net, Options(softmax="location"), PLENTY, CPU).posteriors(DENSE, [picture])
+    found = Forward(net, Options(softmax="location"), PLENTY).posteriors(DENSE, [picture])
     np.testing.assert_allclose(found[0], np.mean(posteriors, axis=0), atol=1e-5)
-    assert np.abs(found - Forward(net, Options(), PLENTY, CPU).posteriors(DENSE, [picture])).max() > 1e-3
+    assert np.abs(found - Forward(net, Options(), PLENTY).posteriors(DENSE, [picture])).max() > 1e-3
 
 
 def test_spatial_max_is_taken_of_each_class(make_net, reference, reference_softmax, rng):
     net, picture = make_net(), _picture(rng, 64, 130)
     views = [reference(net, picture), reference(net, picture[:, ::-1])]
     expected = sum(reference_softmax(scores.max(axis=(1, 2))) for scores in views) / 2
-    found = Forward(net, Options(pool="max"), PLENTY, CPU).posteriors(DENSE, [picture])
+    found = Forward(net, Options(pool="max"), PLENTY).posteriors(DENSE, [picture])
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
@@ -69,7 +69,7 @@ def test_without_padding_a_dense_map_is_every_window_by_itself(make_net, referen
                 layer.weight.zero_()
                 layer.weight[:, :, 1:2, 1:2] = center
     picture = _picture(rng, 160, 224)
-    forward = Forward(net, Options(), PLENTY, CPU)
+    forward = Forward(net, Options(), PLENTY)
     scores = forward.score_maps([picture])[0].numpy()
     assert scores.shape == (8, 4, 6)
     for i in range(4):
@@ -86,9 +86,9 @@ def test_posteriors_do_not_depend_on_what_shares_a_batch(make_net, rng, kind):
     shape = (64, 64) if kind == "center" else (80, 100)
     pictures = [_picture(rng, *shape) for _ in range(5)]
     part = Protocol(kind, (80,))
-    together = Forward(net, Options(), PLENTY, CPU).posteriors(part, pictures)
+    together = Forward(net, Options(), PLENTY).posteriors(part, pictures)
     for memory in (1, 3_000_000):
-        forward = Forward(net, Options(), memory, CPU)
+        forward = Forward(net, Options(), Runtime("cpu", "torch", memory))
         assert forward.at_once(64, 64) == (1 if memory == 1 else forward.at_once(64, 64))
         alone = np.concatenate([forward.posteriors(part, [picture]) for picture in pictures])
         np.testing.assert_allclose(alone, together, atol=1e-5)
@@ -100,7 +100,7 @@ def test_batches_keep_to_the_memory(make_net, monkeypatch, rng):
     seen = []
     original = net.activations
     monkeypatch.setattr(net, "activations", lambda x, *layers: seen.append(tuple(x.shape)) or original(x, *layers))
-    forward = Forward(net, Options(), 3_000_000, CPU)
+    forward = Forward(net, Options(), Runtime("cpu", "torch", 3_000_000))
     forward.posteriors(Protocol("crops", (80,)), [_picture(rng, 80, 100) for _ in range(3)])
     most = forward.at_once(64, 64)
     assert 1 < most < 150
@@ -109,8 +109,8 @@ def test_batches_keep_to_the_memory(make_net, monkeypatch, rng):
 
 def test_bf16_is_close(make_net, rng):
     net, pictures = make_net(), [_picture(rng, 80, 100) for _ in range(4)]
-    exact = Forward(net, Options(), PLENTY, CPU).posteriors(DENSE, pictures)
-    low = Forward(net, Options(precision="bf16"), PLENTY, CPU).posteriors(DENSE, pictures)
+    exact = Forward(net, Options(), PLENTY).posteriors(DENSE, pictures)
+    low = Forward(net, Options(precision="bf16"), PLENTY).posteriors(DENSE, pictures)
     assert low.dtype == np.float32
     assert 0 < np.abs(low - exact).max() < 0.1
 
@@ -119,18 +119,18 @@ def test_the_network_is_left_as_it_was(make_net, rng):
     net = make_net()
     preprocessing = net.preprocessing
     net.train()
-    forward = Forward(net, Options(pool_rounding="down"), PLENTY, CPU)
+    forward = Forward(net, Options(pool_rounding="down"), PLENTY)
     first = forward.posteriors(DENSE, [_picture(rng, 70, 90)])
     assert net.training
     assert net.preprocessing is preprocessing
     assert forward.least_size == 64
-    assert Forward(net, Options(), PLENTY, CPU).least_size == 33
+    assert Forward(net, Options(), PLENTY).least_size == 33
     assert np.isfinite(first).all()
 
 
 def test_the_options_record_the_rounding_that_was_used(make_net):
-    assert Forward(make_net(), Options(), PLENTY, CPU).options.pool_rounding == "up"
-    assert Forward(make_net(), Options(pool_rounding="down"), PLENTY, CPU).options.pool_rounding == "down"
+    assert Forward(make_net(), Options(), PLENTY).options.pool_rounding == "up"
+    assert Forward(make_net(), Options(pool_rounding="down"), PLENTY).options.pool_rounding == "down"
 
 
 def test_a_diverged_network_is_named(make_net, rng):
@@ -138,7 +138,7 @@ def test_a_diverged_network_is_named(make_net, rng):
     with torch.no_grad():
         net.fc6.bias[0] = float("nan")
     with pytest.raises(UserError, match="not finite"):
-        Forward(net, Options(), PLENTY, CPU).posteriors(DENSE, [_picture(rng, 64, 64)])
+        Forward(net, Options(), PLENTY).posteriors(DENSE, [_picture(rng, 64, 64)])
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import verydeep as vd
@@ -10,10 +9,11 @@ from verydeep.basics.errors import UserError
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.heatmap import class_map, draw_heatmap, spread
 from verydeep.evaluation.options import Options
+from verydeep.inference.runtime import Runtime
 
 
 def _forward(net):
-    return Forward(net, Options(), 2**30, torch.device("cpu"))
+    return Forward(net, Options(), Runtime("cpu", "torch"))
 
 
 def _net(image_size):

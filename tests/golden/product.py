@@ -189,8 +189,9 @@ def heat_map(weights: str, picture: str, scale: int, name: str) -> tuple[Array, 
     from verydeep.evaluation.heatmap import class_map, spread
     from verydeep.evaluation.predict import Predictor
     from verydeep.images.files import read_picture
+    from verydeep.inference.runtime import Runtime
 
-    forward = Predictor(weights, f"dense@{scale}", engine="torch").forward
+    forward = Predictor(weights, f"dense@{scale}", runtime=Runtime(engine="torch")).forward
     shown, values = class_map(forward, read_picture(Path(picture)), scale, forward.net.classes.index(name))
     return values, spread(values, *shown.shape[:2], forward.net)
 

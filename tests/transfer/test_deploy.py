@@ -21,6 +21,7 @@ from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.heatmap import class_map
 from verydeep.evaluation.options import Options
 from verydeep.images.rescale import rescale
+from verydeep.inference.runtime import Runtime
 from verydeep.nets.config import DescriptorConfig
 from verydeep.transfer.protocols import find_protocol
 from verydeep.transfer.run import transfer
@@ -151,7 +152,7 @@ def test_one_view_is_a_linear_map_divided_by_the_pictures_norm(make_classifier, 
     ):
         net = make_classifier(layer, scales, aggregate, normalize, batch_norm=bool(rng.integers(2)))
         weights, biases = for_one_view(net)
-        forward = Forward(net, Options(), 2**28, torch.device("cpu"))
+        forward = Forward(net, Options(), Runtime("cpu", "torch", 2**28))
         picture, heat = class_map(forward, pictures[0], 64, 2)
         values = features(net, picture)
         length = norm(values) if normalize != "none" else 1

@@ -73,9 +73,10 @@ def evaluate(
     from verydeep.cli.errors_table import HEAD, NOTE, cells, table, values
     from verydeep.datasets import open_dataset
     from verydeep.evaluation.evaluate import Evaluator
-    from verydeep.evaluation.memory import parse_memory
     from verydeep.evaluation.options import Options
     from verydeep.evaluation.protocol import Protocol, default_protocol
+    from verydeep.inference.memory import parse_memory
+    from verydeep.inference.runtime import Runtime
     from verydeep.training.run_folder import find_weights
 
     if task == "localize":
@@ -105,15 +106,14 @@ def evaluate(
     given = {"--classifier": classifier, "--posteriors": posteriors, "--threshold": threshold, "--match": match}
     if names := [name for name, value in {**given, "--tuned": tuned}.items() if value is not None]:
         raise UserError(f"{names[0]} is about boxes: add --task localize, or leave it out")
-    options, memory_bytes = Options(softmax, pool, pool_rounding, precision), parse_memory(memory)
+    options = Options(softmax, pool, pool_rounding, precision)
     protocols = [Protocol.parse(text) for text in protocol or []]
     file = find_weights(weights)
     dataset = open_dataset(data, split, reader=reader, on_bad_image=on_bad_image)
     for bad in dataset.bad:
         typer.echo(f"left out: {bad}", err=True)
-    evaluator = Evaluator(
-        file, dataset, options=options, memory=memory_bytes, device=device, engine=engine, limit=limit, cache=out
-    )
+    runtime = Runtime(device, engine, parse_memory(memory))
+    evaluator = Evaluator(file, dataset, options, runtime, limit=limit, cache=out)
     protocols = protocols or [default_protocol(evaluator.forward.net)]
     for name in protocols:
         evaluator.check(name)  # all of them before the first is run

@@ -39,9 +39,10 @@ def predict(
     """
     from verydeep.basics.errors import UserError
     from verydeep.evaluation.heatmap import check_suffix
-    from verydeep.evaluation.memory import parse_memory
     from verydeep.evaluation.predict import Predictor
     from verydeep.images.files import find_pictures
+    from verydeep.inference.memory import parse_memory
+    from verydeep.inference.runtime import Runtime
     from verydeep.training.run_folder import find_weights
 
     files = find_pictures(images)
@@ -49,15 +50,8 @@ def predict(
         raise UserError(f"--heatmap draws one picture, and {len(files)} are given; run it once for each")
     if heatmap:
         check_suffix(heatmap)
-    predictor = Predictor(
-        find_weights(weights),
-        protocol,
-        top=top,
-        memory=parse_memory(memory),
-        device=device,
-        engine=engine,
-        pictures=len(files),
-    )
+    runtime = Runtime(device, engine, parse_memory(memory))
+    predictor = Predictor(find_weights(weights), protocol, top, runtime=runtime, pictures=len(files))
     rows: list[dict[str, Any]] = []
     for prediction in each_picture(files, predictor, rows):
         rows.append(_values(prediction))

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
 from verydeep.basics.chance import generator
-from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.basics.progress import track
 from verydeep.basics.version import VERSION
@@ -26,7 +26,7 @@ from verydeep.inference.loading import Loader, batches
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.runtime import DEFAULT_MEMORY as DEFAULT_MEMORY
-from verydeep.inference.runtime import pick_engine
+from verydeep.inference.runtime import Runtime, RuntimeOptions
 from verydeep.nets.network import VGG, load
 from verydeep.nets.weights import weights_hash
 
@@ -37,11 +37,9 @@ def evaluate(
     protocol: Protocol | str | None = None,
     *,
     options: Options | None = None,
-    memory: int = DEFAULT_MEMORY,
-    device: str = "auto",
-    engine: str = "auto",
     limit: int | None = None,
     cache: str | Path | None = None,
+    **runtime: Unpack[RuntimeOptions],
 ) -> Posteriors:
     """Test a network on a data set by one protocol (paper section 3.2 and 4).
 
@@ -55,18 +53,13 @@ def evaluate(
         For example ``dense@256,384,512``; by default as for `predict`.
     options : Options, optional
         Soft-max, pooling, precision.
-    memory : int
-        Bytes that pictures and activations may take together, beside weights and posteriors. One picture is
-        evaluated even where it alone takes more.
-    device : {"auto", "cpu", "cuda", "mps"}
-        Where the network runs; it is moved there.
-    engine : {"auto", "native", "torch", "openvino", "onnxruntime"}
-        What runs its layers; `auto` is the native engine on a CPU, see `verydeep.inference.runtime.pick_engine`.
     limit : int, optional
         Test on so many images only, evenly over the classes, the same ones every time.
     cache : str or Path, optional
         Folder for ``<protocol>.parquet``, also of the protocols whose mean this one is. What is there is not
         computed again, and a stopped evaluation continues.
+    device, engine, memory
+        Where and how the network runs: the fields of `verydeep.inference.runtime.Runtime`.
 
     Returns
     -------
@@ -80,27 +73,23 @@ def evaluate(
     BadImageError
         For an image that cannot be read.
     """
-    evaluator = Evaluator(
-        net, dataset, options=options, memory=memory, device=device, engine=engine, limit=limit, cache=cache
-    )
+    evaluator = Evaluator(net, dataset, options, Runtime(**runtime), limit=limit, cache=cache)
     return evaluator.posteriors(protocol or default_protocol(evaluator.forward.net))
 
 
 class Evaluator:
     """Tests one network on one data set by several protocols that share what they have in common.
 
-    Parameters are those of `evaluate`.
+    Parameters are those of `evaluate`, with its keywords of the runtime as one.
     """
 
     def __init__(
         self,
         net: VGG | str | Path,
         dataset: Dataset,
-        *,
         options: Options | None = None,
-        memory: int = DEFAULT_MEMORY,
-        device: str = "auto",
-        engine: str = "auto",
+        runtime: Runtime = Runtime(),  # noqa: B008 (frozen)
+        *,
         limit: int | None = None,
         cache: str | Path | None = None,
     ) -> None:
@@ -116,11 +105,8 @@ class Evaluator:
         if not len(self.dataset):
             raise UserError(f"data set {dataset.name}, split {dataset.split}: no images to test on")
         self.labels = match_labels(self.dataset, net)
-        # Most of the memory is the network's; a quarter is for originals while they are decoded.
-        options, where = options or Options(), pick_device(device)
-        self.engine = pick_engine(engine, where, options.precision, len(self.dataset))
-        self.forward = Forward(net, options, memory - memory // 4, where, self.engine)
-        self.loader = Loader(self.dataset, net, memory // 4)
+        self.forward = Forward(net, options or Options(), runtime, len(self.dataset))
+        self.loader = Loader(self.dataset, net, runtime.memory_for_pictures)
         self.cache = Path(cache) if cache is not None else None
         if self.cache and self.cache.exists() and not self.cache.is_dir():
             raise UserError(f"{self.cache}: is no folder; posteriors are written into one")
@@ -138,7 +124,7 @@ class Evaluator:
             "limit": limit and f"{limit} images, evenly over the classes, seed 0",
             "preprocessing": net.preprocessing.to_dict(),
             "options": self.forward.options.to_dict(),
-            "engine": self.engine,
+            "engine": self.forward.engine,
             "created_by": f"verydeep {VERSION}",
         }
         self.about = json.loads(json.dumps(about))  # as it will be read again: lists, no tuples

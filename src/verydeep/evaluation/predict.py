@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
-from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.images.files import read_picture
 from verydeep.inference.forward import Forward
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol, default_protocol
-from verydeep.inference.runtime import DEFAULT_MEMORY, pick_engine
+from verydeep.inference.runtime import Runtime, RuntimeOptions
 from verydeep.inference.views import VIEWS, Picture, prepare
 from verydeep.nets.network import VGG, load
 
@@ -46,9 +46,7 @@ def predict(
     *,
     top: int = 5,
     options: Options | None = None,
-    memory: int = DEFAULT_MEMORY,
-    device: str = "auto",
-    engine: str = "auto",
+    **runtime: Unpack[RuntimeOptions],
 ) -> Prediction:
     """Name the classes of a picture.
 
@@ -62,8 +60,8 @@ def predict(
         By default `default_protocol`'s: dense evaluation at the scale of training, or the network's descriptor.
     top : int
         Classes to name, at least 1.
-    options, memory, device, engine
-        As in `verydeep.evaluation.evaluate.evaluate`.
+    options, device, engine, memory
+        As in `verydeep.evaluate`.
 
     Raises
     ------
@@ -72,9 +70,7 @@ def predict(
     BadImageError
         For a file that is no readable image.
     """
-    return Predictor(net, protocol, top=top, options=options, memory=memory, device=device, engine=engine, pictures=1)(
-        image
-    )
+    return Predictor(net, protocol, top, options, Runtime(**runtime), pictures=1)(image)
 
 
 class Predictor:
@@ -82,8 +78,10 @@ class Predictor:
 
     Parameters
     ----------
-    net, protocol, top, options, memory, device, engine
+    net, protocol, top, options
         As those of `predict`.
+    runtime : Runtime
+        Where and how the network runs.
     pictures : int, optional
         How many there will be, where that is known: for few, engine `auto` is torch.
     """
@@ -92,12 +90,10 @@ class Predictor:
         self,
         net: VGG | str | Path,
         protocol: Protocol | str | None = None,
-        *,
         top: int = 5,
         options: Options | None = None,
-        memory: int = DEFAULT_MEMORY,
-        device: str = "auto",
-        engine: str = "auto",
+        runtime: Runtime = Runtime(),  # noqa: B008 (frozen)
+        *,
         pictures: int | None = None,
     ) -> None:
         net = net if isinstance(net, VGG) else load(net, "classify")
@@ -106,9 +102,8 @@ class Predictor:
             raise UserError(f"top {top}: at least one class must be asked for")
         self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or default_protocol(net)
         self.top = top
-        options, where = options or Options(), pick_device(device)
         views = pictures and pictures * sum(VIEWS[part.kind] * len(part.scales) for part in self.protocol.leaves)
-        self.forward = Forward(net, options, memory, where, pick_engine(engine, where, options.precision, views))
+        self.forward = Forward(net, options or Options(), runtime, views)
         self.forward.check(self.protocol)
 
     def __call__(self, image: str | Path | Picture) -> Prediction:

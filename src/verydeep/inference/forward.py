@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from verydeep.basics.device import place
+from verydeep.basics.device import pick_device, place
 from verydeep.basics.errors import NotFiniteError, UserError
 from verydeep.inference.combine import Rows, combine
 from verydeep.inference.memory import bytes_per_view, release_memory
 from verydeep.inference.options import Options, PoolRounding
 from verydeep.inference.protocol import Protocol, default_protocol
-from verydeep.inference.runtime import Engine, Run, layers_by
+from verydeep.inference.runtime import Run, Runtime, layers_by, pick_engine
 from verydeep.inference.views import VIEWS, Picture, views
 from verydeep.nets.network import VGG
 
@@ -30,25 +30,27 @@ class Forward:
     Parameters
     ----------
     net : VGG
-        The network; moved to `device`.
+        The network; moved to the runtime's device.
     options : Options
         How scores become posteriors.
-    memory : int
-        Bytes that a batch may take on the device; one view runs even where it alone takes more.
-    device : torch.device
-        Where to run.
-    engine : Engine
-        What runs the layers, from `pick_engine`.
+    runtime : Runtime
+        Where and how.
+    views : int, optional
+        How many will be run, where that is known: for few, engine `auto` is torch.
+
+    Raises
+    ------
+    UserError
+        A device or an engine that is not to be had here.
     """
 
-    def __init__(self, net: VGG, options: Options, memory: int, device: torch.device, engine: Engine = "torch") -> None:
-        self.net = net
-        place(net, device)
+    def __init__(self, net: VGG, options: Options, runtime: Runtime, views: int | None = None) -> None:
+        self.net, self.runtime = net, runtime
+        self.device = pick_device(runtime.device)
+        self.engine = pick_engine(runtime.engine, self.device, options.precision, views)
+        place(net, self.device)
         own: PoolRounding = "up" if net.preprocessing.pool_round_up else "down"
         self.options = replace(options, pool_rounding=options.pool_rounding or own)
-        self.memory = memory
-        self.device = device
-        self.engine = engine
         self._runs: dict[tuple[str, str | None], Run] = {}  # for each layer asked for, and the one before it
         self._batches = 0
 
@@ -75,7 +77,7 @@ class Forward:
     def at_once(self, height: int, width: int) -> int:
         """Return how many views of this size share a batch: at least one."""
         with self.testing():
-            return min(MOST_AT_ONCE, max(1, self.memory // bytes_per_view(self.net, height, width)))
+            return min(MOST_AT_ONCE, max(1, self.runtime.memory_for_layers // bytes_per_view(self.net, height, width)))
 
     def pictures_at_once(self, part: Protocol, height: int, width: int) -> int:
         """Return how many pictures share a batch, by the size of their views: at least one."""

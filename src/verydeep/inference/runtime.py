@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -39,6 +39,24 @@ class Runtime:
     device: str = "auto"
     engine: str = "auto"
     memory: int = DEFAULT_MEMORY
+
+    @property
+    def memory_for_pictures(self) -> int:
+        """Bytes for originals while they are decoded: a quarter, since most is the network's."""
+        return self.memory // 4
+
+    @property
+    def memory_for_layers(self) -> int:
+        """Bytes for what the network computes."""
+        return self.memory - self.memory_for_pictures
+
+
+class RuntimeOptions(TypedDict, total=False):
+    """The fields of `Runtime` as keywords of functions for users."""
+
+    device: str
+    engine: str
+    memory: int
 
 
 def pick_engine(name: str, device: torch.device, precision: str = "float32", images: int | None = None) -> Engine:

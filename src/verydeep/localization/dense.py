@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.engine import Engine
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.options import Options
 from verydeep.evaluation.views import Picture
+from verydeep.inference.runtime import Engine, Runtime
 from verydeep.localization.boxes import Frame, cells_to_picture, decode
 from verydeep.nets.network import VGG, is_head
 
@@ -57,8 +57,8 @@ class Pair:
     ) -> None:
         check_pair(classifier, localizer, names)
         self.size = classifier.image_size
-        self.classifier = Forward(classifier, options, memory, device, engine)
-        self.localizer = Forward(localizer, options, memory, device, engine)
+        self.classifier = Forward(classifier, options, Runtime(str(device), engine, memory))
+        self.localizer = Forward(localizer, options, Runtime(str(device), engine, memory))
         self.shares_trunk = same_trunk(classifier, localizer)
 
     @property

@@ -23,6 +23,7 @@ from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Protocol
 from verydeep.evaluation.views import Picture
 from verydeep.images.crops import grid
+from verydeep.inference.runtime import Runtime
 from verydeep.localization.boxes import Frame, as_array
 from verydeep.localization.dense import Pair, boxes_of_windows
 from verydeep.localization.guesses import GUESSES, Guesses
@@ -181,9 +182,8 @@ class BoxEvaluator:
         found = self.posteriors
         if found is None:
             cache = self.cache / "classes" if self.cache else None
-            how = {"options": self.options, "memory": self.memory, "device": self.device, "cache": cache}
-            how["engine"] = self.engine
-            found = Evaluator(self.files[0], self.dataset, **how).posteriors(protocol)  # type: ignore[arg-type]
+            runtime = Runtime(self.device, self.engine, self.memory)
+            found = Evaluator(self.files[0], self.dataset, self.options, runtime, cache=cache).posteriors(protocol)
         names = self.pair.classifier.net.classes
         if found.classes != names:
             raise UserError("posteriors: their classes are not those of the networks, in the same order")

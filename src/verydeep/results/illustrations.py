@@ -14,14 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from verydeep.basics.chance import generator
-from verydeep.basics.device import pick_device
 from verydeep.datasets.dataset import Dataset
-from verydeep.evaluation.evaluate import DEFAULT_MEMORY
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.heatmap import class_map, spread
 from verydeep.evaluation.metrics import ErrorRate
 from verydeep.evaluation.options import Options
 from verydeep.evaluation.posteriors import Posteriors
+from verydeep.inference.runtime import Runtime
 from verydeep.localization.drawing import draw_boxes
 from verydeep.localization.guesses import Guesses
 from verydeep.localization.metrics import HIT, overlaps
@@ -145,7 +144,7 @@ def draw_examples(
 
     They are of different classes while there are enough. Score maps are computed at Q = `scale`.
     """
-    forward = Forward(load(weights, "classify"), Options(), DEFAULT_MEMORY, pick_device(device))
+    forward = Forward(load(weights, "classify"), Options(), Runtime(device), 1)
     place = _places(dataset)
     chosen = [index for index in _drawn(posteriors, right) if posteriors.ids[index] in place][:count]
     return [

@@ -21,6 +21,7 @@ from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Protocol
 from verydeep.evaluation.views import VIEWS
 from verydeep.images.rescale import rescaled_size
+from verydeep.inference.runtime import Runtime
 from verydeep.localization.evaluate import VIEWS as BOX_VIEWS
 from verydeep.localization.evaluate import BoxEvaluator
 from verydeep.localization.guesses import Guesses, read_metadata
@@ -323,7 +324,7 @@ def _test(folder: StudyFolder, run: Run, protocols: Iterable[Protocol], testing:
         folder.run(run.name).weights,
         testing,
         options=Options(precision=run.recipe.precision),  # tested in the arithmetic it was trained in
-        device=device,
+        runtime=Runtime(device),
         cache=folder.posteriors(run.name),
     )
     for protocol in protocols:

@@ -12,6 +12,7 @@ from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.metrics import ErrorRate, errors
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Protocol
+from verydeep.inference.runtime import Runtime
 from verydeep.interchange.reading import load
 from verydeep.nets.network import VGG
 from verydeep.results import published
@@ -118,7 +119,7 @@ class Verification:
         self.nets = {name: _network(name, weights[name]) for name in NETWORKS}
         self.dataset = open_dataset(data, "val", reader="ilsvrc", on_bad_image=on_bad_image)
         self.evaluators = {
-            name: Evaluator(net, self.dataset, device=device, cache=Path(out) / "posteriors" / name)
+            name: Evaluator(net, self.dataset, runtime=Runtime(device), cache=Path(out) / "posteriors" / name)
             for name, net in self.nets.items()
         }
         for name in NETWORKS:

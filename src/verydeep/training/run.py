@@ -27,7 +27,7 @@ from verydeep.inference.forward import Forward
 from verydeep.inference.loading import Loader
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
-from verydeep.inference.runtime import DEFAULT_MEMORY
+from verydeep.inference.runtime import Runtime
 from verydeep.inference.views import prepare
 from verydeep.nets.network import VGG
 from verydeep.nets.weights import save
@@ -138,7 +138,7 @@ class Run:
             drawer=task.drawer(training, net.image_size, recipe),
             passes=recipe.passes(len(training)),
         )
-        pictures = Loader(validation, net, DEFAULT_MEMORY // 4, workers)
+        pictures = Loader(validation, net, Runtime().memory_for_pictures, workers)
         self.validation = Validation(pictures, self._side, task)
 
     @property
@@ -313,7 +313,8 @@ class Run:
         result = dict.fromkeys(("val_loss", *self.task.figures), math.nan)
         if self.processes.first:
             options = Options(precision=self.recipe.precision)
-            forward = Forward(tested, options, DEFAULT_MEMORY, next(tested.parameters()).device)
+            device = next(tested.parameters()).device
+            forward = Forward(tested, options, Runtime(str(device), engine="torch"))
             with suppress(NotFiniteError):
                 result = self.validation(forward)
             set_training(tested)

@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
-from verydeep.evaluation.engine import pick_engine
 from verydeep.evaluation.evaluate import DEFAULT_MEMORY, equal_sizes
 from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.loading import Loader
 from verydeep.evaluation.options import Options
 from verydeep.evaluation.protocol import Protocol
+from verydeep.inference.runtime import Runtime
 from verydeep.nets.geometry import summarize
 from verydeep.nets.network import VGG, load
 from verydeep.nets.weights import describe, weights_hash
@@ -74,8 +73,7 @@ class Source:
             net, self.path, self.hash = load(path), str(path), weights_hash(path)
         self.memory = memory
         # Most of the memory is the network's; a quarter is for originals while they are decoded.
-        where = pick_device(device)
-        self.forward = Forward(net, Options(), memory - memory // 4, where, pick_engine(engine, where))
+        self.forward = Forward(net, Options(), Runtime(device, engine, memory))
 
     @property
     def net(self) -> VGG:

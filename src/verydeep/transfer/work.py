@@ -15,6 +15,7 @@ from verydeep.evaluation.combine import combine
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.protocol import Protocol, default_protocol
+from verydeep.inference.runtime import Runtime
 from verydeep.nets.config import Aggregate, DescriptorConfig, Normalize
 from verydeep.nets.network import VGG, load
 from verydeep.nets.weights import save
@@ -312,7 +313,9 @@ class Transfer:
         net = load(file)
         own = [max(round(scale * net.image_size / 224), net.least_size) for scale in self.protocol.scales]
         scales = tuple(int(q) for q in self.descriptor.scales) if self.descriptor else tuple(own)
-        evaluator = Evaluator(net, self.collection.dataset.subset(split.test.tolist()), memory=memory, device=device)
+        evaluator = Evaluator(
+            net, self.collection.dataset.subset(split.test.tolist()), runtime=Runtime(device, memory=memory)
+        )
         protocol = default_protocol(net) if net.config.descriptor else Protocol("dense", scales)
         found = evaluator.posteriors(protocol)
         guesses = found.probabilities.argmax(axis=1)
