@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from verydeep.evaluation.fuse import fuse as fuse
     from verydeep.evaluation.posteriors import Posteriors as Posteriors
     from verydeep.evaluation.predict import predict as predict
-    from verydeep.evaluation.protocol import Protocol as Protocol
+    from verydeep.inference.protocol import Protocol as Protocol
     from verydeep.interchange.export import export as export
     from verydeep.interchange.reading import load as load
     from verydeep.localization.localize import localize as localize
-    from verydeep.nets.network import VGG as VGG
-    from verydeep.nets.network import create as create
     from verydeep.nets.preprocessing import Preprocessing as Preprocessing
+    from verydeep.nets.vgg import VGG as VGG
+    from verydeep.nets.vgg import create as create
     from verydeep.nets.weights import save as save
     from verydeep.scoremaps.densify import densify as densify
     from verydeep.scoremaps.score_map import read_map as read_map
@@ -34,12 +34,12 @@ _PUBLIC = {
     "fuse": "verydeep.evaluation.fuse",
     "Posteriors": "verydeep.evaluation.posteriors",
     "predict": "verydeep.evaluation.predict",
-    "Protocol": "verydeep.evaluation.protocol",
+    "Protocol": "verydeep.inference.protocol",
     "export": "verydeep.interchange.export",
     "compile_cpu": "verydeep.engines.compiled",
     "localize": "verydeep.localization.localize",
-    "create": "verydeep.nets.network",
-    "VGG": "verydeep.nets.network",
+    "create": "verydeep.nets.vgg",
+    "VGG": "verydeep.nets.vgg",
     "Preprocessing": "verydeep.nets.preprocessing",
     "load": "verydeep.interchange.reading",
     "save": "verydeep.nets.weights",

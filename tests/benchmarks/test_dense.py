@@ -8,9 +8,9 @@ import torch
 from typer.testing import CliRunner
 
 import verydeep as vd
+from benchmarks import commands as bench
+from benchmarks import dense
 from verydeep.basics.errors import UserError
-from verydeep.benchmarks import dense
-from verydeep.cli import bench
 from verydeep.nets.geometry import macs
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from benchmarks import features
 from verydeep.basics.errors import UserError
-from verydeep.benchmarks import features
-from verydeep.evaluation.forward import Forward
+from verydeep.inference.forward import Forward
 
 
 def test_both_ways_run_the_same_passes(monkeypatch):

@@ -9,12 +9,13 @@ from PIL import Image
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
+from benchmarks import accuracy, inference, inference_chart, native_layers, native_memory, peers, winograd
+from benchmarks import commands as bench
 from verydeep.basics.errors import UserError, WorkError
-from verydeep.benchmarks import accuracy, inference, inference_chart, native_layers, native_memory, peers, winograd
-from verydeep.cli import bench
+from verydeep.cli import bench as bench_command
 from verydeep.engines import library
 from verydeep.nets.geometry import macs
-from verydeep.nets.network import create
+from verydeep.nets.vgg import create
 
 needs_library = pytest.mark.skipif(library.find() is None, reason=library.MISSING)
 
@@ -168,3 +169,9 @@ def test_a_ranking_is_a_tie_only_within_the_error_allowed():
     scores["native fast"] = scores["native"]
     counts = [[accuracy._judge(way, scores)[key] for key in ("same_ranking", "ties", "otherwise")] for way in scores]
     assert counts == [[3, 0, 0], [3, 0, 0], [1, 0, 2], [1, 1, 1]]
+
+
+def test_an_installed_package_says_where_benchmarks_are(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench_command, "CHECKOUT", tmp_path)
+    with pytest.raises(UserError, match="not part of the installed package; clone the project"):
+        CliRunner().invoke(bench_command._commands(), catch_exceptions=False)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from benchmarks.loading import fast_crop, run, usual_crop
 from verydeep.basics.errors import UserError
-from verydeep.benchmarks.loading import fast_crop, run, usual_crop
 from verydeep.cli.bench import app
 from verydeep.images.view import View
 

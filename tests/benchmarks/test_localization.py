@@ -7,10 +7,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from benchmarks import commands as bench
+from benchmarks import localization
+from benchmarks.dense import photograph
 from verydeep.basics.errors import UserError
-from verydeep.benchmarks import localization
-from verydeep.benchmarks.dense import photograph
-from verydeep.cli import bench
 from verydeep.nets.geometry import macs
 
 

@@ -9,9 +9,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import verydeep as vd
+from benchmarks import commands as bench
+from benchmarks import mosaic
 from verydeep.basics.errors import UserError
-from verydeep.benchmarks import mosaic
-from verydeep.cli import bench
 
 pytest.importorskip("pyvips", reason="pyvips is not installed (make test installs it)")
 

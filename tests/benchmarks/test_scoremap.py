@@ -7,9 +7,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from benchmarks import commands as bench
+from benchmarks import scoremap
 from verydeep.basics.errors import UserError
-from verydeep.benchmarks import scoremap
-from verydeep.cli import bench
 
 pytest.importorskip("pyvips", reason="pyvips is not installed (make test installs it)")
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import verydeep as vd
-from verydeep.benchmarks.training import plain_vgg16
-from verydeep.cli import bench
+from benchmarks import commands as bench
+from benchmarks.training import plain_vgg16
 
 
 def test_the_example_of_the_help_runs_and_all_variants_do_the_same_step() -> None:

@@ -31,7 +31,7 @@ def test_what_is_missing_is_said_in_one_line(missing):
 def test_auto_is_torch_then(missing):
     import torch
 
-    from verydeep.evaluation.engine import pick_engine
+    from verydeep.inference.runtime import pick_engine
 
     assert pick_engine("auto", torch.device("cpu")) == "torch"
     with pytest.raises(UserError, match="was not built"):

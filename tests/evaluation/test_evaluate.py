@@ -11,11 +11,11 @@ import verydeep as vd
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.evaluation import unfinished
 from verydeep.evaluation.evaluate import Evaluator, evaluate, evenly
-from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.metrics import top_k_error
-from verydeep.evaluation.options import Options
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.images.rescale import rescale
+from verydeep.inference.forward import Forward
+from verydeep.inference.options import Options
 
 
 def _files(folder):

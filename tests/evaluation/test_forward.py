@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.forward import Forward
-from verydeep.evaluation.options import Options
-from verydeep.evaluation.protocol import Protocol
+from verydeep.inference.forward import Forward
+from verydeep.inference.options import Options
+from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
 
 DENSE = Protocol("dense", (64,))

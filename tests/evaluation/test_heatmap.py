@@ -6,9 +6,9 @@ from PIL import Image
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.heatmap import class_map, draw_heatmap, spread
-from verydeep.evaluation.options import Options
+from verydeep.inference.forward import Forward
+from verydeep.inference.options import Options
 from verydeep.inference.runtime import Runtime
 
 

@@ -9,7 +9,7 @@ import torch
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.memory import Budget, bytes_per_view, parse_memory
+from verydeep.inference.memory import Budget, bytes_per_view, parse_memory
 
 
 @pytest.mark.parametrize(

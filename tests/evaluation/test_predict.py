@@ -8,7 +8,7 @@ import verydeep as vd
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.evaluation.evaluate import evaluate
 from verydeep.evaluation.predict import predict
-from verydeep.evaluation.protocol import Protocol, default_protocol
+from verydeep.inference.protocol import Protocol, default_protocol
 
 
 @pytest.mark.parametrize("protocol", ["center@64", "dense@64,80", "dense+crops@72"])

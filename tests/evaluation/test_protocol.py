@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.protocol import KINDS, Protocol
+from verydeep.inference.protocol import KINDS, Protocol
 
 scales = st.lists(st.integers(1, 4096), min_size=1, max_size=6, unique=True)
 

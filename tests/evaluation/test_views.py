@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.protocol import Protocol
-from verydeep.evaluation.views import VIEWS, prepare, view_size, views
 from verydeep.images.rescale import rescale
+from verydeep.inference.protocol import Protocol
+from verydeep.inference.views import VIEWS, prepare, view_size, views
 
 
 def _coordinates(height, width):

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 import verydeep as vd
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 # Configuration, batch norm, preprocessing: every layer, both roundings of the pools, both channel orders, division.
 KINDS: dict[str, tuple[str, bool, dict[str, Any]]] = {

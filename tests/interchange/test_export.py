@@ -19,7 +19,7 @@ from verydeep.interchange.export import MismatchError
 from verydeep.interchange.onnx_graph import make_model
 from verydeep.interchange.openvino_format import import_openvino
 from verydeep.interchange.served import Contract
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
 
 from .reference import KINDS, make_net, make_pictures, pixels64, score_map64, softmax64

@@ -8,7 +8,7 @@ import torch
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.options import Options
+from verydeep.inference.options import Options
 from verydeep.localization.boxes import Frame
 from verydeep.localization.dense import Pair, boxes_of_windows, check_pair, same_trunk
 

@@ -8,7 +8,7 @@ import pytest
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.evaluation.protocol import Protocol
+from verydeep.inference.protocol import Protocol
 from verydeep.localization.boxes import as_array
 from verydeep.localization.evaluate import BoxEvaluator
 from verydeep.localization.guesses import Guesses

@@ -6,7 +6,7 @@ from verydeep.basics.errors import UserError
 from verydeep.nets.config import NetworkConfig
 from verydeep.nets.configurations import CONFIGURATIONS, configuration
 from verydeep.nets.geometry import summarize
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 # Exact figures for 1000 classes at 224 x 224, worked out from the paper's Table 1: weight layers, parameters, of which
 # convolutions, giga multiply-adds of all layers and of the convolutions, receptive field at pool5 and at fc6.

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from torch import nn
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.nets.initialization import COPIED_FROM_A, copy_layers
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 
 def net(name: str, seed: int, **options: object) -> VGG:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.nets.geometry import receptive_field, score_map_size, window
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 
 def small(name: str = "B", image_size: int = 64, **options: object) -> VGG:

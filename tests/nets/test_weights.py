@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
-from verydeep.nets.network import VGG, load
+from verydeep.nets.vgg import VGG, load
 
 
 def net() -> VGG:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from verydeep.evaluation.options import Options
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.evaluation.protocol import Protocol
+from verydeep.inference.options import Options
+from verydeep.inference.protocol import Protocol
 
 CLASSES = tuple("abcdefgh")
 IMAGES = 40

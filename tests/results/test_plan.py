@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.protocol import Protocol
+from verydeep.inference.protocol import Protocol
 from verydeep.nets.geometry import macs
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.results import published
 from verydeep.results.reproduce import cost, empty_network, measure_data, measure_speed
 from verydeep.results.study import PRESETS, Data, Run, known_presets, load_preset, make_plan

@@ -14,7 +14,7 @@ import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.cli import reproduce as module
 from verydeep.evaluation.metrics import ErrorRate
-from verydeep.evaluation.protocol import Protocol
+from verydeep.inference.protocol import Protocol
 from verydeep.results.verify import Claim, Verdict, Verification, claims
 
 app = typer.Typer()

@@ -76,8 +76,8 @@ def _serve(connection):
     """Run a large image within a limit, then without, and send what the process held at most after each."""
     import numpy as np
 
+    from benchmarks.scoremap import _network
     from verydeep.basics.memory import resident
-    from verydeep.benchmarks.scoremap import _network
     from verydeep.scoremaps.plan import within
 
     dense = vd.densify(_network(0.25))
@@ -108,7 +108,7 @@ def test_a_process_holds_no_more_than_its_limit():
 
 def test_a_limit_costs_no_time_until_it_is_small():
     """An image of 6,000 pixels is computed in the very same way in 1 GiB and without a limit; no more is of use."""
-    from verydeep.benchmarks.scoremap import _network
+    from benchmarks.scoremap import _network
 
     dense = vd.densify(_network(0.25))
     part = whole(dense, 6000, 6000)

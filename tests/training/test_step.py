@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import verydeep as vd
 from verydeep.datasets.loader import Batch
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.training.parallel import Processes
 from verydeep.training.recipe import Recipe, load_recipe
 from verydeep.training.step import MovingAverage, Stepper, make_optimizer

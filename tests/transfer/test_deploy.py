@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.cli.main import app
-from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.heatmap import class_map
-from verydeep.evaluation.options import Options
 from verydeep.images.rescale import rescale
+from verydeep.inference.forward import Forward
+from verydeep.inference.options import Options
 from verydeep.inference.runtime import Runtime
 from verydeep.nets.config import DescriptorConfig
 from verydeep.transfer.protocols import find_protocol

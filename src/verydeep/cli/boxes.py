@@ -62,9 +62,9 @@ class BoxRequest:
 def echo_boxes(request: BoxRequest, protocols: Sequence[str], tuned: "Tuned", json_: bool) -> None:
     """Test a localizer and print its figures."""
     from verydeep.datasets import open_dataset
-    from verydeep.evaluation.memory import parse_memory
     from verydeep.evaluation.posteriors import Posteriors
-    from verydeep.evaluation.protocol import Protocol
+    from verydeep.inference.memory import parse_memory
+    from verydeep.inference.protocol import Protocol
     from verydeep.localization.evaluate import BoxEvaluator
     from verydeep.training.run_folder import find_weights
 

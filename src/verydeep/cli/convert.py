@@ -8,7 +8,7 @@ import typer
 from verydeep.cli.options import Json
 
 if TYPE_CHECKING:
-    from verydeep.nets.network import VGG
+    from verydeep.nets.vgg import VGG
 
 EXAMPLE = "verydeep convert vgg16.pth d.safetensors"
 

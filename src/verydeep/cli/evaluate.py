@@ -73,9 +73,9 @@ def evaluate(
     from verydeep.cli.errors_table import HEAD, NOTE, cells, table, values
     from verydeep.datasets import open_dataset
     from verydeep.evaluation.evaluate import Evaluator
-    from verydeep.evaluation.options import Options
-    from verydeep.evaluation.protocol import Protocol, default_protocol
     from verydeep.inference.memory import parse_memory
+    from verydeep.inference.options import Options
+    from verydeep.inference.protocol import Protocol, default_protocol
     from verydeep.inference.runtime import Runtime
     from verydeep.training.run_folder import find_weights
 

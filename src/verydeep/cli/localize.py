@@ -67,8 +67,8 @@ def pictures(
     `verydeep localize tune --help`: how the merging of boxes is tuned.
     """
     from verydeep.cli.boxes import chosen_rule
-    from verydeep.evaluation.memory import parse_memory
     from verydeep.images.files import find_pictures
+    from verydeep.inference.memory import parse_memory
     from verydeep.localization.localize import Localizer
     from verydeep.training.run_folder import find_weights
 

@@ -61,7 +61,7 @@ def scoremap(
     """
     import json
 
-    from verydeep.evaluation.memory import parse_memory
+    from verydeep.inference.memory import parse_memory
     from verydeep.scoremaps.score_map import Job
     from verydeep.training.run_folder import find_weights
 

@@ -66,7 +66,7 @@ def transfer(
     """
     import json
 
-    from verydeep.evaluation.memory import parse_memory
+    from verydeep.inference.memory import parse_memory
     from verydeep.transfer.run import transfer as run
     from verydeep.transfer.settings import Settings, parse_scales
 

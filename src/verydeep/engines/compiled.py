@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from verydeep.basics.errors import UserError
 from verydeep.engines.library import Processor
 from verydeep.engines.stack import LANES, Kind, Stack, Step
-from verydeep.nets.base import Network
+from verydeep.nets.network import Network
 from verydeep.nets.plain import Conv, MaxPool, Plain, Relu
 
 Accuracy = Literal["exact", "fast"]

@@ -25,9 +25,8 @@ from verydeep.inference.forward import Forward
 from verydeep.inference.loading import Loader, batches
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol, default_protocol
-from verydeep.inference.runtime import DEFAULT_MEMORY as DEFAULT_MEMORY
 from verydeep.inference.runtime import Runtime, RuntimeOptions
-from verydeep.nets.network import VGG, load
+from verydeep.nets.vgg import VGG, load
 from verydeep.nets.weights import weights_hash
 
 

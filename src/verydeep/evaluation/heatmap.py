@@ -13,7 +13,7 @@ from verydeep.basics.files import write_aside
 from verydeep.inference.forward import Forward
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.views import Picture, prepare
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 

@@ -14,7 +14,7 @@ from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
 from verydeep.inference.views import VIEWS, Picture, prepare
-from verydeep.nets.network import VGG, load
+from verydeep.nets.vgg import VGG, load
 
 
 @dataclass(frozen=True, eq=False)

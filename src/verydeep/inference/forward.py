@@ -18,7 +18,7 @@ from verydeep.inference.options import Options, PoolRounding
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.runtime import Run, Runtime, layers_by, pick_engine
 from verydeep.inference.views import VIEWS, Picture, views
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 BATCHES_BETWEEN_RELEASES = 16
 MOST_AT_ONCE = 256  # views; larger batches gain nothing and save progress less often

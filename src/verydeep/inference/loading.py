@@ -11,7 +11,7 @@ from verydeep.datasets.dataset import Dataset
 from verydeep.inference.memory import Budget
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.views import Picture, prepare, view_size
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 _BYTES_A_PIXEL = 8  # of an original: 3 as decoded, 4 inside Pillow while it is rescaled, and the file itself
 _MOST_THREADS = 16

@@ -10,7 +10,7 @@ from threading import Condition
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.geometry import summarize
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _FLOAT = 4  # bytes of a float32

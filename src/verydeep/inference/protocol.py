@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from verydeep.basics.errors import UserError
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 Kind = Literal["center", "dense", "crops", "dense+crops", "descriptor"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -10,7 +10,7 @@ from torch import Tensor
 from verydeep.basics.errors import UserError
 from verydeep.engines import library
 from verydeep.engines.compiled import NativeLayers
-from verydeep.nets.base import Network
+from verydeep.nets.network import Network
 
 Engine = Literal["native", "torch"]
 Run = Callable[[Tensor], Tensor]

@@ -9,7 +9,7 @@ from verydeep.basics.errors import UserError
 from verydeep.images.crops import center, grid
 from verydeep.images.rescale import rescale, rescaled_crop, rescaled_size
 from verydeep.inference.protocol import Protocol
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 Picture = NDArray[np.uint8]
 

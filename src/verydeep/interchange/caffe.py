@@ -22,8 +22,8 @@ from verydeep.interchange.foreign import (
 )
 from verydeep.interchange.prototxt import parse, render
 from verydeep.interchange.wire import Decoder, Field, Message, Schema, encode, map_file
-from verydeep.nets.network import VGG
 from verydeep.nets.preprocessing import Preprocessing
+from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
 
 _CONVOLUTION: Schema = {

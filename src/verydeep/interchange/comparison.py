@@ -11,7 +11,7 @@ from torch import Tensor
 from verydeep.basics.progress import track
 from verydeep.interchange.pictures import Picture, fit, sizes
 from verydeep.interchange.served import Contract
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 # What goes into an exported network, and the two outputs of `Contract`.
 Array = NDArray[np.uint8] | NDArray[np.float32]

@@ -9,7 +9,7 @@ from verydeep.basics.version import VERSION
 from verydeep.interchange.download import cache_folder
 from verydeep.interchange.public import fetch, is_name
 from verydeep.interchange.reading import detect, load
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import save
 
 

@@ -13,7 +13,7 @@ from verydeep.images.files import read_picture
 from verydeep.interchange.comparison import Comparison, Runner, compare
 from verydeep.interchange.pictures import Calibration, Picture, from_folder, photographs
 from verydeep.interchange.served import Contract, Precision
-from verydeep.nets.network import VGG, load
+from verydeep.nets.vgg import VGG, load
 
 FORMATS = {"onnx": "onnx_format", "openvino": "openvino_format", "torch": "torch_program"}
 """Modules of this folder; each is a `Format`."""

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 
 from verydeep.basics.errors import UserError
-from verydeep.nets.network import VGG
 from verydeep.nets.plain import Conv
+from verydeep.nets.vgg import VGG
 
 
 @torch.no_grad()

@@ -16,8 +16,8 @@ from verydeep.basics.errors import UserError
 from verydeep.interchange.ilsvrc import class_names
 from verydeep.nets.config import STRIDE, NetworkConfig
 from verydeep.nets.configurations import CHANNELS, CONFIGURATIONS, Configuration
-from verydeep.nets.network import VGG
 from verydeep.nets.preprocessing import Preprocessing
+from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import make_empty
 
 TORCHVISION = Preprocessing(value_range=1.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), pool_round_up=False)

@@ -18,7 +18,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
 from verydeep.basics.files import write_aside
 from verydeep.interchange.foreign import KERAS, OUR_NAMINGS, Entry, Foreign, name_in_order, parse_description
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
 
 KEY = "verydeep"

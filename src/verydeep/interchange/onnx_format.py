@@ -9,7 +9,7 @@ from verydeep.interchange.comparison import Array, Runner, as_input
 from verydeep.interchange.onnx_graph import make_model
 from verydeep.interchange.pictures import Calibration
 from verydeep.interchange.served import Contract
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 SUFFIX = ".onnx"
 EXTRA = "onnx"

@@ -12,7 +12,7 @@ from verydeep.basics.extras import need
 from verydeep.basics.version import VERSION
 from verydeep.interchange.served import Contract, Float32, plain_layers
 from verydeep.nets.layers import LEAST_NORM, LocalResponseNorm
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
 
 OPSET, IR_VERSION = 17, 8

@@ -13,7 +13,7 @@ from verydeep.interchange.comparison import Array, Runner, as_input
 from verydeep.interchange.onnx_graph import make_model
 from verydeep.interchange.pictures import Calibration
 from verydeep.interchange.served import Contract
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
 
 SUFFIX = ".xml"

@@ -12,7 +12,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.progress import track
 from verydeep.images.files import find_pictures, read_picture
 from verydeep.images.rescale import rescaled_crop, rescaled_size
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 Picture = NDArray[np.uint8]
 
@@ -25,7 +25,7 @@ def sizes(net: VGG) -> list[tuple[int, int]]:
 
     Examples
     --------
-    >>> from verydeep.nets.network import create
+    >>> from verydeep.nets.vgg import create
     >>> sizes(create("A", width=1 / 64, image_size=64, fc_width=8))
     [(64, 64), (73, 97), (110, 146)]
     """

@@ -11,8 +11,8 @@ from verydeep.basics.files import file_hash
 from verydeep.interchange import caffe, keras_files, matconvnet, onnx_file, torch_files
 from verydeep.interchange.foreign import PREPROCESSINGS, Foreign, to_network
 from verydeep.interchange.public import fetch, is_name
-from verydeep.nets import network
-from verydeep.nets.network import VGG
+from verydeep.nets import vgg
+from verydeep.nets.vgg import VGG
 
 FORMATS = "verydeep, torchvision, timm, Keras, Caffe, MatConvNet and ONNX"
 
@@ -65,7 +65,7 @@ def load(
     if (foreign is None or foreign.description is not None) and (preprocessing is not None or classes is not None):
         raise UserError(f"{path}: verydeep wrote this file, and it says its classes and preprocessing itself")
     if foreign is None:
-        return network.load(path)
+        return vgg.load(path)
     if preprocessing is not None:
         foreign = replace(foreign, preprocessing=PREPROCESSINGS[preprocessing])
     net = to_network(foreign, path, tuple(classes) if classes is not None else None)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from verydeep.interchange.folding import fold_batch_norm
 from verydeep.nets.layers import LocalResponseNorm, ViewDescriptor
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 Precision = Literal["fp32", "fp16", "int8"]
 

@@ -20,7 +20,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.files import usual_permissions, write_aside
 from verydeep.interchange.foreign import TORCHVISION, Entry, Foreign, Naming, parse_description
 from verydeep.nets.configurations import CONFIGURATIONS, Configuration
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
 
 KEY = "verydeep"

@@ -14,7 +14,7 @@ from verydeep.basics.extras import need
 from verydeep.interchange.comparison import Array, Runner, as_input
 from verydeep.interchange.pictures import Calibration, fit, photographs, sizes
 from verydeep.interchange.served import Contract, Served
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
 
 SUFFIX = ".pt2"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from verydeep.basics.errors import UserError
 from verydeep.interchange import caffe, keras_files, torch_files
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 TARGETS = ("torchvision", "timm", "keras", "caffe")
 

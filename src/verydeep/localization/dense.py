@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.forward import Forward
-from verydeep.evaluation.options import Options
-from verydeep.evaluation.views import Picture
+from verydeep.inference.forward import Forward
+from verydeep.inference.options import Options
 from verydeep.inference.runtime import Engine, Runtime
+from verydeep.inference.views import Picture
 from verydeep.localization.boxes import Frame, cells_to_picture, decode
-from verydeep.nets.network import VGG, is_head
+from verydeep.nets.vgg import VGG, is_head
 
 REMEDY = "start the localizer from this classifier (--init-from)"
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from verydeep.evaluation.views import Picture
+from verydeep.inference.views import Picture
 
 # Colors that are told apart also by the color-blind (Okabe & Ito), strongest first.
 COLORS = ((213, 94, 0), (0, 114, 178), (0, 158, 115), (204, 121, 167), (230, 159, 0))

@@ -15,21 +15,20 @@ from verydeep.basics.progress import track
 from verydeep.basics.version import VERSION
 from verydeep.datasets.boxes import with_boxes
 from verydeep.datasets.dataset import Dataset
-from verydeep.evaluation.engine import pick_engine
-from verydeep.evaluation.evaluate import DEFAULT_MEMORY, Evaluator, evenly, match_labels
-from verydeep.evaluation.loading import Loader, batches
-from verydeep.evaluation.options import Options, Precision
+from verydeep.evaluation.evaluate import Evaluator, evenly, match_labels
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.evaluation.protocol import Protocol
-from verydeep.evaluation.views import Picture
 from verydeep.images.crops import grid
-from verydeep.inference.runtime import Runtime
+from verydeep.inference.loading import Loader, batches
+from verydeep.inference.options import Options, Precision
+from verydeep.inference.protocol import Protocol
+from verydeep.inference.runtime import DEFAULT_MEMORY, Runtime, pick_engine
+from verydeep.inference.views import Picture
 from verydeep.localization.boxes import Frame, as_array
 from verydeep.localization.dense import Pair, boxes_of_windows
 from verydeep.localization.guesses import GUESSES, Guesses
 from verydeep.localization.merging import MergeRule
 from verydeep.localization.scoring import merge_guesses, together
-from verydeep.nets.network import VGG, load
+from verydeep.nets.vgg import VGG, load
 from verydeep.nets.weights import weights_hash
 
 _IDENTITY = ("localizer_hash", "classifier_hash", "data", "split", "limit", "options", "labels_from")
@@ -52,7 +51,7 @@ class BoxEvaluator:
     memory : int
         Bytes that pictures and activations may take together.
     engine : str
-        What runs the layers; see `verydeep.evaluation.engine.pick_engine`.
+        What runs the layers; see `verydeep.inference.runtime.pick_engine`.
     device : str
         `auto`, `cpu`, `cuda` or `mps`.
     limit : int, optional
@@ -238,7 +237,7 @@ def views(part: Protocol, picture: Picture, original: tuple[int, int], size: int
     part : Protocol
         Of one kind at one scale.
     picture : ndarray of uint8, shape (H, W, 3)
-        From `verydeep.evaluation.views.prepare`.
+        From `verydeep.inference.views.prepare`.
     original : (int, int)
         Height and width of the original picture.
     size : int

@@ -8,18 +8,17 @@ from numpy.typing import NDArray
 
 from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.engine import pick_engine
-from verydeep.evaluation.evaluate import DEFAULT_MEMORY
-from verydeep.evaluation.options import Options
-from verydeep.evaluation.protocol import Kind, Protocol, default_protocol
-from verydeep.evaluation.views import VIEWS, Picture, prepare
 from verydeep.images.files import read_picture
+from verydeep.inference.options import Options
+from verydeep.inference.protocol import Kind, Protocol, default_protocol
+from verydeep.inference.runtime import DEFAULT_MEMORY, pick_engine
+from verydeep.inference.views import VIEWS, Picture, prepare
 from verydeep.localization.boxes import Frame, clip
 from verydeep.localization.dense import Pair
 from verydeep.localization.evaluate import check_protocol, views, windows_of
 from verydeep.localization.merging import MergeRule
 from verydeep.localization.scoring import best_box
-from verydeep.nets.network import VGG, load
+from verydeep.nets.vgg import VGG, load
 
 DEFAULT_RULE = MergeRule(0.5)
 """Boxes that overlap well become one; `verydeep localize tune` finds the threshold for a data set."""
@@ -93,7 +92,7 @@ class Localizer:
     device : str
         `auto`, `cpu`, `cuda` or `mps`.
     engine : str
-        What runs the layers; see `verydeep.evaluation.engine.pick_engine`.
+        What runs the layers; see `verydeep.inference.runtime.pick_engine`.
     pictures : int, optional
         How many there will be, where that is known: for few, engine `auto` is torch.
 

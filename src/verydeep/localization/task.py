@@ -17,7 +17,7 @@ from verydeep.localization.boxes import Frame, as_array, decode, encode, iou
 from verydeep.localization.metrics import HIT
 from verydeep.localization.views import ObjectViews
 from verydeep.nets.config import Regression
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.training.recipe import Recipe
 from verydeep.training.task import CentralCrops
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
 from verydeep.basics.files import write_text
-from verydeep.nets.base import Network
+from verydeep.nets.network import Network
 from verydeep.nets.weights import describe, read, save
 
 if TYPE_CHECKING:

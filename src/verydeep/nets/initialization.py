@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from verydeep.basics.errors import UserError
-from verydeep.nets.base import Network
+from verydeep.nets.network import Network
 
 COPIED_FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 """The layers that deeper networks take from A. The paper says "the first four convolutional layers and the last three

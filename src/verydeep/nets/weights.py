@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash, usual_permissions, write_aside
-from verydeep.nets.base import Network, TaskName
 from verydeep.nets.config import NetworkConfig
+from verydeep.nets.network import Network, TaskName
 
 Net = TypeVar("Net", bound=Network)
 

@@ -15,16 +15,16 @@ from PIL import Image
 
 from verydeep.basics.chance import generator
 from verydeep.datasets.dataset import Dataset
-from verydeep.evaluation.forward import Forward
 from verydeep.evaluation.heatmap import class_map, spread
 from verydeep.evaluation.metrics import ErrorRate
-from verydeep.evaluation.options import Options
 from verydeep.evaluation.posteriors import Posteriors
+from verydeep.inference.forward import Forward
+from verydeep.inference.options import Options
 from verydeep.inference.runtime import Runtime
 from verydeep.localization.drawing import draw_boxes
 from verydeep.localization.guesses import Guesses
 from verydeep.localization.metrics import HIT, overlaps
-from verydeep.nets.network import load
+from verydeep.nets.vgg import load
 
 HEIGHT = 180  # px of a picture in the report
 

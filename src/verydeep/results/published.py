@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from verydeep.evaluation.protocol import Kind
+from verydeep.inference.protocol import Kind
 from verydeep.training.recipe import parse_toml
 
 SOURCE = "Simonyan & Zisserman, arXiv:1409.1556v6 (ICLR 2015)"

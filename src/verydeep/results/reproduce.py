@@ -16,12 +16,12 @@ from verydeep.datasets import open_dataset
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.fuse import fuse
-from verydeep.evaluation.options import Options
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.evaluation.protocol import Protocol
-from verydeep.evaluation.views import VIEWS
 from verydeep.images.rescale import rescaled_size
+from verydeep.inference.options import Options
+from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
+from verydeep.inference.views import VIEWS
 from verydeep.localization.evaluate import VIEWS as BOX_VIEWS
 from verydeep.localization.evaluate import BoxEvaluator
 from verydeep.localization.guesses import Guesses, read_metadata
@@ -33,7 +33,7 @@ from verydeep.localization.tuning import tune
 from verydeep.nets.config import NetworkConfig
 from verydeep.nets.configurations import configuration
 from verydeep.nets.geometry import macs, summarize
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.results.report import HitCheck, check_hits, write_report
 from verydeep.results.result import read_results
 from verydeep.results.study import Data, Preset, Run, StudyFolder, load_preset, make_plan

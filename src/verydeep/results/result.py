@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from verydeep.basics.errors import UserError
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.metrics import ErrorRate, McNemar, errors, mcnemar, wrong
-from verydeep.evaluation.options import Options
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.evaluation.protocol import Protocol
+from verydeep.inference.options import Options
+from verydeep.inference.protocol import Protocol
 from verydeep.localization.guesses import Guesses, read_metadata
 from verydeep.localization.metrics import localization_metrics
 from verydeep.nets.configurations import CONFIGURATIONS

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.protocol import Kind, Protocol
+from verydeep.inference.protocol import Kind, Protocol
 from verydeep.localization.baselines import WHOLE, with_constant_box
 from verydeep.localization.guesses import Guesses
 from verydeep.localization.metrics import localization_metrics

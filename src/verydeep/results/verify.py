@@ -11,10 +11,10 @@ from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.metrics import ErrorRate, errors
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.evaluation.protocol import Protocol
+from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
 from verydeep.interchange.reading import load
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.results import published
 from verydeep.results.reproduce import measure_data, testing_macs
 from verydeep.results.study import PUBLISHED

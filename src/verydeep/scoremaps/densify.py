@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from verydeep.basics.errors import UserError
 from verydeep.interchange.foreign import TORCHVISION
 from verydeep.nets.layers import LocalResponseNorm
-from verydeep.nets.network import VGG
 from verydeep.nets.plain import fold, statistics
 from verydeep.nets.preprocessing import Preprocessing
+from verydeep.nets.vgg import VGG
 from verydeep.scoremaps.bands import Rectangle, bands, extents, map_size
 from verydeep.scoremaps.finer import finer
 from verydeep.scoremaps.layers import Axis, Convolution, Layer, MaxPool, MeanPool, Pointwise

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from verydeep.datasets.loader import Batch
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.training.step import arithmetic, set_training
 
 

@@ -2,7 +2,7 @@
 
 from verydeep.basics.files import write_text
 from verydeep.basics.machine import describe_machine
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.training.log import best_epoch, read_log
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import RunFolder

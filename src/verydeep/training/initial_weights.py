@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.initialization import copy_layers
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.training.recipe import Network, Recipe, complete, read_values
 from verydeep.training.task import Task
 

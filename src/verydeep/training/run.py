@@ -29,7 +29,7 @@ from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
 from verydeep.inference.views import prepare
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import save
 from verydeep.training.batch_norm import measure_statistics, trained_batch_norm
 from verydeep.training.card import write_card

@@ -10,7 +10,7 @@ import torch
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.training.schedule import Schedule
 from verydeep.training.step import MovingAverage
 

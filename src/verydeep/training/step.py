@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
 from verydeep.datasets.loader import Batch
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.training.parallel import Processes
 from verydeep.training.recipe import Optimizer, Recipe
 from verydeep.training.task import Classification, Task

@@ -14,7 +14,7 @@ from verydeep.datasets.loader import Batch, Drawer
 from verydeep.inference.ranks import ranks
 from verydeep.nets.config import Regression
 from verydeep.nets.initialization import COPIED_FROM_A
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.training.recipe import Recipe
 
 

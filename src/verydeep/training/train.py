@@ -19,8 +19,8 @@ from verydeep.images.color import ColorStatistics
 from verydeep.nets.config import NetworkConfig
 from verydeep.nets.configurations import configuration
 from verydeep.nets.initialization import standard_deviation
-from verydeep.nets.network import VGG, load, with_random_weights
 from verydeep.nets.preprocessing import Preprocessing
+from verydeep.nets.vgg import VGG, load, with_random_weights
 from verydeep.training.initial_weights import check_classes, check_fits, layers_taken, recipe_from, take_over
 from verydeep.training.log import best_epoch, read_log
 from verydeep.training.parallel import Processes

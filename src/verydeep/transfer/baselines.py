@@ -11,7 +11,7 @@ from verydeep.basics.machine import cores
 from verydeep.basics.threads import in_threads
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
-from verydeep.nets.network import VGG, with_random_weights
+from verydeep.nets.vgg import VGG, with_random_weights
 from verydeep.transfer.store import Rows
 
 BASELINES = ("random", "pixels", "hog")

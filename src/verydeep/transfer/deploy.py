@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from verydeep.nets.config import DescriptorConfig
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.transfer.linear import Linear
 from verydeep.transfer.parts import PAPERS_LAYER
 

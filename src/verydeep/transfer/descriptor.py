@@ -10,11 +10,11 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets.dataset import Dataset
-from verydeep.evaluation.combine import combine
-from verydeep.evaluation.evaluate import DEFAULT_MEMORY
-from verydeep.evaluation.memory import parse_memory
+from verydeep.inference.combine import combine
+from verydeep.inference.memory import parse_memory
+from verydeep.inference.runtime import DEFAULT_MEMORY
 from verydeep.nets.config import check_choices
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.transfer.parts import NetworkPart, Source, usual_layer
 from verydeep.transfer.pictures import as_dataset
 from verydeep.transfer.store import Rows, Store
@@ -44,7 +44,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Whether the mean is taken over the mirror image, too.
     normalize : {"l2", "l2-scales", "l2-whole", "none"}
         What is brought to unit Euclidean norm: each network's descriptor (`l2`), each scale's before it is
-        aggregated, the whole once networks are stacked, nothing; see `verydeep.evaluation.combine.combine`.
+        aggregated, the whole once networks are stacked, nothing; see `verydeep.inference.combine.combine`.
     cache : str or Path, optional
         Folder in which descriptors are kept by content of the picture, weights and settings.
     memory : int or str
@@ -52,7 +52,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     device : {"auto", "cpu", "cuda", "mps"}
         Where the network runs.
     engine : {"auto", "native", "torch", "openvino", "onnxruntime"}
-        What runs its layers; see `verydeep.evaluation.engine.pick_engine`.
+        What runs its layers; see `verydeep.inference.runtime.pick_engine`.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside, write_text
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
-from verydeep.evaluation.combine import combine
+from verydeep.inference.combine import combine
 from verydeep.transfer.collection import content_hashes
 from verydeep.transfer.descriptor import Descriptor
 from verydeep.transfer.store import Rows, Store

@@ -11,14 +11,14 @@ import numpy as np
 from verydeep.basics.errors import UserError
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
-from verydeep.evaluation.evaluate import DEFAULT_MEMORY, equal_sizes
-from verydeep.evaluation.forward import Forward
-from verydeep.evaluation.loading import Loader
-from verydeep.evaluation.options import Options
-from verydeep.evaluation.protocol import Protocol
-from verydeep.inference.runtime import Runtime
+from verydeep.evaluation.evaluate import equal_sizes
+from verydeep.inference.forward import Forward
+from verydeep.inference.loading import Loader
+from verydeep.inference.options import Options
+from verydeep.inference.protocol import Protocol
+from verydeep.inference.runtime import DEFAULT_MEMORY, Runtime
 from verydeep.nets.geometry import summarize
-from verydeep.nets.network import VGG, load
+from verydeep.nets.vgg import VGG, load
 from verydeep.nets.weights import describe, weights_hash
 from verydeep.training.run_folder import find_weights
 from verydeep.transfer.store import Rows
@@ -33,7 +33,7 @@ def usual_layer(net: VGG) -> str:
 
     Examples
     --------
-    >>> from verydeep.nets.network import create
+    >>> from verydeep.nets.vgg import create
     >>> [usual_layer(create("D", 0, width=1 / 64, trunk=trunk)) for trunk in ("pool5", "conv4_1")]
     ['conv5_3.relu', 'conv3_3.relu']
     """

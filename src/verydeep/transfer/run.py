@@ -12,8 +12,8 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_text
 from verydeep.basics.machine import describe_machine
 from verydeep.basics.version import VERSION
-from verydeep.evaluation.evaluate import DEFAULT_MEMORY
-from verydeep.nets.network import VGG
+from verydeep.inference.runtime import DEFAULT_MEMORY
+from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import weights_hash
 from verydeep.training.run_folder import find_weights
 from verydeep.transfer.collection import Collection, duplicates

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
 from verydeep.basics.version import VERSION
-from verydeep.evaluation.combine import combine
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.evaluation.protocol import Protocol, default_protocol
+from verydeep.inference.combine import combine
+from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.runtime import Runtime
 from verydeep.nets.config import Aggregate, DescriptorConfig, Normalize
-from verydeep.nets.network import VGG, load
+from verydeep.nets.vgg import VGG, load
 from verydeep.nets.weights import save
 from verydeep.training.run_folder import find_weights
 from verydeep.transfer.baselines import PicturePart, random_weights

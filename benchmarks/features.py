@@ -15,8 +15,8 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.evaluate import equal_sizes
-from verydeep.evaluation.loading import Loader
-from verydeep.nets.network import create
+from verydeep.inference.loading import Loader
+from verydeep.nets.vgg import create
 from verydeep.transfer.collection import content_hashes
 from verydeep.transfer.parts import NetworkPart, Source
 from verydeep.transfer.pictures import paths

@@ -20,7 +20,7 @@ from verydeep.images.decode import decode
 from verydeep.images.files import IMAGE_SUFFIXES
 from verydeep.images.rescale import rescale
 from verydeep.interchange.reading import load
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 from verydeep.scoremaps.score_map import Level, ScoreMap, score_map
 
 Pixels = NDArray[np.uint8]

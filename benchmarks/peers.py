@@ -11,7 +11,7 @@ from verydeep.basics.extras import need
 from verydeep.interchange.onnx_graph import make_model
 from verydeep.interchange.openvino_format import import_openvino
 from verydeep.interchange.served import Contract
-from verydeep.nets.network import VGG
+from verydeep.nets.vgg import VGG
 
 Run = Callable[[Tensor], Tensor]
 

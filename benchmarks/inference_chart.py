@@ -16,7 +16,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     Parameters
     ----------
     result : dict
-        From `verydeep.benchmarks.inference.run`.
+        From `benchmarks.inference.run`.
     path : Path
         The file.
 

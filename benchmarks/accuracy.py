@@ -12,10 +12,10 @@ from verydeep.basics.machine import describe_machine
 from verydeep.basics.progress import track
 from verydeep.engines.compiled import NativeLayers
 from verydeep.engines.library import PROCESSORS, best_processor
-from verydeep.evaluation.protocol import Protocol, default_protocol
-from verydeep.evaluation.views import prepare, views
 from verydeep.images.files import find_pictures, read_picture
-from verydeep.nets.network import VGG, create, load
+from verydeep.inference.protocol import Protocol, default_protocol
+from verydeep.inference.views import prepare, views
+from verydeep.nets.vgg import VGG, create, load
 
 TOP = 5
 

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import peers
+from benchmarks.limits import matrix_peak
 from verydeep.basics.errors import UserError, WorkError
 from verydeep.basics.machine import describe_machine
 from verydeep.basics.progress import track
-from verydeep.benchmarks import peers
-from verydeep.benchmarks.limits import matrix_peak
 from verydeep.engines import library
 from verydeep.engines.compiled import NativeLayers
 from verydeep.nets.geometry import macs
-from verydeep.nets.network import VGG, create
+from verydeep.nets.vgg import VGG, create
 
 Run = Callable[[Tensor], Tensor]
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
+from benchmarks import native_memory
+from benchmarks.limits import matrix_peak, read_bandwidth
 from verydeep.basics.machine import describe_machine
-from verydeep.benchmarks import native_memory
-from verydeep.benchmarks.limits import matrix_peak, read_bandwidth
 from verydeep.engines.compiled import plan
 from verydeep.engines.library import best_processor
 from verydeep.engines.stack import LANES, Kind, Stack, Step
-from verydeep.nets.network import create
+from verydeep.nets.vgg import create
 
 _TILE, _PRODUCTS = 4, 36  # side of a Winograd tile's outputs, and its products a pair of channels
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from benchmarks.own_process import OwnProcess
 from verydeep.basics.machine import describe_machine
 from verydeep.basics.memory import resident
-from verydeep.benchmarks.own_process import OwnProcess
 
 VARIANTS = {
     "verydeep": "this project's D: convolutions throughout, images channels last",
@@ -179,8 +179,8 @@ def _plain(batch_size: int, width: float, channels_last: bool) -> Callable[[], f
 
 
 def _network(width: float) -> Any:
-    from verydeep.nets.network import create
     from verydeep.nets.preprocessing import Preprocessing
+    from verydeep.nets.vgg import create
 
     preprocessing = Preprocessing(std=(_STD, _STD, _STD))
     fc_width = round(4096 * width)

@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.dense import in_turn, photograph
 from verydeep.basics.chance import generator
 from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
-from verydeep.benchmarks.dense import in_turn, photograph
-from verydeep.evaluation.options import Options
+from verydeep.inference.options import Options
 from verydeep.localization.dense import Pair
 from verydeep.localization.merging import MergeRule, merge
 from verydeep.nets.config import STRIDE
 from verydeep.nets.geometry import score_map_size, summarize
-from verydeep.nets.network import VGG, create, is_head
+from verydeep.nets.vgg import VGG, create, is_head
 
 TARGET = 0.1
 """Most that the ratio of times may differ from that of multiply-adds, as a share of the latter."""

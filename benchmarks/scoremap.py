@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_sample_image
 
+from benchmarks.own_process import OwnProcess
 from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
 from verydeep.basics.machine import describe_machine
 from verydeep.basics.memory import resident
-from verydeep.benchmarks.own_process import OwnProcess
 
 WAYS = {
     "whole": "the network on the whole image at once",
@@ -143,7 +143,7 @@ def _serve(connection: Any, way: str, image: Path, memory: int, width: float, th
 
 
 def _network(width: float) -> Any:
-    from verydeep.nets.network import create
+    from verydeep.nets.vgg import create
 
     return create("B", _CLASSES, width=width, image_size=32, fc_width=128, initialization="he", seed=0).eval()
 

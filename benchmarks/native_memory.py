@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.own_process import OwnProcess
 from verydeep.basics.memory import resident
-from verydeep.benchmarks.own_process import OwnProcess
 from verydeep.engines.compiled import compile_cpu, plan
 from verydeep.engines.stack import Kind, Step
-from verydeep.nets.network import create
+from verydeep.nets.vgg import create
 
 TARGET_SECONDS = 3.0
 """Seconds that making the engine may take."""

@@ -1,3 +1,0 @@
-"""Moved to `verydeep.inference.combine`."""
-
-from verydeep.inference.combine import *  # noqa: F403

@@ -1,3 +1,0 @@
-"""Moved to `verydeep.inference.runtime`."""
-
-from verydeep.inference.runtime import *  # noqa: F403

@@ -1,3 +1,0 @@
-"""Moved to `verydeep.inference.forward`."""
-
-from verydeep.inference.forward import *  # noqa: F403

@@ -1,3 +1,0 @@
-"""Moved to `verydeep.inference.loading`."""
-
-from verydeep.inference.loading import *  # noqa: F403

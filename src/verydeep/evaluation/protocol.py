@@ -1,3 +1,0 @@
-"""Moved to `verydeep.inference.protocol`."""
-
-from verydeep.inference.protocol import *  # noqa: F403

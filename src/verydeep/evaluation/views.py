@@ -1,3 +1,0 @@
-"""Moved to `verydeep.inference.views`."""
-
-from verydeep.inference.views import *  # noqa: F403

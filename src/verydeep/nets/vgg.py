@@ -1,0 +1,217 @@
+"""The paper's networks: stacks of 3x3 convolutions, five pools, three fully connected layers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from verydeep.nets.config import STRIDE, NetworkConfig, Regression
+from verydeep.nets.configurations import configuration
+from verydeep.nets.hub import HubMixin
+from verydeep.nets.initialization import initialize
+from verydeep.nets.layers import LocalResponseNorm, ViewDescriptor, Window
+from verydeep.nets.network import Network, TaskName, find_layer
+from verydeep.nets.preprocessing import Preprocessing
+from verydeep.nets.weights import read
+
+
+class VGG(Network, HubMixin):
+    """A very deep ConvNet, convolutional from the first layer to the scores.
+
+    The layers stand in order under the paper's names: `conv1_1`, `relu1_1`, ..., `pool5`, `fc6`, `relu6`, `drop6`,
+    `fc7`, `relu7`, `drop7`, `fc8`; with batch norm also `bn1_1` and so on, in A-LRN `norm1`. One that is cut behind a
+    layer ends there, or, with classes, has a 1x1 `fc8` behind it. Where `fc8` classifies descriptors, a layer
+    `descriptor` before it makes one view's map fit for it.
+
+    Parameters
+    ----------
+    network : NetworkConfig
+        What it is. `create` makes one from single values.
+
+    Attributes
+    ----------
+    config : NetworkConfig
+        What the network is.
+    provenance : dict
+        What is known of the weights' origin: data, scales, recipe, seed; JSON-able.
+    stride : int
+        As in `Network`: 32, or less where the network is cut before pool5.
+    window : int
+        As in `Network`: `image_size`, or the stride where the network is cut before fc6.
+
+    Raises
+    ------
+    UserError
+        There is no such layer to cut behind.
+    """
+
+    def __init__(self, network: NetworkConfig) -> None:
+        config = network  # called so, since the hub's mix-in has a meaning of its own for `config`
+        convolutions, channels = _convolutions(config)
+        layers = [*convolutions, *_fully_connected(channels, config)]
+        if config.trunk is not None:
+            layers, channels = _cut(layers, config)
+        else:
+            channels = config.fc_width
+        if about := config.descriptor:
+            if about.normalize != "none" or about.copies > 1:
+                layers.append(("descriptor", ViewDescriptor(about.normalize != "none", about.copies, about.share)))
+            channels *= about.copies
+        if config.classes:
+            layers.append(("fc8", Window(channels, config.outputs, 1)))
+        super().__init__(config, layers)
+
+
+def is_head(name: str) -> bool:
+    """Say whether a layer stands behind the convolutions: `fc6` to `fc8`, `relu6` and so on."""
+    return name[-1] in "678" and "_" not in name
+
+
+def _convolutions(config: NetworkConfig) -> tuple[list[tuple[str, nn.Module]], int]:
+    """Return the named layers from conv1_1 to pool5 and the channels that come out."""
+    layers: list[tuple[str, nn.Module]] = []
+    before = 3
+    for b, block in enumerate(config.configuration.blocks, start=1):
+        for i, conv in enumerate(block, start=1):
+            channels = max(1, round(conv.channels * config.width))
+            # The bias in front of batch norm stays: it costs nothing and keeps one set of names for all.
+            layers.append((f"conv{b}_{i}", nn.Conv2d(before, channels, conv.kernel, padding=conv.kernel // 2)))
+            if config.batch_norm:
+                layers.append((f"bn{b}_{i}", nn.BatchNorm2d(channels)))
+            layers.append((f"relu{b}_{i}", nn.ReLU(inplace=True)))
+            before = channels
+        if config.configuration.lrn and b == 1:
+            layers.append(("norm1", LocalResponseNorm(alpha=config.lrn_alpha)))
+        layers.append((f"pool{b}", nn.MaxPool2d(2)))
+    return layers, before
+
+
+def _fully_connected(channels: int, config: NetworkConfig) -> list[tuple[str, nn.Module]]:
+    """Return the named layers from fc6 to drop7."""
+    layers: list[tuple[str, nn.Module]] = []
+    for i, (before, kernel) in ((6, (channels, config.image_size // STRIDE)), (7, (config.fc_width, 1))):
+        layers += [(f"fc{i}", Window(before, config.fc_width, kernel)), (f"relu{i}", nn.ReLU(inplace=True))]
+        layers.append((f"drop{i}", nn.Dropout(config.dropout)))
+    return layers
+
+
+def _cut(layers: list[tuple[str, nn.Module]], config: NetworkConfig) -> tuple[list[tuple[str, nn.Module]], int]:
+    """Return the layers up to the one that the network is cut behind, and the channels that come out there."""
+    assert config.trunk is not None
+    last = find_layer(config.trunk, layers, config.configuration.name)
+    kept = layers[: [name for name, _ in layers].index(last) + 1]
+    return kept, next(layer.out_channels for _, layer in reversed(kept) if isinstance(layer, nn.Conv2d))
+
+
+def create(
+    configuration_name: str,
+    classes: int | Sequence[str] = 1000,
+    width: float = 1.0,
+    batch_norm: bool = False,
+    image_size: int = 224,
+    fc_width: int = 4096,
+    dropout: float = 0.5,
+    lrn_alpha: float = 1e-4,
+    initialization: str = "glorot",
+    seed: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    regression: Regression | None = None,
+    trunk: str | None = None,
+) -> VGG:
+    """Make a network with random weights.
+
+    Parameters
+    ----------
+    configuration_name : str
+        `A`, `A-LRN`, `B`, `C`, `D`, `E` or `B-5x5`.
+    classes : int or sequence of str
+        Their number (they are then named `0`, `1`, ...) or their names in order.
+    width : float
+        Factor on the channels of every convolution; 1 is the paper's.
+    batch_norm : bool
+        Whether batch norm follows every convolution; the paper has none.
+    image_size : int
+        Side in pixels of the window that fc6 covers, a multiple of 32; 224 in the paper.
+    fc_width : int
+        Channels of fc6 and fc7; 4096 in the paper.
+    dropout : float
+        Dropout rate behind fc6 and fc7; 0.5 in the paper.
+    lrn_alpha : float
+        A-LRN's constant in Krizhevsky's written formula; where alpha is divided by 5, as in torch, give a fifth.
+    initialization : str
+        `glorot`, `he`, or `normal(STD)`; see `verydeep.nets.initialization`. The default is the one that the
+        paper's camera-ready version recommends, because it starts networks of any depth.
+    seed : int, optional
+        Makes the weights a function of the seed; without it they follow torch's global generator.
+    preprocessing : Preprocessing, optional
+        By default the paper's: RGB, 0-255, ILSVRC's mean subtracted.
+    regression : {"scr", "pcr"}, optional
+        Makes a localizer, which gives boxes in place of class scores; see `NetworkConfig`.
+    trunk : str, optional
+        The layer to cut the network behind, such as `pool5`; with 0 classes it gives features alone.
+
+    Returns
+    -------
+    VGG
+        In training mode, float32.
+
+    Raises
+    ------
+    UserError
+        Unknown configuration or initialization, or a size that makes no network.
+
+    Examples
+    --------
+    >>> net = create("A", classes=10, width=1 / 16, image_size=64, fc_width=32)
+    >>> net(torch.zeros(2, 3, 64, 96)).shape, net.score_map(torch.zeros(2, 3, 64, 96)).shape
+    (torch.Size([2, 10]), torch.Size([2, 10, 1, 2]))
+    """
+    names = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
+    config = NetworkConfig(
+        configuration(configuration_name),
+        tuple(names),
+        width=width,
+        batch_norm=batch_norm,
+        image_size=image_size,
+        fc_width=fc_width,
+        dropout=dropout,
+        lrn_alpha=lrn_alpha,
+        preprocessing=preprocessing or Preprocessing(),
+        regression=regression,
+        trunk=trunk,
+    )
+    return with_random_weights(config, initialization, seed)
+
+
+def with_random_weights(config: NetworkConfig, initialization: str = "glorot", seed: int | None = None) -> VGG:
+    """Make the network that `config` describes; the other parameters are those of `create`."""
+    with torch.device("meta"):  # no time lost on torch's own initialization
+        net = VGG(config)
+    net.to_empty(device="cpu")
+    initialize(net, initialization, seed)
+    return net
+
+
+def load(path: str | Path, task: TaskName | None = None) -> VGG:
+    """Read a network from a file that `save` wrote.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    task : {"classify", "localize", "describe"}, optional
+        What it must have been made for; by default either will do.
+
+    Returns
+    -------
+    VGG
+        On the CPU, in evaluation mode, with `classes`, `preprocessing` and `provenance` as saved.
+
+    Raises
+    ------
+    UserError
+        No such file, not a weights file of this project, made for another task, or tensors that do not fit the
+        configuration.
+    """
+    return read(path, VGG, task)
