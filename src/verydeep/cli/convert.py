@@ -43,9 +43,9 @@ def convert(
     import json
 
     from verydeep.basics.errors import UserError
-    from verydeep.interchange.folding import fold_batch_norm as fold
-    from verydeep.interchange.reading import load
-    from verydeep.interchange.writing import write
+    from verydeep.checkpoints.folding import fold_batch_norm as fold
+    from verydeep.checkpoints.reading import load
+    from verydeep.checkpoints.writing import write
     from verydeep.nets.weights import save
 
     if to == "verydeep" and out.suffix != ".safetensors":
