@@ -325,7 +325,7 @@ def spoil(net, change):
         return "conv5_1: expected dilation 1, found 2: is it another network"
     if change == "average pool":
         layers["pool5"].pooling_param.pool = 1
-        return "pool5: expected a 2 x 2 max-pool of stride 2"
+        return "pool5: is Pooling .AVE, pad 0.; expected a 2 x 2 max-pool of stride 2 behind relu_conv5_3"
     del net.layer[:]
     alexnet = {"conv1": (96, 3, 11, 11), "conv2": (256, 48, 5, 5), "conv3": (384, 256, 3, 3), "conv4": (8, 8, 3, 3)}
     for name, shape in alexnet.items():
@@ -379,7 +379,7 @@ def test_a_large_file_is_copied_once(tmp_path):
     del net
     code = (
         "import resource, sys, torch, verydeep as vd\n"
-        "from verydeep.checkpoints import caffe, foreign\n"
+        "from verydeep.checkpoints import caffe, recognize\n"
         "from pathlib import Path\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
         "before = peak()\n"

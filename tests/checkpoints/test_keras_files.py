@@ -231,7 +231,7 @@ def test_other_hdf5_files(keras, tmp_path):
     for _ in range(3):
         x = keras.layers.Conv2D(8, 3)(x)
     keras.Model(start, x).save_weights(tmp_path / "w.weights.h5")
-    with pytest.raises(UserError, match=r"conv1_1\.weight|conv\d_\d"):
+    with pytest.raises(UserError, match="has 3 layers with weights; the smallest VGG has 8"):
         vd.load(tmp_path / "w.weights.h5")
 
 

@@ -55,7 +55,8 @@ def simplenn(plain, *, padded=True, fields="weights", meta=True):
     for name, kind, filters, biases in layers(plain):
         layer = {"name": name, "type": kind}
         if kind == "conv" and fields == "weights":
-            layer |= {"weights": cell([filters, biases]), "pad": np.array([[1.0]]), "stride": np.array([[1.0]])}
+            pad = 0 if name.startswith("fc") else filters.shape[0] // 2
+            layer |= {"weights": cell([filters, biases]), "pad": np.array([[float(pad)]]), "stride": np.array([[1.0]])}
         elif kind == "conv":
             layer |= {"filters": filters, "biases": biases}
         elif kind == "pool":
@@ -196,7 +197,7 @@ def spoil(content, change):
         return r"fc7.bias \(fc7, biases in the file\): expected numbers, found 24 of 24"
     if change == "batch norm":
         content["layers"] = np.insert(cells, 1, {"name": "bn1", "type": "bnorm"}, axis=1)
-        return "layer bn1 is of type bnorm, which its VGGs have not"
+        return "bn1: is bnorm; expected a ReLU behind conv1_1"
     if change == "no layers":
         del content["layers"]
         return "no network of MatConvNet"
@@ -246,7 +247,8 @@ def test_full_size(letter, tools, photographs, tmp_path):
 
     cells = []
     for name, kind, filters, biases in full_layers():
-        layer = {"name": name, "type": kind, "pad": np.array([[0.0, 1.0, 0.0, 1.0]])}
+        pad = [0.0, 1.0, 0.0, 1.0] if kind == "pool" else [0.0 if name.startswith("fc") else 1.0]
+        layer = {"name": name, "type": kind, "pad": np.array([pad])}
         cells.append(layer | ({"weights": cell([filters, biases])} if kind == "conv" else {}))
     savemat(tmp_path / "w.mat", {"layers": cell(cells), "meta": {"normalization": normalization()}})
     expected = expected_logits(tools, plain, photographs(224))

@@ -1,7 +1,9 @@
 """Caffe's `.caffemodel`, with or without its `.prototxt`, read and written."""
 
 import json
+import re
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,12 @@ from torch import Tensor
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside, write_text
-from verydeep.checkpoints.foreign import (
-    CAFFE,
-    OUR_NAMINGS,
-    Entry,
-    Foreign,
-    check_normalization,
-    name_in_order,
-    parse_description,
-)
+from verydeep.checkpoints import layers as kinds
+from verydeep.checkpoints.inputs import CAFFE
+from verydeep.checkpoints.layers import Array, Checkpoint, Layer
 from verydeep.checkpoints.protobuf import Decoder, Field, Message, Schema, encode, map_file
 from verydeep.checkpoints.prototxt import parse, render
+from verydeep.checkpoints.recognize import FULLY_CONNECTED, parse_description
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
@@ -32,6 +29,10 @@ _CONVOLUTION: Schema = {
     "kernel_size": Field(4, "int"),
     "group": Field(5, "int"),
     "stride": Field(6, "int"),
+    "pad_h": Field(9, "int"),
+    "pad_w": Field(10, "int"),
+    "stride_h": Field(13, "int"),
+    "stride_w": Field(14, "int"),
     "dilation": Field(18, "int"),
 }
 _INNER_PRODUCT: Schema = {"num_output": Field(1, "int"), "transpose": Field(6, "int")}
@@ -48,6 +49,7 @@ _LRN: Schema = {
     "beta": Field(3, "float"),
     "k": Field(5, "float"),
 }
+_RELU: Schema = {"negative_slope": Field(1, "float")}
 _DROPOUT: Schema = {"dropout_ratio": Field(1, "float")}
 _TRANSFORM: Schema = {"scale": Field(1, "float"), "mean_file": Field(4, "text"), "mean_value": Field(5, "float")}
 _SHAPE: Schema = {"dim": Field(1, "int")}
@@ -72,6 +74,7 @@ _LAYER: Schema = {
     "inner_product_param": Field(117, _INNER_PRODUCT),
     "lrn_param": Field(118, _LRN),
     "pooling_param": Field(121, _POOLING),
+    "relu_param": Field(123, _RELU),
 }
 _V1_LAYER: Schema = {
     "v0": Field(1, "bytes"),
@@ -82,6 +85,7 @@ _V1_LAYER: Schema = {
     "inner_product_param": Field(17, _INNER_PRODUCT),
     "lrn_param": Field(18, _LRN),
     "pooling_param": Field(19, _POOLING),
+    "relu_param": Field(30, _RELU),
     "transform_param": Field(36, _TRANSFORM),
 }
 _NET: Schema = {
@@ -93,8 +97,32 @@ _NET: Schema = {
     # Ours: readers of protocol buffers skip numbers that they do not know.
     "verydeep": Field(50_001, "bytes"),
 }
-_V1_TYPES = {4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling"}
-_TYPES_OF_TEXT = {"CONVOLUTION": "Convolution", "INNER_PRODUCT": "InnerProduct", "POOLING": "Pooling"}
+_V1_TYPES = {
+    0: "None", 1: "Accuracy", 2: "BNLL", 3: "Concat", 4: "Convolution", 5: "Data", 6: "Dropout", 7: "EuclideanLoss",
+    8: "Flatten", 9: "HDF5Data", 10: "HDF5Output", 11: "Im2col", 12: "ImageData", 13: "InfogainLoss",
+    14: "InnerProduct", 15: "LRN", 16: "MultinomialLogisticLoss", 17: "Pooling", 18: "ReLU", 19: "Sigmoid",
+    20: "Softmax", 21: "SoftmaxWithLoss", 22: "Split", 23: "TanH", 24: "WindowData", 25: "Eltwise", 26: "Power",
+    27: "SigmoidCrossEntropyLoss", 28: "HingeLoss", 29: "MemoryData", 30: "ArgMax", 31: "Threshold",
+    32: "DummyData", 33: "Slice", 34: "MVN", 35: "AbsVal", 36: "Silence", 37: "ContrastiveLoss", 38: "Exp",
+    39: "Deconvolution",
+}  # fmt: skip
+_TYPES_OF_TEXT = {
+    "CONVOLUTION": "Convolution", "INNER_PRODUCT": "InnerProduct", "POOLING": "Pooling", "RELU": "ReLU",
+    "DROPOUT": "Dropout", "SOFTMAX": "Softmax", "SOFTMAX_LOSS": "SoftmaxWithLoss", "SIGMOID": "Sigmoid",
+    "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss", "ACCURACY": "Accuracy", "DATA": "Data",
+    "IMAGE_DATA": "ImageData", "MEMORY_DATA": "MemoryData", "HDF5_DATA": "HDF5Data", "DUMMY_DATA": "DummyData",
+    "SPLIT": "Split", "SILENCE": "Silence", "FLATTEN": "Flatten", "WINDOW_DATA": "WindowData",
+}  # fmt: skip
+_SIMPLE: dict[str, type[Layer]] = {
+    "Dropout": kinds.Dropout,
+    "Flatten": kinds.Flatten,
+    "Sigmoid": kinds.Sigmoid,
+    "SigmoidCrossEntropyLoss": kinds.Sigmoid,
+    "Softmax": kinds.Softmax,
+    "SoftmaxWithLoss": kinds.Softmax,
+}
+_BOOKKEEPING = ("Accuracy", "Split", "Silence", "Input", "Data", "None")
+"""Types of layers that change no value; with all whose name ends in Data."""
 
 
 def is_caffe(net: Message) -> bool:
@@ -102,7 +130,7 @@ def is_caffe(net: Message) -> bool:
     return bool(net.get("layer") or net.get("layers"))
 
 
-def read(path: Path, prototxt: Path | None = None) -> Foreign:
+def read(path: Path, prototxt: Path | None = None) -> Checkpoint:
     """Read a `.caffemodel`, of the old (V1) or the new layer format; it is mapped into memory, not loaded.
 
     Parameters
@@ -110,30 +138,43 @@ def read(path: Path, prototxt: Path | None = None) -> Foreign:
     path : Path
         The file.
     prototxt : Path, optional
-        The net's definition: its layers must be those of the file, and mean values in it are taken over.
+        The net's definition: its layers must be those of the file, and what it says of them counts, mean values too.
 
     Raises
     ------
     UserError
-        A file is damaged or not Caffe's, holds a layer that no VGG has, or the two do not fit.
+        A file is damaged or not Caffe's, or the two do not fit.
     """
     net = Decoder(str(path)).decode(map_file(path), _NET)
     if not is_caffe(net):
         raise UserError(f"{path}: no layers of Caffe in it")
-    layers = [_plain(layer, str(path)) for layer in [*net.get("layer", []), *net.get("layers", [])]]
-    preprocessing, lrn_alpha = _settings(layers, str(path), CAFFE)
+    found = {}
+    for layer in (_plain(layer, str(path)) for layer in [*net.get("layer", []), *net.get("layers", [])]):
+        name = layer["name"][0]
+        if name in found and layer.get("blobs"):
+            raise UserError(f"{path}: {name}: there are two layers of this name")
+        found[name] = layer
     if prototxt is not None:
-        definition = _definition(prototxt)
-        preprocessing, alpha = _settings(definition, str(prototxt), preprocessing)
-        lrn_alpha = alpha if lrn_alpha is None else lrn_alpha
-        _compare(layers, definition, path, prototxt)
-    weighted = [layer for layer in layers if layer.get("blobs")]
-    return Foreign(
+        definition = {layer["name"][0]: layer for layer in _definition(prototxt)}
+        _compare(found, definition, path, prototxt)
+        alone = not any(layer["type"][0] in ("ReLU", "Pooling") for layer in found.values())
+        found |= {name: {**found.get(name, {}), **layer} for name, layer in definition.items()}
+        if alone:  # the file has weights alone, and the definition the order
+            found = {name: found[name] for name in [*definition, *(n for n in found if n not in definition)]}
+    preprocessing = CAFFE
+    for name, layer in found.items():
+        if transform := _last(layer, "transform_param"):
+            preprocessing = _transformed(preprocessing, transform, f"{path}: {name}")
+    layers = [made for name, layer in found.items() for made in _layers(name, layer, path)]
+    first = next((place for place, layer in enumerate(layers) if isinstance(layer, kinds.Dense)), 0)
+    if first and not isinstance(layers[first - 1], kinds.Flatten):
+        layers.insert(first, kinds.Flatten(layers[first].name))  # an inner product flattens by itself
+    layers, graph = _in_order(layers)
+    return Checkpoint(
         kind="caffe",
-        entries=_entries(weighted, path),
-        namings=OUR_NAMINGS,
+        layers=tuple(layers),
         preprocessing=preprocessing,
-        lrn_alpha=lrn_alpha,
+        graph=graph,
         description=parse_description(bytes(net["verydeep"][-1]) if "verydeep" in net else None, path),
     )
 
@@ -149,29 +190,76 @@ def _plain(layer: Message, where: str) -> Message:
     return {**layer, "name": layer.get("name", [""])[-1:], "type": [plain]}
 
 
-def _settings(layers: list[Message], where: str, preprocessing: Preprocessing) -> tuple[Preprocessing, float | None]:
-    """Check every layer's settings; return the preprocessing and the constant of a normalization."""
-    lrn_alpha, pools = None, 0
-    for layer in layers:
-        kind, name = layer["type"][0], layer["name"][0]
-        if kind == "Convolution":
-            _check_convolution(_last(layer, "convolution_param"), f"{where}: {name}")
-        elif kind == "InnerProduct" and _one(_last(layer, "inner_product_param"), "transpose", 0):
-            raise UserError(f"{where}: {name}: a transposed inner product is not read")
-        elif kind == "Pooling":
-            up = _check_pooling(_last(layer, "pooling_param"), f"{where}: {name}")
-            preprocessing = replace(preprocessing, pool_round_up=up)
-            pools += 1
-        elif kind == "LRN":
-            lrn_alpha = _normalization(_last(layer, "lrn_param"), f"{where}: {name}", pools)
-        if transform := _last(layer, "transform_param"):
-            preprocessing = _transformed(preprocessing, transform, f"{where}: {name}")
-    return preprocessing, lrn_alpha
+def _layers(name: str, layer: Message, path: Path) -> list[Layer]:
+    """Return what a layer of Caffe is: nothing, where it is there for training or for data."""
+    kind = layer["type"][0]
+    if kind in _SIMPLE:
+        return [_SIMPLE[kind](name)]
+    if kind in ("Convolution", "InnerProduct") or layer.get("blobs"):
+        return _weighted(name, kind, layer, path)
+    if kind == "ReLU":
+        slope = _one(_last(layer, "relu_param"), "negative_slope", 0.0)
+        return [kinds.Other(name, kind, f"negative_slope {slope:g}") if slope else kinds.Relu(name)]
+    if kind == "Pooling":
+        return [_pool(name, _last(layer, "pooling_param"))]
+    if kind == "LRN":
+        values = (("local_size", 5), ("alpha", 1.0), ("beta", 0.75), ("k", 1.0))
+        return [kinds.LocalResponseNorm(name, *(_one(_last(layer, "lrn_param"), *value) for value in values))]
+    return [] if kind in _BOOKKEEPING or kind.endswith("Data") else [kinds.Other(name, kind)]
 
 
-def _normalization(param: Message, where: str, pools: int) -> float:
-    size, beta, k = (_one(param, name, default) for name, default in (("local_size", 5), ("beta", 0.75), ("k", 1.0)))
-    return check_normalization(where, _one(param, "alpha", 1.0), size=size, beta=beta, k=k, pools=pools)
+def _weighted(name: str, kind: str, layer: Message, path: Path) -> list[Layer]:
+    blobs = layer.get("blobs", [])
+    parts = ("weight", "bias", *(f"blob{i}" for i in range(2, len(blobs))))
+    arrays = {part: _array(f"{name}.{part}", blob, path) for part, blob in zip(parts, blobs, strict=False)}
+    ours = _our_name(name)
+    if kind == "InnerProduct":
+        if _one(_last(layer, "inner_product_param"), "transpose", 0):
+            return [kinds.Other(name, kind, "transposed")]
+        return [kinds.Dense(name, arrays, ours)]
+    if kind != "Convolution":
+        return [kinds.Other(name, kind)]
+    param = _last(layer, "convolution_param")
+    sides = [tuple(_one(param, f"{key}_{axis}", _one(param, key, default)) for axis in "hw")
+             for key, default in (("pad", 0), ("stride", 1))]  # fmt: skip
+    stated = "kernel_size" in param or "pad_h" in param
+    return [
+        kinds.Conv(
+            name,
+            arrays,
+            ours,
+            padding=(sides[0][0], sides[0][1]) * 2 if stated else None,
+            stride=sides[1],
+            dilation=(_one(param, "dilation", 1),),
+            groups=_one(param, "group", 1),
+        )
+    ]
+
+
+def _our_name(name: str) -> str | None:
+    """Return the paper's name that a layer bears; `fc6-conv` and the like are those of Caffe's own examples."""
+    bare = re.sub(r"[-_]conv$", "", name)
+    return bare if bare in FULLY_CONNECTED or re.fullmatch(r"conv\d_\d+", bare) else None
+
+
+def _pool(name: str, param: Message) -> Layer:
+    kind = {0: "MAX", 1: "AVE", 2: "STOCHASTIC"}.get(found := _one(param, "pool", 0), found)
+    if kind != "MAX" or _one(param, "pad", 0):
+        return kinds.Other(name, "Pooling", f"{kind}, pad {_one(param, 'pad', 0)}")
+    kernel, stride = _one(param, "kernel_size", 2), _one(param, "stride", 1)
+    return kinds.MaxPool(name, (kernel, kernel), (stride, stride), _one(param, "round_mode", 0) not in (1, "FLOOR"))
+
+
+def _in_order(layers: list[Layer]) -> tuple[list[Layer], bool]:
+    """Return the layers in the order of their names, and whether that is the file's: Caffe looks them up by name."""
+    weighted = [layer for layer in layers if isinstance(layer, kinds.Conv | kinds.Dense)]
+    graph = any(isinstance(layer, kinds.Relu | kinds.MaxPool) for layer in layers)
+    named = [layer for layer in weighted if layer.ours]
+    in_order = sorted(named, key=lambda layer: (layer.ours in FULLY_CONNECTED, layer.ours))
+    if named == in_order:
+        return layers, graph
+    others = [layer for layer in layers if layer not in named and not isinstance(layer, kinds.Relu | kinds.MaxPool)]
+    return [*in_order, *others], False
 
 
 def _transformed(preprocessing: Preprocessing, transform: Message, where: str) -> Preprocessing:
@@ -198,26 +286,6 @@ def _one(message: Message, name: str, default: Any) -> Any:
     return message.get(name, [default])[-1]
 
 
-def _check_convolution(param: Message, where: str) -> None:
-    kernel = _one(param, "kernel_size", None)
-    for name, expected in (("stride", 1), ("dilation", 1), ("group", 1)):
-        if (found := _one(param, name, 1)) != expected:
-            raise UserError(f"{where}: expected {name} {expected}, found {found}: is it another network?")
-    pad = _one(param, "pad", 0)
-    # A fully connected layer may stand there as a convolution without padding: it covers pool5's whole window.
-    connected = "fc" in where.rpartition(": ")[2] or (kernel or 0) > 5
-    if kernel is not None and pad != (0 if connected else kernel // 2):
-        raise UserError(f"{where}: expected pad {0 if connected else kernel // 2}, found {pad}: is it another network?")
-
-
-def _check_pooling(param: Message, where: str) -> bool:
-    """Return whether the pool's size is rounded up."""
-    found = {name: _one(param, name, default) for name, default in (("pool", 0), ("kernel_size", 2), ("stride", 1))}
-    if found["pool"] not in (0, "MAX") or found["kernel_size"] != 2 or found["stride"] != 2:
-        raise UserError(f"{where}: expected a 2 x 2 max-pool of stride 2, found {found}: is it another network?")
-    return _one(param, "round_mode", 0) not in (1, "FLOOR")
-
-
 def _definition(prototxt: Path) -> list[Message]:
     try:
         text = prototxt.read_text(encoding="utf-8")
@@ -230,46 +298,18 @@ def _definition(prototxt: Path) -> list[Message]:
     return [_plain(layer, str(prototxt)) for layer in layers]
 
 
-def _compare(layers: list[Message], definition: list[Message], path: Path, prototxt: Path) -> None:
+def _compare(found: dict[str, Message], definition: dict[str, Message], path: Path, prototxt: Path) -> None:
     """Raise UserError where a layer of the definition has no weights in the file, or has another number of them."""
-    blobs = {layer["name"][0]: layer.get("blobs", []) for layer in layers}
-    for layer in definition:
-        kind, name = layer["type"][0], layer["name"][0]
-        if kind not in ("Convolution", "InnerProduct"):
+    for name, layer in definition.items():
+        if layer["type"][0] not in ("Convolution", "InnerProduct"):
             continue
         param = _last(layer, "convolution_param") or _last(layer, "inner_product_param")
-        if not blobs.get(name):
+        blobs = found.get(name, {}).get("blobs")
+        if not blobs:
             raise UserError(f"{path}: {name}: {prototxt} defines this layer, found no weights for it")
-        shape, wanted = _blob_shape(blobs[name][-1], f"{path}: {name}"), _one(param, "num_output", None)
+        shape, wanted = _blob_shape(blobs[-1], f"{path}: {name}"), _one(param, "num_output", None)
         if wanted is not None and (not shape or shape[-1] != wanted):
             raise UserError(f"{path}: {name}: expected {wanted} outputs, as in {prototxt}, found {shape[-1:]}")
-
-
-def _entries(layers: list[Message], path: Path) -> dict[str, Entry]:
-    names = [layer["name"][0] for layer in layers]
-    if sum(name.startswith("conv") and name[4:5].isdigit() and name[5:6] == "_" for name in names) < len(names) / 2:
-        names = _names_in_order(layers, path)
-    elif "fc8" not in names and layers[-1]["type"][0] == "InnerProduct":
-        names[-1] = "fc8"  # a fine-tuned network's last layer usually bears another name
-    entries: dict[str, Entry] = {}
-    for ours, layer in zip(names, layers, strict=True):
-        theirs = layer["name"][0]
-        parts = ("weight", "bias", *(f"blob{i}" for i in range(2, len(layer["blobs"]))))
-        for part, blob in zip(parts, layer["blobs"], strict=False):
-            name = f"{ours}.{part}"
-            if name in entries:
-                raise UserError(f"{path}: {theirs}: there are two layers of this name")
-            entries[name] = _entry(f"{theirs}.{part}", blob, path)
-    return entries
-
-
-def _names_in_order(layers: list[Message], path: Path) -> list[str]:
-    """Name layers that do not bear the paper's names; the last three are the fully connected ones."""
-    shapes = [_blob_shape(layer["blobs"][0], f"{path}: {layer['name'][0]}") for layer in layers]
-    convolutions = name_in_order([(shape[-1], shape[0]) for shape in shapes[:-3] if len(shape) == 4])
-    if len(convolutions) + 3 != len(layers):
-        raise UserError(f"{path}: {layers[0]['name'][0]}, ...: {len(layers)} layers that are not a VGG's")
-    return [*convolutions, "fc6", "fc7", "fc8"]
 
 
 def _blob_shape(blob: Message, where: str) -> tuple[int, ...]:
@@ -284,13 +324,11 @@ def _blob_shape(blob: Message, where: str) -> tuple[int, ...]:
     return shape
 
 
-def _entry(theirs: str, blob: Message, path: Path) -> Entry:
+def _array(theirs: str, blob: Message, path: Path) -> Array:
     shape = _blob_shape(blob, f"{path}: {theirs}")
     name, kind = ("data", "<f4") if "data" in blob else ("double_data", "<f8")
     pieces = blob.get(name, [])
-    count = 1
-    for side in shape:
-        count *= side
+    count = prod(shape)
     held, size = sum(map(len, pieces)), np.dtype(kind).itemsize
     if held != count * size:
         raise UserError(
@@ -304,7 +342,7 @@ def _entry(theirs: str, blob: Message, path: Path) -> Entry:
             values = np.frombuffer(b"".join(pieces), dtype=kind)
         return torch.from_numpy(np.array(values, dtype=np.float32)).reshape(shape)
 
-    return Entry(theirs, shape, read)
+    return Array(theirs, shape, read)
 
 
 def write(net: VGG, path: Path) -> None:

@@ -1,35 +1,27 @@
 """MatConvNet's `.mat` files, of both layouts: simplenn (a cell of layers) and dagnn (layers and parameters)."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
+from verydeep.checkpoints import layers as kinds
 from verydeep.checkpoints import matfile
-from verydeep.checkpoints.foreign import CAFFE, OUR_NAMINGS, Entry, Foreign, name_in_order
 from verydeep.checkpoints.ilsvrc import class_names
+from verydeep.checkpoints.inputs import CAFFE
+from verydeep.checkpoints.layers import Array, Checkpoint, Layer
+from verydeep.checkpoints.recognize import FULLY_CONNECTED
 from verydeep.nets.preprocessing import Preprocessing
 
 _START = replace(CAFFE, channel_order="RGB")
 _INTERPOLATIONS = ("bilinear", "bicubic", "box", "lanczos3")
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """A layer with weights: filters height x width x inputs x outputs, and biases."""
-
-    name: str
-    filters: NDArray[Any]
-    biases: NDArray[Any]
-
-
-def read(path: Path) -> Foreign:
+def read(path: Path) -> Checkpoint:
     """Read a MatConvNet file of MATLAB's format 5 or 7.3.
 
     MatConvNet takes RGB in [0, 255] and subtracts the mean stored in the file; its pools round up where the file
@@ -38,25 +30,17 @@ def read(path: Path) -> Foreign:
     Raises
     ------
     UserError
-        The file is damaged or another kind of `.mat`, or has a layer that no VGG has.
+        The file is damaged or another kind of `.mat`.
     """
     net = _load(path)
     if isinstance(net.get("net"), dict):  # saved as a variable, not with -struct
         net = net["net"]
     try:
-        kinds = list(_layers(net))
-        layers = [layer for layer in kinds if isinstance(layer, _Layer)]
-        pads = [layer for layer in kinds if not isinstance(layer, _Layer)]
-        preprocessing = replace(_preprocessing(net), pool_round_up=any(pads))
-        classes = _classes(net)
+        parameters = {p["name"]: p["value"] for p in _structs(net.get("params", []))}
+        layers = tuple(_layer(layer, parameters) for layer in _structs(net["layers"]))
+        return Checkpoint("matconvnet", layers, _preprocessing(net), classes=_classes(net))
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
         raise UserError(f"{path}: no network of MatConvNet ({type(error).__name__}: {error})") from None
-    names = _names(layers, path)
-    entries = {}
-    for ours, layer in zip(names, layers, strict=True):
-        entries[f"{ours}.weight"] = _filters(f"{layer.name}, filters", layer.filters)
-        entries[f"{ours}.bias"] = _vector(f"{layer.name}, biases", layer.biases)
-    return Foreign("matconvnet", entries, OUR_NAMINGS, preprocessing, classes=classes)
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -89,23 +73,56 @@ def _from_hdf5(file: Any, value: Any) -> Any:
     return "".join(map(chr, array.ravel(order="F"))) if kind == b"char" else array
 
 
-def _layers(net: dict[str, Any]) -> Iterator[_Layer | bool]:
-    """Yield layers with weights, and for each pool whether it is padded at its end."""
-    parameters = {p["name"]: p["value"] for p in _structs(net.get("params", []))}
-    for layer in _structs(net["layers"]):
-        kind = str(layer["type"]).removeprefix("dagnn.").lower()
-        settings = layer["block"] if isinstance(layer.get("block"), dict) else layer
-        if kind in ("pool", "pooling"):
-            yield bool(np.ravel(settings.get("pad", 0)).max(initial=0) > 0)
-        elif kind in ("conv", "bnorm", "batchnorm", "convt", "convtranspose", "normalize", "lrn"):
-            if kind != "conv":
-                raise ValueError(f"layer {layer['name']} is of type {layer['type']}, which its VGGs have not")
-            if parameters:
-                names = layer["params"] if isinstance(layer["params"], list) else [layer["params"]]
-                weights = [parameters[name] for name in names]
-            else:
-                weights = layer["weights"] if "weights" in layer else [layer["filters"], layer["biases"]]
-            yield _Layer(str(layer["name"]), weights[0], weights[1])
+_SIMPLE: dict[str, type[Layer]] = {
+    "dropout": kinds.Dropout,
+    "sigmoid": kinds.Sigmoid,
+    "softmax": kinds.Softmax,
+    "softmaxloss": kinds.Softmax,
+}
+
+
+def _layer(layer: dict[str, Any], parameters: dict[str, Any]) -> Layer:
+    """Return what a layer is; `parameters` are those of a dagnn by name."""
+    name, kind = str(layer["name"]), str(layer["type"]).removeprefix("dagnn.").lower()
+    about = layer["block"] if isinstance(layer.get("block"), dict) else layer
+    if kind in _SIMPLE:
+        return _SIMPLE[kind](name)
+    if kind == "relu":
+        leak = float(np.ravel(about.get("leak", 0)).max(initial=0))
+        return kinds.Other(name, str(layer["type"]), f"leak {leak:g}") if leak else kinds.Relu(name)
+    if kind in ("pool", "pooling"):
+        return _pool(name, about)
+    if kind != "conv":
+        return kinds.Other(name, str(layer["type"]))
+    if parameters:
+        names = layer["params"] if isinstance(layer["params"], list) else [layer["params"]]
+        filters, biases = (parameters[name] for name in names[:2])
+    else:
+        filters, biases = layer["weights"][:2] if "weights" in layer else (layer["filters"], layer["biases"])
+    top, bottom, left, right = _numbers(about, "pad", 4) or (0, 0, 0, 0)
+    return kinds.Conv(
+        name,
+        {"weight": _filters(f"{name}, filters", filters), "bias": _vector(f"{name}, biases", biases)},
+        name if name in FULLY_CONNECTED or (name.startswith("conv") and "_" in name) else None,
+        padding=(top, left, bottom, right) if "pad" in about else None,
+        stride=_numbers(about, "stride", 2) or (1, 1),
+        dilation=_numbers(about, "dilate", 2) or (1, 1),
+    )
+
+
+def _pool(name: str, about: dict[str, Any]) -> Layer:
+    pads = _numbers(about, "pad", 4) or (0, 0, 0, 0)
+    kernel = _numbers(about, "pool", 2) or _numbers(about, "poolSize", 2) or (2, 2)
+    method = str(about.get("method", "max"))
+    if method != "max" or pads not in ((0, 0, 0, 0), (0, 1, 0, 1)):
+        return kinds.Other(name, f"a pool of method {method}", f"pad {pads}")
+    return kinds.MaxPool(name, kernel, _numbers(about, "stride", 2) or (2, 2), any(pads))
+
+
+def _numbers(about: dict[str, Any], key: str, count: int) -> tuple[int, ...]:
+    """Return a setting as so many whole numbers, of which one stands for all; none where it is not stated."""
+    values = [int(value) for value in np.ravel(about.get(key, ()))]
+    return tuple((values * count)[:count]) if len(values) in (1, count) else ()
 
 
 def _structs(value: Any) -> list[dict[str, Any]]:
@@ -148,37 +165,26 @@ def _classes(net: dict[str, Any]) -> tuple[str, ...] | None:
     return tuple(names or descriptions) or None
 
 
-def _names(layers: list[_Layer], path: Path) -> list[str]:
-    """Name the layers in order; the last three are the fully connected ones."""
-    if len(layers) < 4:
-        raise UserError(f"{path}: has {len(layers)} layers with weights; the smallest VGG has 8")
-    shapes = [_four(layer.filters) for layer in layers]
-    given = [layer.name for layer in layers]
-    if len(set(given)) == len(given) and sum(name.startswith("conv") and "_" in name for name in given) >= 4:
-        return given
-    return [*name_in_order([(shape[0], shape[3]) for shape in shapes[:-3]]), "fc6", "fc7", "fc8"]
-
-
 def _four(filters: Any) -> tuple[int, ...]:
     """Return a shape with the last sides that MATLAB drops where they are 1."""
     shape = np.shape(filters)
     return (*shape, *(1 for _ in range(4 - len(shape))))
 
 
-def _filters(theirs: str, values: Any) -> Entry:
+def _filters(theirs: str, values: Any) -> Array:
     height, width, inputs, outputs = _four(values)[:4]
 
     def read() -> torch.Tensor:
         array = np.asarray(values, dtype=np.float32).reshape((height, width, inputs, outputs), order="F")
         return torch.from_numpy(np.array(array.transpose(3, 2, 0, 1), order="C"))
 
-    return Entry(theirs, (outputs, inputs, height, width), read)
+    return Array(theirs, (outputs, inputs, height, width), read)
 
 
-def _vector(theirs: str, values: Any) -> Entry:
+def _vector(theirs: str, values: Any) -> Array:
     array = np.asarray(values)
 
     def read() -> torch.Tensor:
         return torch.from_numpy(array.astype(np.float32).ravel())
 
-    return Entry(theirs, (array.size,), read)
+    return Array(theirs, (array.size,), read)

@@ -9,8 +9,10 @@ from safetensors import SafetensorError, safe_open
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash
 from verydeep.checkpoints import caffe, keras_files, matconvnet, onnx_file, torch_files
-from verydeep.checkpoints.foreign import PREPROCESSINGS, Foreign, to_network
+from verydeep.checkpoints.inputs import PREPROCESSINGS
+from verydeep.checkpoints.layers import Checkpoint
 from verydeep.checkpoints.public import fetch, is_name
+from verydeep.checkpoints.recognize import recognize
 from verydeep.nets import vgg
 from verydeep.nets.vgg import VGG
 
@@ -61,14 +63,15 @@ def load(
     kind = detect(path)
     if preprocessing is not None and preprocessing not in PREPROCESSINGS:
         raise UserError(f"preprocessing is {preprocessing!r}, expected one of {', '.join(PREPROCESSINGS)}")
-    foreign = None if kind == "verydeep" else _read(kind, path, Path(prototxt) if prototxt is not None else None)
-    if (foreign is None or foreign.description is not None) and (preprocessing is not None or classes is not None):
+    found = None if kind == "verydeep" else _read(kind, path, Path(prototxt) if prototxt is not None else None)
+    if (found is None or found.description is not None) and (preprocessing is not None or classes is not None):
         raise UserError(f"{path}: verydeep wrote this file, and it says its classes and preprocessing itself")
-    if foreign is None:
+    if found is None:
         return vgg.load(path)
     if preprocessing is not None:
-        foreign = replace(foreign, preprocessing=PREPROCESSINGS[preprocessing])
-    net = to_network(foreign, path, tuple(classes) if classes is not None else None)
+        found = replace(found, preprocessing=PREPROCESSINGS[preprocessing])
+    given = tuple(classes) if classes is not None else None
+    net = recognize(found, path, given, stated=preprocessing is not None)
     net.provenance |= {"file": path.name, "sha256": file_hash(path), **about}
     return net
 
@@ -139,7 +142,7 @@ def _detect_archive(path: Path) -> str:
     raise UserError(f"{path}: a zip archive that is neither torch's nor Keras's; these are read: {FORMATS}")
 
 
-def _read(kind: str, path: Path, prototxt: Path | None) -> Foreign:
+def _read(kind: str, path: Path, prototxt: Path | None) -> Checkpoint:
     if kind == "caffe":
         return caffe.read(path, prototxt)
     if prototxt is not None:

@@ -7,7 +7,7 @@ import warnings
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from torch import Tensor
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import usual_permissions, write_aside
-from verydeep.checkpoints.foreign import TORCHVISION, Entry, Foreign, Naming, parse_description
+from verydeep.checkpoints.inputs import TORCHVISION
+from verydeep.checkpoints.layers import Array, BatchNorm, Checkpoint, Conv, Dense, Weighted, zeros
+from verydeep.checkpoints.recognize import NORM_PARTS, parse_description
 from verydeep.nets.configurations import CONFIGURATIONS, Configuration
 from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
@@ -30,7 +32,6 @@ _HEADS = {
     "timm": {"fc6": "pre_logits.fc1", "fc7": "pre_logits.fc2", "fc8": "head.fc"},
 }
 _PARTS = ("weight", "bias")
-_NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def names(style: str, configuration: Configuration, batch_norm: bool) -> dict[str, str]:
@@ -50,13 +51,13 @@ def names(style: str, configuration: Configuration, batch_norm: bool) -> dict[st
         for i in range(1, len(block) + 1):
             theirs |= {f"conv{b}_{i}.{part}": f"features.{index}.{part}" for part in _PARTS}
             if batch_norm:
-                theirs |= {f"bn{b}_{i}.{part}": f"features.{index + 1}.{part}" for part in _NORM_PARTS}
+                theirs |= {f"bn{b}_{i}.{part}": f"features.{index + 1}.{part}" for part in NORM_PARTS}
             index += 3 if batch_norm else 2
         index += 1
     return theirs | {f"{ours}.{part}": f"{name}.{part}" for ours, name in _HEADS[style].items() for part in _PARTS}
 
 
-def read_safetensors(path: Path) -> Foreign:
+def read_safetensors(path: Path) -> Checkpoint:
     """Read a `.safetensors` file of torchvision's or timm's naming.
 
     Raises
@@ -71,17 +72,15 @@ def read_safetensors(path: Path) -> Foreign:
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from None
 
-    def reader(name: str) -> Callable[[], Tensor]:
-        def read() -> Tensor:
-            with safe_open(path, framework="pt") as file:
-                return file.get_tensor(name)  # type: ignore[no-any-return]
+    def read(name: str) -> Tensor:
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(name)  # type: ignore[no-any-return]
 
-        return read
-
-    return _foreign({name: (shape, reader(name)) for name, shape in shapes.items()}, metadata.get(KEY), path)
+    arrays = {name: Array(name, shape, partial(read, name)) for name, shape in shapes.items()}
+    return _checkpoint(arrays, metadata.get(KEY), path)
 
 
-def read_pickle(path: Path) -> Foreign:
+def read_pickle(path: Path) -> Checkpoint:
     """Read a `.pth` file: a dictionary of tensors, perhaps inside another one; no object's code is ever run.
 
     Raises
@@ -105,14 +104,14 @@ def read_pickle(path: Path) -> Foreign:
         raise UserError(f"{path}: not a readable torch file ({type(error).__name__}: {error})") from None
     state = _state(content, path)
     description = getattr(state, "_metadata", {}).get("", {}).get(KEY)
-    arrays: dict[str, tuple[tuple[int, ...], Callable[[], Tensor]]] = {}
+    arrays: dict[str, Array] = {}
     for name, tensor in state.items():
         if tensor.is_quantized:
             raise UserError(f"{path}: {name}: holds 8-bit numbers (quantized); give the file it was quantized from")
         if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
             raise UserError(f"{path}: {name}: claims more values than the file holds")
-        arrays[name] = (tuple(tensor.shape), tensor.clone)
-    return _foreign(arrays, description, path)
+        arrays[name] = Array(name, tuple(tensor.shape), tensor.clone)
+    return _checkpoint(arrays, description, path)
 
 
 def _state(content: Any, path: Path) -> dict[str, Tensor]:
@@ -128,9 +127,7 @@ def _state(content: Any, path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _renamed(
-    arrays: dict[str, tuple[tuple[int, ...], Callable[[], Tensor]]],
-) -> dict[str, tuple[tuple[int, ...], Callable[[], Tensor]]]:
+def _renamed(arrays: dict[str, Array]) -> dict[str, Array]:
     """Return the arrays without what training tools put around names, and with what older torch left out."""
     found = {name: array for name, array in arrays.items() if not name.endswith(("total_ops", "total_params"))}
     # Of a wrapped network every name begins alike: module., _orig_mod., backbone. and the like.
@@ -147,32 +144,33 @@ def _renamed(
         older = {"classifier.1.": "classifier.0.", "classifier.4.": "classifier.3."}
         found = {older.get(name[:13], name[:13]) + name[13:]: array for name, array in found.items()}
     for name in [name for name in found if name.endswith(".running_var")]:
-        # torch counts batches since 0.4.1 only; torchvision's published files are older.
-        found.setdefault(name.replace("running_var", "num_batches_tracked"), ((), lambda: torch.zeros(())))
         before = re.sub(r"\d+(?=\.running_var$)", lambda index: str(int(index[0]) - 1), name)
         weight = found.get(before.replace("running_var", "weight"))
-        if weight and len(weight[0]) == 4:  # batch norm has a bias of its own
-            outputs = weight[0][0]
-            zeros = ((outputs,), lambda outputs=outputs: torch.zeros(outputs))
-            found.setdefault(before.replace("running_var", "bias"), zeros)
+        if weight and len(weight.shape) == 4:  # batch norm has a bias of its own
+            bias = before.replace("running_var", "bias")
+            found.setdefault(bias, zeros(bias, weight.shape[0]))
     return found
 
 
-def _foreign(
-    arrays: dict[str, tuple[tuple[int, ...], Callable[[], Tensor]]], description: str | None, path: Path
-) -> Foreign:
+def _checkpoint(arrays: dict[str, Array], description: str | None, path: Path) -> Checkpoint:
     arrays = _renamed(arrays)
     style = "timm" if any(name.startswith(("pre_logits.", "head.")) for name in arrays) else "torchvision"
-    return Foreign(
+    namings = [names(style, CONFIGURATIONS[letter], norm) for letter in "ABDE" for norm in (False, True)]
+    naming = min(namings, key=lambda naming: len(arrays.keys() ^ {*naming.values()}))
+    ours = {theirs: name for name, theirs in naming.items()}
+    in_order = [theirs for theirs in naming.values() if theirs in arrays]
+    layers: dict[str, dict[str, Array]] = {}
+    for theirs in [*in_order, *(theirs for theirs in arrays if theirs not in ours)]:
+        layer, _, part = ours.get(theirs, f"extra {theirs}.").rpartition(".")
+        layers.setdefault(layer, {})[part] = arrays[theirs]
+    kinds: dict[str, type[Weighted]] = {"conv": Conv, "bn": BatchNorm, "fc": Dense}
+    return Checkpoint(
         kind=style,
-        entries={name: Entry(name, shape, read) for name, (shape, read) in arrays.items()},
-        namings=tuple(
-            Naming(CONFIGURATIONS[letter], norm, names(style, CONFIGURATIONS[letter], norm))
-            for letter in "ABDE"
-            for norm in (False, True)
-        ),
+        layers=tuple(kinds.get(re.sub(r"[\d_]+$", "", name), Weighted)(name, of, name) for name, of in layers.items()),
         preprocessing=TORCHVISION,
+        graph=False,
         description=parse_description(description, path),
+        names=naming,
     )
 
 
