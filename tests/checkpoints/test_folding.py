@@ -3,7 +3,7 @@ import torch
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
-from verydeep.checkpoints.folding import fold_batch_norm
+from verydeep.checkpoints.writing import fold_batch_norm
 
 
 @pytest.mark.parametrize("letter", ["A-LRN", "C", "E"])

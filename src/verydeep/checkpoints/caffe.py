@@ -148,7 +148,7 @@ def read(path: Path, prototxt: Path | None = None) -> Checkpoint:
     net = Decoder(str(path)).decode(map_file(path), _NET)
     if not is_caffe(net):
         raise UserError(f"{path}: no layers of Caffe in it")
-    found = {}
+    found, graph = dict[str, Message](), False
     for layer in (_plain(layer, str(path)) for layer in [*net.get("layer", []), *net.get("layers", [])]):
         name = layer["name"][0]
         if name in found and layer.get("blobs"):
@@ -157,10 +157,10 @@ def read(path: Path, prototxt: Path | None = None) -> Checkpoint:
     if prototxt is not None:
         definition = {layer["name"][0]: layer for layer in _definition(prototxt)}
         _compare(found, definition, path, prototxt)
-        alone = not any(layer["type"][0] in ("ReLU", "Pooling") for layer in found.values())
-        found |= {name: {**found.get(name, {}), **layer} for name, layer in definition.items()}
-        if alone:  # the file has weights alone, and the definition the order
-            found = {name: found[name] for name in [*definition, *(n for n in found if n not in definition)]}
+        # Caffe runs the definition, and looks weights up by name; what this one leaves out, the file says.
+        graph = all(name in definition for name, layer in found.items() if layer.get("blobs"))
+        both = {name: {**found.get(name, {}), **layer} for name, layer in definition.items()}
+        found = both if graph else found | both
     preprocessing = CAFFE
     for name, layer in found.items():
         if transform := _last(layer, "transform_param"):
@@ -169,10 +169,9 @@ def read(path: Path, prototxt: Path | None = None) -> Checkpoint:
     first = next((place for place, layer in enumerate(layers) if isinstance(layer, kinds.Dense)), 0)
     if first and not isinstance(layers[first - 1], kinds.Flatten):
         layers.insert(first, kinds.Flatten(layers[first].name))  # an inner product flattens by itself
-    layers, graph = _in_order(layers)
     return Checkpoint(
         kind="caffe",
-        layers=tuple(layers),
+        layers=tuple(layers if graph else _in_order(layers)),
         preprocessing=preprocessing,
         graph=graph,
         description=parse_description(bytes(net["verydeep"][-1]) if "verydeep" in net else None, path),
@@ -250,16 +249,14 @@ def _pool(name: str, param: Message) -> Layer:
     return kinds.MaxPool(name, (kernel, kernel), (stride, stride), _one(param, "round_mode", 0) not in (1, "FLOOR"))
 
 
-def _in_order(layers: list[Layer]) -> tuple[list[Layer], bool]:
-    """Return the layers in the order of their names, and whether that is the file's: Caffe looks them up by name."""
-    weighted = [layer for layer in layers if isinstance(layer, kinds.Conv | kinds.Dense)]
-    graph = any(isinstance(layer, kinds.Relu | kinds.MaxPool) for layer in layers)
-    named = [layer for layer in weighted if layer.ours]
+def _in_order(layers: list[Layer]) -> list[Layer]:
+    """Return the layers in the order of their names: Caffe looks weights up by name, in whatever order they are."""
+    named = [layer for layer in layers if isinstance(layer, kinds.Conv | kinds.Dense) and layer.ours]
     in_order = sorted(named, key=lambda layer: (layer.ours in FULLY_CONNECTED, layer.ours))
     if named == in_order:
-        return layers, graph
+        return layers
     others = [layer for layer in layers if layer not in named and not isinstance(layer, kinds.Relu | kinds.MaxPool)]
-    return [*in_order, *others], False
+    return [*in_order, *others]
 
 
 def _transformed(preprocessing: Preprocessing, transform: Message, where: str) -> Preprocessing:

@@ -53,7 +53,11 @@ def _described(net: VGG) -> str:
     """Say what was recognized, and the input that is assumed where the file does not state it."""
     own = net.preprocessing
     mean, std = (", ".join(f"{number:g}" for number in values) for values in (own.mean, own.std))
-    what = f"{len(net.classes)} classes" if net.classes else f"a trunk up to {net.layer_names[-1]}"
+    what = (
+        f"{len(net.classes)} {'independent ' if net.multi_label else ''}classes"
+        if net.classes
+        else f"a trunk up to {net.layer_names[-1]}"
+    )
     return (
         f"{net.provenance['format']}, configuration {net.configuration.name}, {what}; input {own.channel_order} from 0 "
         f"to {own.value_range:g}, mean {mean}, std {std} (R, G, B)"

@@ -85,6 +85,8 @@ def read(path: Path) -> Checkpoint:
             named = dict(_old_layers(group)) if old else None
             layers = [made for layer in _of_model(model, file.get("layers"), named) for made in _layers(*layer, path)]
         description = file[KEY][()] if KEY in file else None
+    except UserError:
+        raise
     except (OSError, KeyError, AttributeError, RuntimeError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{path}: not a readable Keras file ({type(error).__name__}: {error})") from None
     return Checkpoint(

@@ -202,8 +202,8 @@ class Checkpoint:
     preprocessing : Preprocessing
         What the file's own software does to pictures.
     graph : bool
-        Whether `layers` are all that runs. Otherwise the file has arrays alone: then `layers` are those with weights,
-        batch norm behind its convolution, and between them runs what the paper has there.
+        Whether `layers` are all that runs. Otherwise the file has arrays, batch norm behind its convolution, and
+        perhaps a few layers without: what is missing between them is as the paper has it.
     classes : tuple of str, optional
         Class names in order, where the file has them.
     description : dict, optional

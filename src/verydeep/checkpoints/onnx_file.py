@@ -242,7 +242,8 @@ class _Walk:
         gemm = node.kind == "Gemm"
         factors = node.get("alpha", "f", 1.0), node.get("beta", "f", 1.0), node.get("transA", "i", 0)
         if gemm and factors != (1, 1, 0):
-            return kinds.Other(node.name, node.kind, "alpha {:g}, beta {:g}, transA {}".format(*factors))
+            found = "alpha {:g}, beta {:g}, transA {}".format(*factors)
+            raise UserError(f"{self.path}: {node.name}: expected a plain product, found {found}")
         transposed = gemm and node.get("transB", "i", 0) == 1
         return kinds.Dense(node.name, self._weights(node.name, given, transpose=not transposed))
 

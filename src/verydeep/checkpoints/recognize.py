@@ -105,7 +105,7 @@ def recognize(
     )
     if any(isinstance(layer, Other) for layer in layers):  # it is named before whatever else may not fit
         whole = replace(config, classes=("",), trunk=None) if "fc6.weight" in arrays else config
-        _check_order(layers, _empty(whole), checkpoint.graph, path)
+        _check_order(layers, _empty(whole), path, whole=checkpoint.graph)
     if checkpoint.description is not None:
         # Batch norm may have been folded on the way out; all else is as it was.
         net = make_empty({**checkpoint.description, "batch_norm": batch_norm}, str(path), VGG)
@@ -113,8 +113,7 @@ def recognize(
         net = _empty(_sized(config, arrays, classes, checkpoint.classes, path))
     _check_shapes(net, arrays, checkpoint.names, path)
     _check_settings(layers, path)
-    if checkpoint.graph:
-        _check_order(layers, net, True, path)
+    _check_order(layers, net, path, whole=checkpoint.graph)
     last = any(layer.channels_last for layer in layers if isinstance(layer, Flatten))
     shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     net.load_state_dict({name: _values(name, shapes[name], arrays[name], last, path) for name in shapes}, assign=True)
@@ -211,9 +210,10 @@ def _names_of_head(layers: Sequence[Weighted], path: Path) -> list[str]:
         return [ours or f"extra {layer.name}" for ours, layer in zip(named, layers, strict=True)]
     if len(layers) not in (0, 3):
         names = ", ".join(layer.name for layer in layers)
+        count = "1 fully connected layer" if len(layers) == 1 else f"{len(layers)} fully connected layers"
         raise UserError(
-            f"{path}: has {len(layers)} fully connected layers ({names}), a VGG has 3 (or none, without its top: a "
-            "file of the convolutions alone is read as a trunk)"
+            f"{path}: has {count} ({names}), a VGG has 3, or none without its top: save the convolutions alone, and "
+            "they are read as a trunk"
         )
     return list(FULLY_CONNECTED[: len(layers)])
 
@@ -311,20 +311,19 @@ def _normalization(layers: Sequence[Layer], configuration: Configuration, path: 
     return alpha
 
 
-def _check_order(layers: Sequence[Layer], net: VGG, graph: bool, path: Path) -> None:
-    """Raise UserError for the first layer that is another one than the network has in its place."""
-    if not graph:
-        layers = [layer for layer in layers if isinstance(layer, Other)]
-    rest, before = list(layers), "the input"
-    for kinds, ours, what in _steps(net, layers) if graph else ():
-        layer = rest.pop(0) if rest else None
-        if layer is None:
-            raise UserError(f"{path}: ends behind {before}; expected {what}: is it another network?")
-        if not isinstance(layer, kinds) or (isinstance(layer, Weighted) and layer.ours != ours):
-            raise UserError(
-                f"{path}: {layer.name}: is {layer.what}; expected {what} behind {before}: is it another network?"
-            )
-        before = layer.name
+def _check_order(layers: Sequence[Layer], net: VGG, path: Path, *, whole: bool) -> None:
+    """Raise UserError for the first layer that is another one than the network has in its place.
+
+    Of a file that is no graph, layers without weights may be missing: they are as in the paper.
+    """
+    rest, before, expected = list(layers), "the input", ""
+    for kinds, ours, what in _steps(net, layers):
+        expected = expected or what
+        if rest and isinstance(rest[0], kinds) and (not ours or getattr(rest[0], "ours", None) == ours):
+            before, expected = rest.pop(0).name, ""
+        elif whole or ours:
+            found = f"{rest[0].name}: is {rest[0].what}" if rest else "it ends there"
+            raise UserError(f"{path}: {found}; expected {expected} behind {before}: is it another network?")
     for layer in rest:
         if not isinstance(layer, Flatten | Mean | Softmax | Sigmoid):
             raise UserError(f"{path}: {layer.name}: is {layer.what}, and a VGG has none there: is it another network?")

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -26,6 +27,15 @@ from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
 
 KEY = "verydeep"
+
+_SCALAR: Any = np.float64(0).__reduce__()[0]
+_HARMLESS: list[Any] = [
+    Namespace,
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "u1", "?")},
+]
+"""What scripts save beside tensors, none of which holds code: their arguments, and numbers of numpy."""
 
 _HEADS = {
     "torchvision": {"fc6": "classifier.0", "fc7": "classifier.3", "fc8": "classifier.6"},
@@ -92,7 +102,7 @@ def read_pickle(path: Path) -> Checkpoint:
         # Mapped, so that tensors are read as they are copied; files of torch before 1.6 cannot be.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles written otherwise than torch does: they are refused or read
-            with torch.serialization.safe_globals([Namespace]):  # arguments of a script; holds no code
+            with torch.serialization.safe_globals(_HARMLESS):
                 content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         reason = "Unsupported" in str(error) or "Weights only" in str(error)

@@ -1,13 +1,14 @@
-"""The network as an exported file holds it: plain layers, and what goes in and comes out."""
+"""What goes into an exported network and comes out, and the network as a module that keeps this contract."""
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from verydeep.checkpoints.folding import fold_batch_norm
 from verydeep.nets.layers import LocalResponseNorm, ViewDescriptor
+from verydeep.nets.plain import Conv, MaxPool, Plain, Relu
 from verydeep.nets.vgg import VGG
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -52,7 +53,8 @@ class ExportModule(nn.Module):
 
     def __init__(self, net: VGG, contract: Contract, half: bool = False) -> None:
         super().__init__()
-        self.layers = plain_layers(net)
+        plain = net.one_view().plain_layers()
+        self.layers = nn.Sequential(OrderedDict((layer.name, _module(layer)) for layer in plain)).requires_grad_(False)
         self.names = contract.outputs
         self.multi_label = net.multi_label
         self.preprocessing = net.preprocessing if contract.raw_input else None
@@ -70,26 +72,7 @@ class ExportModule(nn.Module):
         return dict(zip(self.names, (scores, score_map), strict=True))
 
 
-def plain_layers(net: VGG) -> nn.Sequential:
-    """Return the network as convolutions, ReLUs, max-pools, LRN and division by the map's norm, under its own names.
-
-    Dropout, which does nothing in testing, is left out; batch norm is folded into the convolution before it; the
-    pools round as the network's preprocessing says; weights for several scales are summed, since one view is shown.
-    """
-    layers, net = nn.Sequential(), net.one_view()
-    for name, layer in (fold_batch_norm(net) if net.batch_norm else net).named_children():
-        if isinstance(layer, nn.Conv2d):
-            layers.add_module(name, _convolution(layer))
-        elif isinstance(layer, nn.MaxPool2d):
-            layers.add_module(name, nn.MaxPool2d(2, ceil_mode=net.preprocessing.pool_round_up))
-        elif isinstance(layer, nn.ReLU):
-            layers.add_module(name, nn.ReLU())
-        elif isinstance(layer, LocalResponseNorm | ViewDescriptor):
-            layers.add_module(name, Float32(layer))
-    return layers.eval().requires_grad_(False)
-
-
-class Float32(nn.Module):
+class _Float32(nn.Module):
     """A layer that computes in float32 whatever it is given: squares of activations do not fit float16."""
 
     def __init__(self, layer: LocalResponseNorm | ViewDescriptor) -> None:
@@ -102,11 +85,15 @@ class Float32(nn.Module):
         return y.to(x.dtype)
 
 
-def _convolution(layer: nn.Conv2d) -> nn.Conv2d:
-    """Return torch's own convolution with a layer's weights; a fully connected layer becomes one, too."""
-    kernel, padding = layer.weight.shape[2], int(layer.padding[0])
-    with torch.device("meta"):
-        plain = nn.Conv2d(layer.in_channels, layer.out_channels, kernel, padding=padding)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in layer.state_dict().items()}
-    plain.load_state_dict(state, assign=True)
-    return plain
+def _module(layer: Plain) -> nn.Module:
+    """Return torch's own module of a plain layer; a fully connected layer is a convolution, too."""
+    if isinstance(layer, Conv):
+        outputs, inputs = layer.module.out_channels, layer.module.in_channels
+        with torch.device("meta"):
+            module = nn.Conv2d(inputs, outputs, layer.kernel, padding=layer.padding)
+        weight, bias = (values.cpu().contiguous() for values in layer.folded())
+        module.load_state_dict({"weight": weight, "bias": bias}, assign=True)
+        return module
+    if isinstance(layer, MaxPool):
+        return nn.MaxPool2d(2, ceil_mode=layer.round_up)
+    return nn.ReLU() if isinstance(layer, Relu) else _Float32(layer.module)

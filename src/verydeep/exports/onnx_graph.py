@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
 from verydeep.basics.version import VERSION
-from verydeep.exports.export_module import Contract, Float32, plain_layers
+from verydeep.exports.export_module import Contract
 from verydeep.nets.layers import LEAST_NORM, LocalResponseNorm
+from verydeep.nets.plain import Conv, MaxPool, Plain, Relu
 from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
 
@@ -40,15 +40,15 @@ def make_model(net: VGG, contract: Contract, half: bool = False) -> Any:
         The package `onnx` is missing, or the weights are more than an ONNX file holds.
     """
     onnx = need("onnx", "onnx")
-    layers = plain_layers(net)
-    size = sum(parameter.numel() for parameter in layers.parameters()) * (2 if half else 4)
+    layers = net.one_view().plain_layers()
+    size = sum(layer.module.weight.numel() for layer in layers if isinstance(layer, Conv)) * (2 if half else 4)
     if size > MOST_BYTES:
         raise UserError(f"{size / 2**30:.1f} GiB of weights: an ONNX file ends at 2; use --format openvino or torch")
     graph = _Graph(onnx, half)
     x = _preprocess(graph, net, contract.input) if contract.raw_input else contract.input
     x = graph.half(x)
-    for name, layer in layers.named_children():
-        x = _add_layer(graph, name, layer, x)
+    for layer in layers:
+        x = _add_layer(graph, layer, x)
     answer, score_map = contract.outputs
     if half:
         x = graph.node("Cast", [x], score_map, to=onnx.TensorProto.FLOAT)
@@ -132,21 +132,20 @@ def _preprocess(graph: _Graph, net: VGG, x: str) -> str:
     return graph.node("Transpose", [x], "preprocessing.pixels", perm=[0, 3, 1, 2])
 
 
-def _add_layer(graph: _Graph, name: str, layer: nn.Module, x: str) -> str:
-    if isinstance(layer, nn.Conv2d):
-        assert layer.bias is not None
-        inputs = [x, *(graph.weight(f"{name}.{kind}", tensor.numpy()) for kind, tensor in layer.named_parameters())]
-        padding = int(layer.padding[0])
-        return graph.node("Conv", inputs, name, kernel_shape=list(layer.kernel_size), pads=[padding] * 4)
-    if isinstance(layer, nn.ReLU):
+def _add_layer(graph: _Graph, layer: Plain, x: str) -> str:
+    name = layer.name
+    if isinstance(layer, Conv):
+        parts = zip(("weight", "bias"), layer.folded(), strict=True)
+        inputs = [x, *(graph.weight(f"{name}.{part}", values.cpu().numpy()) for part, values in parts)]
+        return graph.node("Conv", inputs, name, kernel_shape=[layer.kernel] * 2, pads=[layer.padding] * 4)
+    if isinstance(layer, Relu):
         return graph.node("Relu", [x], name)
-    if isinstance(layer, nn.MaxPool2d):
-        return graph.node("MaxPool", [x], name, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=int(layer.ceil_mode))
-    assert isinstance(layer, Float32), name
-    if graph.is_half:
-        x = graph.node("Cast", [x], f"{name}.float", to=graph.onnx.TensorProto.FLOAT)
-    if isinstance(layer.layer, LocalResponseNorm):
-        x = _add_norm(graph, name, layer.layer, x)
+    if isinstance(layer, MaxPool):
+        return graph.node("MaxPool", [x], name, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=int(layer.round_up))
+    # Squares of activations do not fit float16.
+    x = graph.node("Cast", [x], f"{name}.float", to=graph.onnx.TensorProto.FLOAT) if graph.is_half else x
+    if isinstance(layer.module, LocalResponseNorm):
+        x = _add_norm(graph, name, layer.module, x)
     else:
         x = _add_division(graph, name, x)
     return graph.half(x)
