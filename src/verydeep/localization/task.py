@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from verydeep.basics.errors import UserError
 from verydeep.datasets.boxes import with_boxes
 from verydeep.datasets.dataset import Dataset
-from verydeep.datasets.loader import Batch, Drawer
+from verydeep.datasets.loader import Batch, ViewSampler
 from verydeep.localization.baselines import best_constant_box
 from verydeep.localization.boxes import Frame, as_array, decode, encode, iou
 from verydeep.localization.metrics import HIT
@@ -76,7 +76,7 @@ class Localization:
         """Return all layers but the last one, which is trained from random weights."""
         return tuple(n for n, layer in network.named_children() if isinstance(layer, nn.Conv2d) and n != "fc8")
 
-    def drawer(self, dataset: Dataset, crop: int, recipe: Recipe) -> Drawer | None:
+    def sampler(self, dataset: Dataset, crop: int, recipe: Recipe) -> ViewSampler | None:
         """Return what draws views that show an object."""
         return ObjectViews(dataset, crop, recipe.images.scales, recipe.images.flip, recipe.boxes.least_visible)
 

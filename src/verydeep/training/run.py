@@ -21,7 +21,7 @@ from verydeep.basics.errors import NotFiniteError, WorkError
 from verydeep.basics.files import write_text
 from verydeep.basics.progress import track
 from verydeep.datasets.dataset import Dataset
-from verydeep.datasets.loader import Batch, TrainingLoader
+from verydeep.datasets.loader import Augmentation, Batch, TrainingLoader
 from verydeep.images.color import ColorStatistics
 from verydeep.inference.forward import Forward
 from verydeep.inference.loading import Loader
@@ -121,22 +121,25 @@ class Run:
         self.quiet = quiet or not processes.first
         self.checkpoint_seconds = checkpoint_seconds
         self.measured: list[tuple[float, StepResult]] = []  # of steps whose figures are still on the device
+        augmentation = Augmentation(
+            net.image_size,
+            images.scales,
+            images.flip,
+            net.preprocessing.interpolation,
+            color,
+            images.color_shift,
+            images.color_scale,
+            task.sampler(training, net.image_size, recipe),
+        )
         self.loader = TrainingLoader(
             training,
-            crop=net.image_size,
-            scales=images.scales,
-            batch_size=recipe.optimizer.batch_size,
-            seed=recipe.seed,
-            color=color,
-            color_form=images.color_shift,
-            color_scale=images.color_scale,
-            flip=images.flip,
-            interpolation=net.preprocessing.interpolation,
+            augmentation,
+            recipe.optimizer.batch_size,
+            recipe.seed,
+            passes=recipe.passes(len(training)),
             workers=workers,
             rank=processes.rank,
             world_size=processes.size,
-            drawer=task.drawer(training, net.image_size, recipe),
-            passes=recipe.passes(len(training)),
         )
         pictures = Loader(validation, net, Runtime().memory_for_pictures, workers)
         self.validation = Validation(pictures, self._side, task)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from verydeep.datasets.dataset import Dataset, Sample
-from verydeep.datasets.loader import Batch, Drawer
+from verydeep.datasets.loader import Batch, ViewSampler
 from verydeep.inference.ranks import ranks
 from verydeep.nets.config import Regression
 from verydeep.nets.initialization import COPIED_FROM_A
@@ -69,7 +69,7 @@ class Task(Protocol):
     def layers_to_copy(self, source: VGG, network: VGG) -> tuple[str, ...] | None:
         """Return the layers that `network` takes from the one it starts from; None for all."""
 
-    def drawer(self, dataset: Dataset, crop: int, recipe: Recipe) -> Drawer | None:
+    def sampler(self, dataset: Dataset, crop: int, recipe: Recipe) -> ViewSampler | None:
         """Return what draws views and their targets; None for the plain views of the paper, without targets."""
 
     def loss(self, scores: Tensor, batch: Batch, part: Tensor, recipe: Recipe) -> Tensor:
@@ -108,7 +108,7 @@ class Classification:
         """Return None, all layers, for the same configuration, and the paper's seven for a deeper one."""
         return None if source.configuration == network.configuration else COPIED_FROM_A
 
-    def drawer(self, dataset: Dataset, crop: int, recipe: Recipe) -> Drawer | None:
+    def sampler(self, dataset: Dataset, crop: int, recipe: Recipe) -> ViewSampler | None:
         """Return None: the paper's views."""
         return None
 
