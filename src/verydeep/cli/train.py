@@ -66,6 +66,7 @@ def train(
     import json
     from dataclasses import asdict
 
+    from verydeep.datasets.opening import Reading
     from verydeep.training.train import train as run
 
     learned = _task(task, regression, skip=on_bad_image == "skip")
@@ -90,8 +91,7 @@ def train(
         workers=workers,
         compiled=compile_,
         checkpoint_minutes=checkpoint_minutes,
-        reader=reader,
-        on_bad_image=on_bad_image,
+        reading=Reading(reader, on_bad_image),
         announce=None if json_ else lambda effective: typer.echo(effective.to_toml()),
     )
     if int(os.environ.get("RANK", "0")):  # of several processes the first one speaks

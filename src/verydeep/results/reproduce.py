@@ -14,6 +14,7 @@ from verydeep.basics.device import pick_device, place
 from verydeep.basics.errors import UserError
 from verydeep.datasets import open_dataset
 from verydeep.datasets.dataset import Dataset
+from verydeep.datasets.opening import Reading
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.posteriors import Posteriors
@@ -295,7 +296,7 @@ def reproduce(
             task=Localization(run.regression, on_bad_image == "skip") if run.regression else None,
             init_from=folder.run(run.init_from).path if run.init_from else None,
             device=device,
-            on_bad_image=on_bad_image,
+            reading=Reading(on_bad_image=on_bad_image),
             quiet=quiet,
         )
         if missing := _missing(folder, run):

@@ -6,12 +6,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from types import FrameType
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -67,6 +67,54 @@ class _Pace:
     waiting: float
 
 
+@dataclass(frozen=True)
+class Sitting:
+    """How a run is worked on; nothing of it changes what is learned.
+
+    Attributes
+    ----------
+    device : str
+        `auto`, `cpu`, `cuda` or `mps`.
+    workers : int, optional
+        Threads that decode images; by default the number of cores.
+    compiled : bool
+        Whether the forward pass goes through `torch.compile`.
+    checkpoint_minutes : float
+        Time between checkpoints inside an epoch.
+    announce : callable, optional
+        Is given the effective recipe when nothing is left that could be refused, before anything is computed.
+    quiet : bool
+        Whether to print nothing.
+    """
+
+    device: str = "auto"
+    workers: int | None = None
+    compiled: bool = False
+    checkpoint_minutes: float = 10.0
+    announce: Callable[[Recipe], None] | None = None
+    quiet: bool = False
+
+
+class SittingOptions(TypedDict, total=False):
+    """The fields of `Sitting` as keywords of functions for users."""
+
+    device: str
+    workers: int | None
+    compiled: bool
+    checkpoint_minutes: float
+    announce: Callable[[Recipe], None] | None
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is learned from, what is tested on after each epoch, and the colors of the former."""
+
+    training: Dataset
+    validation: Dataset
+    color: ColorStatistics
+
+
 class Run:
     """One sitting of a run.
 
@@ -79,23 +127,15 @@ class Run:
     net : VGG
         The network before the first step, on its device.
     new_layers : sequence of str
-        Its fully connected layers that are not from the network it starts from, if it starts from one.
-    training, validation : Dataset
-        What is learned from, and what is tested on after each epoch.
-    color : ColorStatistics
-        Of the training images.
+        Its fully connected layers that are to be fitted to the ones below them.
+    images : Images
+        What is learned from.
     task : Task
         What is learned.
     processes : Processes
         This process's place among the others.
-    workers : int
-        Threads that decode images.
-    compiled : bool
-        Whether the forward pass goes through `torch.compile`.
-    checkpoint_seconds : float
-        Time between checkpoints inside an epoch.
-    quiet : bool
-        Whether to print nothing.
+    sitting : Sitting
+        How it is worked on.
     """
 
     def __init__(
@@ -104,44 +144,36 @@ class Run:
         folder: RunFolder,
         net: VGG,
         new_layers: Sequence[str],
-        training: Dataset,
-        validation: Dataset,
-        color: ColorStatistics,
+        images: Images,
         task: Task,
         processes: Processes,
-        *,
-        workers: int,
-        compiled: bool,
-        checkpoint_seconds: float,
-        quiet: bool,
+        sitting: Sitting,
     ) -> None:
-        images = recipe.images
         self.recipe, self.folder, self.net, self.processes, self.task = recipe, folder, net, processes, task
-        self.new_layers, self.compiled = new_layers, compiled
-        self.quiet = quiet or not processes.first
-        self.checkpoint_seconds = checkpoint_seconds
+        self.new_layers, self.sitting = new_layers, sitting
+        self.quiet = sitting.quiet or not processes.first
         self.measured: list[tuple[float, StepResult]] = []  # of steps whose figures are still on the device
         augmentation = Augmentation(
             net.image_size,
-            images.scales,
-            images.flip,
+            recipe.images.scales,
+            recipe.images.flip,
             net.preprocessing.interpolation,
-            color,
-            images.color_shift,
-            images.color_scale,
-            task.sampler(training, net.image_size, recipe),
+            images.color,
+            recipe.images.color_shift,
+            recipe.images.color_scale,
+            task.sampler(images.training, net.image_size, recipe),
         )
         self.loader = TrainingLoader(
-            training,
+            images.training,
             augmentation,
             recipe.optimizer.batch_size,
             recipe.seed,
-            passes=recipe.passes(len(training)),
-            workers=workers,
+            passes=recipe.passes(len(images.training)),
+            workers=sitting.workers,
             rank=processes.rank,
             world_size=processes.size,
         )
-        pictures = Loader(validation, net, Runtime().memory_for_pictures, workers)
+        pictures = Loader(images.validation, net, Runtime().memory_for_pictures, sitting.workers)
         self.validation = Validation(pictures, self._side, task)
 
     @property
@@ -193,7 +225,9 @@ class Run:
         )
         if there:
             self.state.load(self.folder.checkpoint)
-        self.stepper = Stepper(self.net, self.state.optimizer, self.recipe, self.processes, self.compiled, self.task)
+        self.stepper = Stepper(
+            self.net, self.state.optimizer, self.recipe, self.processes, self.sitting.compiled, self.task
+        )
 
     def _images_to_fit(self) -> torch.Tensor:
         """Return central crops of some training images, the same ones in every process."""
@@ -218,7 +252,7 @@ class Run:
             pace = _Pace(done / (now - begun), (self.loader.waited - waited) / (now - begun))
             # Agreed on, since the others have to be there when figures are averaged.
             stopping, speaking, saving = self.processes.any(
-                stop.is_set(), now - spoken > SPEAK_SECONDS, now - saved > self.checkpoint_seconds
+                stop.is_set(), now - spoken > SPEAK_SECONDS, now - saved > 60 * self.sitting.checkpoint_minutes
             )
             if speaking:
                 self._read()
