@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
+from verydeep.basics.rng import generator
 from verydeep.datasets.dataset import Dataset, Sample
 from verydeep.datasets.loader import Augmentation, TrainingLoader
 from verydeep.datasets.storage import Storage, open_storage

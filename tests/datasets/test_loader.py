@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import BadImageError, UserError
+from verydeep.basics.rng import generator
 from verydeep.datasets.color import measure_color
 from verydeep.datasets.dataset import Dataset, Sample
 from verydeep.datasets.loader import AHEAD, Augmentation, TrainingLoader

@@ -16,7 +16,7 @@ from verydeep.basics.errors import UserError, WorkError
 from verydeep.images.rescale import rescale
 from verydeep.scoremaps import score_map as module
 from verydeep.scoremaps.bands import Rectangle
-from verydeep.scoremaps.parts import subtract
+from verydeep.scoremaps.regions import subtract
 
 zarr = pytest.importorskip("zarr", reason="zarr is not installed (it needs Python 3.11)")
 

@@ -40,7 +40,7 @@ class Localization:
     skip_bad_boxes: bool = False
 
     @property
-    def figures(self) -> Mapping[str, str]:
+    def metrics(self) -> Mapping[str, str]:
         """Share of images whose box overlaps by less than half given the class, and the mean overlap."""
         return _FIGURES
 
@@ -99,7 +99,7 @@ class Localization:
             squared = np.square(encode(frame.to_window(truth), crops.crop) - answer).sum(-1)
             best = int(overlaps.argmax())
             rows.append((squared[best] / 2, overlaps[best] < HIT, overlaps[best]))
-        return dict(zip(("val_loss", *self.figures), torch.tensor(rows, dtype=torch.float64).T, strict=True))
+        return dict(zip(("val_loss", *self.metrics), torch.tensor(rows, dtype=torch.float64).T, strict=True))
 
     def how_to_test(self, weights: str, side: int) -> str:
         """Return the command for boxes merged over a dense application."""

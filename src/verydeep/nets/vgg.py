@@ -11,7 +11,7 @@ from verydeep.nets.config import STRIDE, NetworkConfig, NetworkOptions
 from verydeep.nets.configurations import configuration
 from verydeep.nets.hub import HubMixin
 from verydeep.nets.initialization import initialize
-from verydeep.nets.layers import LocalResponseNorm, ViewDescriptor, Window
+from verydeep.nets.layers import ConvLinear, LocalResponseNorm, ViewDescriptor
 from verydeep.nets.network import Network, TaskName, find_layer
 from verydeep.nets.weights import read
 
@@ -59,7 +59,7 @@ class VGG(Network, HubMixin):
                 layers.append(("descriptor", ViewDescriptor(about.normalize != "none", about.copies, about.share)))
             channels *= about.copies
         if config.classes:
-            layers.append(("fc8", Window(channels, config.outputs, 1)))
+            layers.append(("fc8", ConvLinear(channels, config.outputs, 1)))
         super().__init__(config, layers)
 
 
@@ -91,7 +91,7 @@ def _fully_connected(channels: int, config: NetworkConfig) -> list[tuple[str, nn
     """Return the named layers from fc6 to drop7."""
     layers: list[tuple[str, nn.Module]] = []
     for i, (before, kernel) in ((6, (channels, config.image_size // STRIDE)), (7, (config.fc_width, 1))):
-        layers += [(f"fc{i}", Window(before, config.fc_width, kernel)), (f"relu{i}", nn.ReLU(inplace=True))]
+        layers += [(f"fc{i}", ConvLinear(before, config.fc_width, kernel)), (f"relu{i}", nn.ReLU(inplace=True))]
         layers.append((f"drop{i}", nn.Dropout(config.dropout)))
     return layers
 

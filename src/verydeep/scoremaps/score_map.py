@@ -23,8 +23,8 @@ from verydeep.scoremaps.bands import Rectangle, bands, extents, map_size, steps
 from verydeep.scoremaps.densify import Dense, densify
 from verydeep.scoremaps.georeference import Georeference, read_georeference
 from verydeep.scoremaps.native import native
-from verydeep.scoremaps.parts import covering, read_mask, region_cells, subtract, wanted_cells
 from verydeep.scoremaps.plan import MemoryTooSmallError, Plan, make_plan, within
+from verydeep.scoremaps.regions import covering, read_mask, region_cells, subtract, wanted_cells
 from verydeep.scoremaps.sources import Picture, TruncatedImageError, open_image
 from verydeep.scoremaps.store import Folder, Memory, Store, open_map
 

@@ -16,10 +16,10 @@ from typing import Any, TypedDict
 import numpy as np
 import torch
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import NotFiniteError, WorkError
 from verydeep.basics.files import write_text
 from verydeep.basics.progress import track
+from verydeep.basics.rng import generator
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.loader import Augmentation, Batch, TrainingLoader
 from verydeep.images.color import ColorStatistics
@@ -42,7 +42,7 @@ from verydeep.training.run_folder import RunFolder
 from verydeep.training.schedule import Schedule
 from verydeep.training.state import State
 from verydeep.training.step import MovingAverage, Stepper, StepResult, make_optimizer, set_training
-from verydeep.training.task import Task, first_figure, shown
+from verydeep.training.task import Task, first_metric, shown
 from verydeep.training.validation import Validation
 
 LOG_EVERY = 20
@@ -341,13 +341,13 @@ class Run:
         self.log.write("epoch", progress.steps, values)
         self.log.say(_line(values, self.recipe.schedule.epochs, shown(self.task, len(self.net.classes))))
         progress.loss_sum = progress.wrong_sum = 0.0
-        if schedule.record(result[first_figure(self.task)], result["val_loss"]) and self.processes.first:
+        if schedule.record(result[first_metric(self.task)], result["val_loss"]) and self.processes.first:
             tested.provenance["epochs"] = progress.epoch
             save(tested, self.folder.weights)
         self._save()
 
     def _validate(self, tested: VGG) -> dict[str, float]:
-        result = dict.fromkeys(("val_loss", *self.task.figures), math.nan)
+        result = dict.fromkeys(("val_loss", *self.task.metrics), math.nan)
         if self.processes.first:
             options = Options(precision=self.recipe.precision)
             device = next(tested.parameters()).device
@@ -396,11 +396,11 @@ class Run:
 
 def _line(values: dict[str, Any], epochs: int, names: Mapping[str, str]) -> str:
     """Return what the person who watches reads after an epoch."""
-    figures = "  ".join(f"{name} {values[key]:6.1%}" for key, name in names.items())
+    metrics = "  ".join(f"{name} {values[key]:6.1%}" for key, name in names.items())
     left = values["seconds"] / values["epoch"] * (epochs - values["epoch"])
     return (
         f"epoch {values['epoch']:3d}/{epochs}  loss {values['train_loss']:.3f}  error {values['train_error']:6.1%}  "
-        f"val {figures}  lr {values['learning_rate']:.2g}  "
+        f"val {metrics}  lr {values['learning_rate']:.2g}  "
         f"{values['images_per_second']:.0f} images/s  waiting {values['waiting']:.0%}  "
         f"at most {left / 60:.0f} min left"
     )

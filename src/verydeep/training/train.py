@@ -30,7 +30,7 @@ from verydeep.training.run import DivergedError as DivergedError
 from verydeep.training.run import Images, Run, Sitting, SittingOptions
 from verydeep.training.run_folder import RunFolder, find_weights, source_words
 from verydeep.training.step import make_optimizer
-from verydeep.training.task import Classification, Task, first_figure
+from verydeep.training.task import Classification, Task, first_metric
 
 FEW_A_CLASS = 100
 """Training images a class below which a network that starts from nothing is said to have too few (docs/choices.md)."""
@@ -48,7 +48,7 @@ class RunResult:
         Epochs trained.
     seconds : float
         Time spent training, over all sittings.
-    figures : dict of str to float
+    metrics : dict of str to float
         What that network's validation on a central crop gave, in [0, 1]: `top1_error` and `top5_error` of a
         classifier, `localization_error` and `mean_iou` of a localizer.
     """
@@ -56,7 +56,7 @@ class RunResult:
     weights: Path
     epochs: int
     seconds: float
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
 
 def train(
@@ -258,5 +258,5 @@ def _result(folder: RunFolder, task: Task, processes: Processes) -> RunResult:
 
 def _read_result(folder: RunFolder, task: Task) -> RunResult:
     epochs = read_log(folder.path, "epoch")
-    best = best_epoch(epochs, first_figure(task))
-    return RunResult(folder.weights, len(epochs), epochs[-1]["seconds"], {name: best[name] for name in task.figures})
+    best = best_epoch(epochs, first_metric(task))
+    return RunResult(folder.weights, len(epochs), epochs[-1]["seconds"], {name: best[name] for name in task.metrics})

@@ -8,8 +8,8 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
+from verydeep.basics.rng import generator
 from verydeep.basics.version import VERSION
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.posteriors import Posteriors
