@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
+from verydeep.basics.rng import generator
 from verydeep.datasets.dataset import Dataset, Sample
-from verydeep.datasets.loader import TrainingLoader
+from verydeep.datasets.loader import Augmentation, TrainingLoader
 from verydeep.datasets.storage import Storage, open_storage
 from verydeep.images.color import measure
 from verydeep.images.decode import decode, read_header
@@ -172,7 +172,7 @@ def _views(files: list[bytes], dataset: Dataset, crop: int, scales: tuple[int, i
 def _loader(dataset: Dataset, files: list[bytes], crop: int, scales: tuple[int, int]) -> TrainingLoader:
     color = measure(decode(file, "") for file in files[:10])
     size = min(len(files), 64)
-    return TrainingLoader(dataset, crop=crop, scales=scales, batch_size=size, seed=0, color=color, workers=1)
+    return TrainingLoader(dataset, Augmentation(crop, scales, color=color), size, seed=0, workers=1)
 
 
 def _round(files: list[bytes], views: list[View], crop: int, loader: TrainingLoader) -> tuple[float, float, float]:

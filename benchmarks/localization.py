@@ -9,12 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.dense import in_turn, photograph
-from verydeep.basics.chance import generator
 from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
+from verydeep.basics.rng import generator
 from verydeep.inference.options import Options
-from verydeep.localization.dense import Pair
+from verydeep.inference.runtime import Runtime
+from verydeep.localization.dense import LocalizationModel
 from verydeep.localization.merging import MergeRule, merge
 from verydeep.nets.config import STRIDE
 from verydeep.nets.geometry import score_map_size, summarize
@@ -124,24 +125,24 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _pair(width: float, device: torch.device, same_convolutions: bool) -> Pair:
+def _pair(width: float, device: torch.device, same_convolutions: bool) -> LocalizationModel:
     """Return D for a thousand classes, and D for the box of each, with the same convolutions or others."""
     classifier = create("D", width=width, seed=0)
     localizer = create("D", width=width, seed=1, regression="pcr")
     if same_convolutions:
         state = {name: t for name, t in classifier.state_dict().items() if not is_head(name.partition(".")[0])}
         localizer.load_state_dict(state, strict=False)
-    pair = Pair(classifier.eval(), localizer.eval(), Options(), _MEMORY, device)
+    pair = LocalizationModel(classifier.eval(), localizer.eval(), Options(), Runtime(str(device), "torch", _MEMORY))
     assert pair.shares_trunk == same_convolutions
     return pair
 
 
-def _dense(pair: Pair, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _dense(pair: LocalizationModel, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the boxes' numbers of the whole picture, h x w x K x 4."""
     return np.asarray(pair.maps([picture])[1][0])
 
 
-def _windows(pair: Pair, picture: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
+def _windows(pair: LocalizationModel, picture: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
     """Return the same of every window run by itself, `batch` at a time."""
     rows, columns = score_map_size(pair.classifier.net, *picture.shape[:2])
     places = [(STRIDE * i, STRIDE * j) for i in range(rows) for j in range(columns)]
@@ -150,18 +151,18 @@ def _windows(pair: Pair, picture: NDArray[np.uint8], batch: int) -> NDArray[np.f
     return np.concatenate(parts).reshape(rows, columns, -1, 4)
 
 
-def _best_batch(pair: Pair, picture: NDArray[np.uint8]) -> int:
+def _best_batch(pair: LocalizationModel, picture: NDArray[np.uint8]) -> int:
     _windows(pair, picture, _BATCHES[0])  # which warms up
     trials = in_turn([partial(_windows, pair, picture, batch) for batch in _BATCHES], repeats=1)
     return _BATCHES[trials.index(min(trials))]
 
 
-def multiply_adds(pair: Pair, side: int, way: str, convolutions: str) -> int:
+def multiply_adds(pair: LocalizationModel, side: int, way: str, convolutions: str) -> int:
     """Return the multiply-adds of one way, from the layers' shapes.
 
     Parameters
     ----------
-    pair : Pair
+    pair : LocalizationModel
         The networks.
     side : int
         Of the square picture in pixels.

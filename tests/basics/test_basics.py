@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verydeep.basics.chance import generator
 from verydeep.basics.device import pick_device
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.files import claim, file_hash, write_aside, write_text
 from verydeep.basics.machine import describe_machine
 from verydeep.basics.progress import track
+from verydeep.basics.rng import generator
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from verydeep.cli.evaluate import evaluate
 from verydeep.cli.fuse import fuse
 from verydeep.cli.tables import tables
 from verydeep.datasets import open_dataset, scenes
-from verydeep.localization.guesses import Guesses
+from verydeep.localization.detections import Detections
 
 
 def _app(command):
@@ -106,8 +106,8 @@ def test_boxes_of_a_data_set_are_files_and_figures(here):
     found = json.loads(run("evaluate", *words, "--protocol", "center@80", "--protocol", "dense@80,96", "--json"))
     assert [row["protocol"] for row in found["results"]] == ["center@80", "dense@80,96"]
     for row in found["results"]:
-        guesses = Guesses.read(Path(row["file"]))
-        assert (len(guesses), row["annotated_images"]) == (30, 30)
+        detections = Detections.read(Path(row["file"]))
+        assert (len(detections), row["annotated_images"]) == (30, 30)
         assert row["top5_error"] >= row["error_given_class"] - 1e-9 or row["top5_error"] <= 1
         low, high = row["mean_iou_interval"]
         assert low <= row["mean_iou"] <= high
@@ -120,15 +120,15 @@ def test_a_tuned_threshold_goes_into_tests_fusion_and_tables(here):
     file = _boxes(here)
     run("localize", "tune", file, "--share", "0.3", "--out", "t.json")
     again = _boxes(here, "dense@96", "boxes", "--tuned", "t.json")
-    rule = Guesses.read(again).metadata["merging"]
+    rule = Detections.read(again).metadata["merging"]
     assert rule == {**rule, "held_out": 0.3, "threshold": json.loads(Path("t.json").read_text())["threshold"]}
     text = run("tables", "boxes")
     assert "Table 9" in text
     assert "(scenes, test, 21 images)" in text
     fused = run("fuse", again, again, "--tuned", "t.json", "--out", "union.parquet", "--json")
     assert json.loads(fused)["results"][-1]["protocol"] == "merged together"
-    both = Guesses.read(Path("union.parquet"))
-    assert len(both.windows[0]) == 2 * len(Guesses.read(again).windows[0])
+    both = Detections.read(Path("union.parquet"))
+    assert len(both.windows[0]) == 2 * len(Detections.read(again).windows[0])
 
 
 def test_data_show_lists_every_bad_box_at_once(here, tmp_path):

@@ -20,7 +20,7 @@ def study(tmp_path, monkeypatch):
     """A folder `demo` with one network's posteriors, 5 of 20 images wrong."""
     monkeypatch.chdir(tmp_path)
     labels = np.arange(20) % 8
-    guesses = np.where(np.arange(20) < 5, labels + 1, labels) % 8
+    detections = np.where(np.arange(20) < 5, labels + 1, labels) % 8
     about = {
         "configuration": "A",
         "train_scales": [36, 36],
@@ -30,7 +30,7 @@ def study(tmp_path, monkeypatch):
         "split": "test",
         "options": {"softmax": "image", "pool": "mean"},
     }
-    probabilities = (0.05 + 0.6 * np.eye(8)[guesses]).astype(np.float32)
+    probabilities = (0.05 + 0.6 * np.eye(8)[detections]).astype(np.float32)
     whole = Posteriors(tuple(map(str, range(20))), labels, probabilities, tuple("abcdefgh"), about)
     whole.write(tmp_path / "demo" / "posteriors" / "A" / "dense@36.parquet")
     return tmp_path / "demo"

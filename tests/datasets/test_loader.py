@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import BadImageError, UserError
+from verydeep.basics.rng import generator
 from verydeep.datasets.color import measure_color
 from verydeep.datasets.dataset import Dataset, Sample
-from verydeep.datasets.loader import AHEAD, TrainingLoader
+from verydeep.datasets.loader import AHEAD, Augmentation, TrainingLoader
 from verydeep.images.color import measure, shift
 from verydeep.images.rescale import rescaled_size
 from verydeep.images.view import draw_view
@@ -81,8 +81,9 @@ def seed():
 
 
 def make_loader(dataset, color=None, **options):
-    settings = {"crop": 16, "scales": (18, 40), "batch_size": 4, "seed": 1, "workers": 2}
-    return TrainingLoader(dataset, color=color, **(settings | options))
+    how = {"crop": 16, "scales": (18, 40), "color": color}
+    how |= {name: options.pop(name) for name in [*options] if name in Augmentation.__dataclass_fields__}
+    return TrainingLoader(dataset, Augmentation(**how), **{"batch_size": 4, "seed": 1, "workers": 2, **options})
 
 
 def assert_same(batches, others):
@@ -198,7 +199,7 @@ def test_memory_is_bounded():
 
 
 def loader_threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+    return [thread for thread in threading.enumerate() if thread.name.startswith("in_threads")]
 
 
 @pytest.mark.parametrize("end", ["closed", "dropped", "exhausted", "interrupted"])

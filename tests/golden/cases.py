@@ -797,8 +797,8 @@ def old_run_finished() -> Values:
     """A finished run is taken as it is."""
     copied("runs")
     before = stamps("runs/finished")
-    figures = product.train(*stopped_words("plain", "finished"))
-    return {"figures": figures, "left alone": stamps("runs/finished") == before}
+    metrics = product.train(*stopped_words("plain", "finished"))
+    return {"figures": metrics, "left alone": stamps("runs/finished") == before}
 
 
 @case(FLOAT32)

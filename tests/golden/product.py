@@ -147,9 +147,9 @@ def read_posteriors(path: str | Path) -> dict[str, Any]:
 
 def read_boxes(path: str | Path) -> dict[str, Any]:
     """Read a file of boxes by the package itself."""
-    from verydeep.localization.guesses import Guesses
+    from verydeep.localization.detections import Detections
 
-    found = Guesses.read(Path(path))
+    found = Detections.read(Path(path))
     about = {"ids": list(found.ids), "names": list(found.names), "labels": found.labels.tolist()}
     windows = np.concatenate([rows.reshape(-1, 4) for rows in found.windows])
     return {**about, "classes": found.classes, "boxes": found.boxes, "ratings": found.ratings, "windows": windows}

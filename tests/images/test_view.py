@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import chisquare, kstest
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import BadImageError, UserError
+from verydeep.basics.rng import generator
 from verydeep.images import jpeg
 from verydeep.images.decode import decode, read_header
 from verydeep.images.jpeg import decode_top

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import verydeep as vd
 from verydeep.datasets.dataset import Box, Dataset, Sample
-from verydeep.localization.guesses import Guesses
+from verydeep.localization.detections import Detections
 
 CLASSES = tuple("abcdefgh")
 
@@ -74,10 +74,10 @@ def make_pair(rng: np.random.Generator) -> Callable[..., tuple[vd.VGG, vd.VGG]]:
 
 
 @pytest.fixture
-def make_guesses(rng: np.random.Generator) -> Callable[..., Guesses]:
+def make_detections(rng: np.random.Generator) -> Callable[..., Detections]:
     """Guesses of N images of 100 x 80 pixels, n windows each, five classes of eight and the own one."""
 
-    def make(count: int = 12, windows: int = 6, seed: int | None = None, **metadata: Any) -> Guesses:
+    def make(count: int = 12, windows: int = 6, seed: int | None = None, **metadata: Any) -> Detections:
         chance = rng if seed is None else np.random.default_rng(seed)
         labels = chance.integers(len(CLASSES), size=count)
         best = np.stack([chance.permutation(len(CLASSES))[:5] for _ in range(count)])
@@ -86,7 +86,7 @@ def make_guesses(rng: np.random.Generator) -> Callable[..., Guesses]:
         boxes = np.concatenate([low, low + chance.uniform(5, 60, low.shape)], axis=-1)
         truth_low = chance.integers(0, 40, (count, 2, 2))
         truths = np.concatenate([truth_low, truth_low + chance.integers(10, 40, truth_low.shape)], axis=-1)
-        return Guesses(
+        return Detections(
             ids=tuple(f"{i:02d}.png" for i in range(count)),
             labels=labels,
             sizes=np.tile([100, 80], (count, 1)),

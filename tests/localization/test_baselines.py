@@ -27,8 +27,8 @@ def test_equal_boxes_are_found_and_any_instance_will_do():
     np.testing.assert_allclose(best_constant_box([np.concatenate([other, box])] * 9 + [box]), box[0], atol=0.06)
 
 
-def test_every_guess_gets_the_box_in_its_own_pixels(make_guesses):
-    guesses = with_constant_box(make_guesses(5), [0.25, 0.5, 0.75, 1.0])
-    np.testing.assert_allclose(guesses.boxes, np.broadcast_to([20, 50, 60, 100], (5, 6, 4)))
-    whole = with_constant_box(guesses, WHOLE)
+def test_every_guess_gets_the_box_in_its_own_pixels(make_detections):
+    detections = with_constant_box(make_detections(5), [0.25, 0.5, 0.75, 1.0])
+    np.testing.assert_allclose(detections.boxes, np.broadcast_to([20, 50, 60, 100], (5, 6, 4)))
+    whole = with_constant_box(detections, WHOLE)
     assert whole.boxes[0, 0].tolist() == pytest.approx([0, 0, 80, 100])

@@ -9,15 +9,16 @@ import torch
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.inference.options import Options
+from verydeep.inference.runtime import Runtime
 from verydeep.localization.boxes import Frame
-from verydeep.localization.dense import Pair, boxes_of_windows, check_pair, same_trunk
+from verydeep.localization.dense import LocalizationModel, boxes_of_windows, check_pair, same_trunk
 
 CPU = torch.device("cpu")
 NAMES = ("the classifier", "the localizer")
 
 
 def _pair(nets):
-    return Pair(*nets, Options(), 1 << 30, CPU)
+    return LocalizationModel(*nets, Options(), Runtime("cpu", "torch"))
 
 
 @pytest.mark.parametrize("regression", ["scr", "pcr"])

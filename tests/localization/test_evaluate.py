@@ -7,15 +7,18 @@ import pytest
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
+from verydeep.datasets.boxes import with_boxes
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.protocol import Protocol
+from verydeep.inference.runtime import Runtime
 from verydeep.localization.boxes import as_array
+from verydeep.localization.detections import Detections
 from verydeep.localization.evaluate import BoxEvaluator
-from verydeep.localization.guesses import Guesses
 from verydeep.localization.localize import Localizer
 from verydeep.localization.merging import MergeRule
-from verydeep.localization.scoring import merge_guesses
+from verydeep.localization.scoring import merge_detections
 
+CPU = Runtime("cpu")
 RULE = MergeRule(0.6)
 
 
@@ -37,10 +40,10 @@ def _posteriors(boxed, rng):
 
 
 @pytest.mark.parametrize("protocol", ["center@72", "dense@96", "dense@72,100", "crops@80"])
-def test_guesses_are_those_of_each_picture_by_itself(files, boxed, protocol):
-    evaluator = BoxEvaluator(*files, boxed, device="cpu")
-    found = evaluator.guesses(protocol, RULE)
-    alone = Localizer(*files, protocol, top=5, rule=RULE, device="cpu")
+def test_detections_are_those_of_each_picture_by_itself(files, boxed, protocol):
+    evaluator = BoxEvaluator(*files, boxed, runtime=CPU)
+    found = evaluator.detections(protocol, RULE)
+    alone = Localizer(*files, protocol, top=5, rule=RULE, runtime=CPU)
     assert found.ids == tuple(sample.id for sample in boxed.samples)
     for i, sample in enumerate(boxed.samples):
         expected = alone(boxed.image(i)).top
@@ -55,29 +58,29 @@ def test_guesses_are_those_of_each_picture_by_itself(files, boxed, protocol):
 
 def test_what_is_there_is_not_done_again(files, boxed, rng, tmp_path, monkeypatch):
     cache = tmp_path / "boxes"
-    how = {"posteriors": _posteriors(boxed, rng), "device": "cpu", "cache": cache}
-    first = BoxEvaluator(*files, boxed, **how).guesses("dense@72,96", RULE)
+    how = {"posteriors": _posteriors(boxed, rng), "runtime": CPU, "cache": cache}
+    first = BoxEvaluator(*files, boxed, **how).detections("dense@72,96", RULE)
     assert sorted(path.name for path in cache.iterdir()) == [
         "dense@72,96.parquet",
         "dense@72.parquet",
         "dense@96.parquet",
     ]
-    assert Guesses.read(cache / "dense@72,96.parquet").metadata["protocol"] == "dense@72,96"
+    assert Detections.read(cache / "dense@72,96.parquet").metadata["protocol"] == "dense@72,96"
     monkeypatch.setattr(BoxEvaluator, "_windows", None)  # no network runs from here on
     evaluator = BoxEvaluator(*files, boxed, **how)
-    np.testing.assert_array_equal(evaluator.guesses("dense@72,96", RULE).boxes, first.boxes)
+    np.testing.assert_array_equal(evaluator.detections("dense@72,96", RULE).boxes, first.boxes)
     # Another rule merges the same windows anew.
-    other = evaluator.guesses("dense@72,96", MergeRule(-1.0))
-    np.testing.assert_array_equal(other.boxes, merge_guesses([first], MergeRule(-1.0)).boxes)
-    assert not np.array_equal(other.boxes, evaluator.guesses("dense@72,96", MergeRule(100.0)).boxes)  # none, and all
+    other = evaluator.detections("dense@72,96", MergeRule(-1.0))
+    np.testing.assert_array_equal(other.boxes, merge_detections([first], MergeRule(-1.0)).boxes)
+    assert not np.array_equal(other.boxes, evaluator.detections("dense@72,96", MergeRule(100.0)).boxes)  # none, and all
     (cache / "dense@72,96.parquet").unlink()
-    np.testing.assert_array_equal(evaluator.guesses("dense@72,96", RULE).boxes, first.boxes)
+    np.testing.assert_array_equal(evaluator.detections("dense@72,96", RULE).boxes, first.boxes)
 
 
 def test_several_scales_by_their_files_are_the_windows_of_all(files, boxed, rng, tmp_path):
     posteriors = _posteriors(boxed, rng)
-    plain = BoxEvaluator(*files, boxed, posteriors=posteriors, device="cpu").guesses("dense@72,100", RULE)
-    kept = BoxEvaluator(*files, boxed, posteriors=posteriors, device="cpu", cache=tmp_path).guesses(
+    plain = BoxEvaluator(*files, boxed, posteriors=posteriors, runtime=CPU).detections("dense@72,100", RULE)
+    kept = BoxEvaluator(*files, boxed, posteriors=posteriors, runtime=CPU, cache=tmp_path).detections(
         "dense@72,100", RULE
     )
     np.testing.assert_array_equal(kept.boxes, plain.boxes)
@@ -86,38 +89,38 @@ def test_several_scales_by_their_files_are_the_windows_of_all(files, boxed, rng,
 
 
 def test_a_file_of_one_scale_keeps_its_rule_when_several_use_it(files, boxed, rng, tmp_path):
-    evaluator = BoxEvaluator(*files, boxed, posteriors=_posteriors(boxed, rng), device="cpu", cache=tmp_path)
-    evaluator.guesses("dense@72", MergeRule(0.25))
+    evaluator = BoxEvaluator(*files, boxed, posteriors=_posteriors(boxed, rng), runtime=CPU, cache=tmp_path)
+    evaluator.detections("dense@72", MergeRule(0.25))
     before = (tmp_path / "dense@72.parquet").read_bytes()
-    several = evaluator.guesses("dense@72,96", MergeRule(0.75))
+    several = evaluator.detections("dense@72,96", MergeRule(0.75))
     assert (several.metadata["merging"]["threshold"], several.metadata["protocol"]) == (0.75, "dense@72,96")
     assert (tmp_path / "dense@72.parquet").read_bytes() == before
-    assert not Guesses.read(tmp_path / "dense@96.parquet").metadata.get("merging")
+    assert not Detections.read(tmp_path / "dense@96.parquet").metadata.get("merging")
 
 
 def test_classes_are_those_of_given_posteriors(files, boxed, rng):
     posteriors = _posteriors(boxed, rng)
-    found = BoxEvaluator(*files, boxed, posteriors=posteriors, device="cpu").guesses("center@72", RULE)
+    found = BoxEvaluator(*files, boxed, posteriors=posteriors, runtime=CPU).detections("center@72", RULE)
     rows = posteriors.rows(found.ids).probabilities
     np.testing.assert_array_equal(found.classes[:, :5], np.argsort(-rows, axis=1)[:, :5])
 
 
 def test_what_does_not_fit_is_refused(files, boxed, rng, tmp_path):
-    how = {"device": "cpu", "cache": tmp_path / "boxes"}
+    how = {"runtime": CPU, "cache": tmp_path / "boxes"}
     evaluator = BoxEvaluator(*files, boxed, **how)
     for text, said in (("dense+crops@72", "boxes come from"), ("dense@32", "32")):
         with pytest.raises(UserError, match=said):
             evaluator.check(Protocol.parse(text))
-    evaluator.guesses("center@72", RULE)
+    evaluator.detections("center@72", RULE)
     with pytest.raises(UserError, match="holds other boxes: labels_from"):
-        BoxEvaluator(*files, boxed, posteriors=_posteriors(boxed, rng), **how).guesses("center@72", RULE)
+        BoxEvaluator(*files, boxed, posteriors=_posteriors(boxed, rng), **how).detections("center@72", RULE)
     with pytest.raises(UserError, match="holds boxes of other images"):
-        BoxEvaluator(*files, boxed.subset(range(5)), **how).guesses("center@72", RULE)
+        BoxEvaluator(*files, boxed.subset(range(5)), **how).detections("center@72", RULE)
     few = _posteriors(boxed.subset(range(4)), rng)
     with pytest.raises(UserError, match="posteriors: without 5 of the 9 images"):
-        BoxEvaluator(*files, boxed, posteriors=few, device="cpu").guesses("center@72", RULE)
+        BoxEvaluator(*files, boxed, posteriors=few, runtime=CPU).detections("center@72", RULE)
     with pytest.raises(UserError, match=r"localizer\.safetensors"):
-        BoxEvaluator(files[1], files[0], boxed, device="cpu")
+        BoxEvaluator(files[1], files[0], boxed, runtime=CPU)
 
 
 def test_bad_boxes_are_named_or_left_out(files, boxed):
@@ -125,9 +128,9 @@ def test_bad_boxes_are_named_or_left_out(files, boxed):
     box = replace(boxed.samples[2].boxes[0], xmax=width + 30.0, xmin=0.0)
     boxed.samples[2] = replace(boxed.samples[2], boxes=(box,))
     with pytest.raises(UserError, match=r"boxed/2\.png: its box with edges 0 .* reaches out of the image"):
-        BoxEvaluator(*files, boxed, device="cpu")
-    assert len(BoxEvaluator(*files, boxed, device="cpu", skip_bad_boxes=True).dataset) == 8
+        with_boxes(boxed, False)
+    assert len(BoxEvaluator(*files, with_boxes(boxed, True)[0], runtime=CPU).dataset) == 8
     bare = boxed.subset(range(9))
     bare.samples = [replace(sample, boxes=()) for sample in boxed.samples]
     with pytest.raises(UserError, match="none of 9 images has a box, so there is nothing to localize"):
-        BoxEvaluator(*files, bare, device="cpu")
+        with_boxes(bare, False)

@@ -6,6 +6,7 @@ import torch
 
 from verydeep.basics.errors import UserError
 from verydeep.images.rescale import rescale
+from verydeep.inference.runtime import Runtime
 from verydeep.localization.boxes import clip
 from verydeep.localization.drawing import COLORS, TRUTH, draw_boxes
 from verydeep.localization.localize import Localizer, localize
@@ -48,7 +49,7 @@ def test_a_localizers_own_scale_is_the_default(make_pair, rng):
     classifier, localizer = make_pair()
     localizer.provenance = {"train_scales": [80, 80]}
     picture = rng.integers(0, 256, (100, 90, 3), dtype=np.uint8)
-    assert str(Localizer(classifier, localizer, device="cpu")(picture).protocol) == "crops@80"
+    assert str(Localizer(classifier, localizer, runtime=Runtime("cpu"))(picture).protocol) == "crops@80"
     with pytest.raises(UserError, match="top 0"):
         Localizer(classifier, localizer, "dense@80", top=0)
 

@@ -8,7 +8,7 @@ import pytest
 from verydeep.basics.errors import UserError
 from verydeep.localization.boxes import clip
 from verydeep.localization.merging import MergeRule, merge
-from verydeep.localization.scoring import best_box, merge_guesses
+from verydeep.localization.scoring import best_box, merge_detections
 
 
 def test_ratings_are_sums_over_the_members():
@@ -30,12 +30,12 @@ def _expected(parts, i, k, rule):
     return clip(merged[int(np.argmax(ratings))], *parts[0].sizes[i]), max(ratings)
 
 
-def test_several_scales_are_put_together_before_one_merge(make_guesses, rng):
+def test_several_scales_are_put_together_before_one_merge(make_detections, rng):
     seed = int(rng.integers(2**31))
-    one, two = make_guesses(seed=seed), make_guesses(seed=seed, protocol="dense@128")
+    one, two = make_detections(seed=seed), make_detections(seed=seed, protocol="dense@128")
     two = replace(two, windows=[rows + 3 for rows in two.windows])
     rule = MergeRule(0.8)
-    found = merge_guesses([one, two], rule)
+    found = merge_detections([one, two], rule)
     for i in range(len(one)):
         assert len(found.windows[i]) == 12
         for k in range(6):
@@ -44,20 +44,20 @@ def test_several_scales_are_put_together_before_one_merge(make_guesses, rng):
             assert found.ratings[i, k] == pytest.approx(rating)
     assert [member["protocol"] for member in found.metadata["fused"]] == ["dense@96", "dense@128"]
     assert found.metadata["merging"] == {"threshold": 0.8, "match": "recommended", "held_out": 0.0}
-    assert "fused" not in merge_guesses([one], rule).metadata
+    assert "fused" not in merge_detections([one], rule).metadata
 
 
-def test_boxes_are_cut_at_the_images_edges(make_guesses):
-    guesses = make_guesses()
-    found = merge_guesses([replace(guesses, windows=[rows + 30 for rows in guesses.windows])], MergeRule(0.5))
+def test_boxes_are_cut_at_the_images_edges(make_detections):
+    detections = make_detections()
+    found = merge_detections([replace(detections, windows=[rows + 30 for rows in detections.windows])], MergeRule(0.5))
     assert found.boxes[..., 2].max() <= 80
     assert found.boxes[..., 3].max() <= 100
 
 
-def test_parts_that_do_not_belong_together_are_named(make_guesses):
-    guesses = make_guesses(seed=1)
-    other = replace(guesses, ids=tuple(f"x{name}" for name in guesses.ids))
+def test_parts_that_do_not_belong_together_are_named(make_detections):
+    detections = make_detections(seed=1)
+    other = replace(detections, ids=tuple(f"x{name}" for name in detections.ids))
     with pytest.raises(UserError, match=r"b\.parquet and a\.parquet are of other images or classes"):
-        merge_guesses([guesses, other], MergeRule(0.5), ["a.parquet", "b.parquet"])
+        merge_detections([detections, other], MergeRule(0.5), ["a.parquet", "b.parquet"])
     with pytest.raises(UserError, match="guess other classes; give both evaluations the same --posteriors"):
-        merge_guesses([guesses, replace(guesses, classes=guesses.classes[:, ::-1])], MergeRule(0.5))
+        merge_detections([detections, replace(detections, classes=detections.classes[:, ::-1])], MergeRule(0.5))

@@ -61,7 +61,7 @@ def test_what_is_tuned_changes_and_nothing_else(classifier, tmp_path, task, tune
     assert about["trained_layers"] == tune
     assert len(about["best_constant_box"]) == 4
     assert about["init_from_sha256"]
-    assert set(result.figures) == {"localization_error", "mean_iou"}
+    assert set(result.metrics) == {"localization_error", "mean_iou"}
     card = (tmp_path / "boxes" / "card.md").read_text()
     assert "--task localize" in card
     assert f"--regression {task.regression}" in card
@@ -123,8 +123,8 @@ def test_it_learns_where_a_rectangle_is(tmp_path, rng):
     from verydeep.localization.boxes import as_array, iou
 
     overlaps = iou(np.concatenate([as_array(s.boxes) for s in validation.samples]), constant)
-    print("mean IoU", result.figures["mean_iou"], "constant box", overlaps.mean())
-    assert result.figures["mean_iou"] > overlaps.mean() + 0.1
+    print("mean IoU", result.metrics["mean_iou"], "constant box", overlaps.mean())
+    assert result.metrics["mean_iou"] > overlaps.mean() + 0.1
     losses = [line["val_loss"] for line in _epochs(tmp_path / "boxes")]
     assert losses[-1] < losses[0] / 2
 

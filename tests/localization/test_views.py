@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from verydeep.datasets.dataset import Box, Sample
-from verydeep.datasets.loader import TrainingLoader
+from verydeep.datasets.loader import Augmentation, TrainingLoader
 from verydeep.images.crops import center
 from verydeep.images.rescale import rescale, rescaled_crop, rescaled_size
 from verydeep.localization.boxes import Frame, as_array, decode, encode
@@ -115,9 +115,7 @@ def test_training_and_testing_see_the_object_where_the_answer_says_to_a_tenth_of
         samples.append(Sample(f"{i}.png", 0, (Box(float(x), float(y), float(x + width), float(y + height)),)))
     data = type(boxed)(pictures, samples, "train")
     views = ObjectViews(data, CROP, (72, 72), True, 0.5)
-    loader = TrainingLoader(
-        data, crop=CROP, scales=(72, 72), batch_size=30, seed=0, color=None, drawer=views, workers=1
-    )
+    loader = TrainingLoader(data, Augmentation(CROP, (72, 72), sampler=views), batch_size=30, seed=0, workers=1)
     seen = [
         (image, target) for batch in loader.epoch(0) for image, target in zip(batch.images, batch.targets, strict=True)
     ]

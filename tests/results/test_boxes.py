@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from verydeep.basics.errors import UserError
-from verydeep.localization.guesses import Guesses, held_out
+from verydeep.localization.detections import Detections, held_out
 from verydeep.results.illustrations import draw_box_examples
 from verydeep.results.result import read_results
 from verydeep.results.table import render
@@ -41,7 +41,7 @@ def add(tmp_path):
         }
         path = tmp_path / "study" / "boxes" / name / f"{protocol}.parquet"
         windows, scores = [rows[None].astype(np.float32) for rows in boxes], [np.ones((1, 6), np.float32)] * count
-        guesses = Guesses(
+        detections = Detections(
             tuple(f"{i}.png" for i in range(count)),
             labels,
             np.tile([100, 80], (count, 1)),
@@ -55,7 +55,7 @@ def add(tmp_path):
             tuple("abcdefgh"),
             metadata,
         )
-        guesses.write(path)
+        detections.write(path)
         return path
 
     return write
@@ -86,7 +86,7 @@ def test_table_9_counts_guesses_and_leaves_the_held_out_images_out_of_all_rows(a
     add("a", 10, protocol="dense@256", scales=(256, 256))
     file = add("b", 10, protocol="dense@384", merging={**MERGING, "held_out": 0.25})
     rows = _rows(make_tables(read_results(tmp_path / "study")), "9")
-    rest = [i for i in range(40) if i not in held_out(Guesses.read(file).ids, 0.25)]
+    rest = [i for i in range(40) if i not in held_out(Detections.read(file).ids, 0.25)]
     expected = np.mean(np.array(rest) < 10)
     for row in (row for row in rows if row.get("top1") and row["network"] == "D"):
         assert row["images"] == 30
@@ -103,7 +103,7 @@ def test_table_9_counts_guesses_and_leaves_the_held_out_images_out_of_all_rows(a
 
 def test_a_union_of_networks_is_a_row(add, tmp_path):
     one, two = add("a", 4, "dense@256", scales=(256, 256)), add("b", 4, "dense@352,384")
-    parts = [Guesses.read(path) for path in (one, two)]
+    parts = [Detections.read(path) for path in (one, two)]
     members = [part.metadata for part in parts]
     shared = {"data": "ilsvrc-2012", "split": "val", "fused": members, "merging": MERGING}
     replace(parts[0], metadata=shared).write(tmp_path / "study" / "boxes" / "union.parquet")
@@ -132,7 +132,7 @@ def test_examples_are_hits_or_misses(add, tmp_path):
     add("bad", 30)
     add("good", 10)
     results = read_results(tmp_path / "study")
-    guesses = next(result.guesses for result in results if result.path.parent.name == "good")
+    detections = next(result.detections for result in results if result.path.parent.name == "good")
     assert [result.metrics["given_class"].rate for result in results] == [30 / 40, 10 / 40]
 
     class Pictures:
@@ -142,11 +142,11 @@ def test_examples_are_hits_or_misses(add, tmp_path):
             return np.full((100, 80, 3), index, np.uint8)
 
     for hit in (True, False):
-        drawn = draw_box_examples(guesses, Pictures(), hit, 10)
+        drawn = draw_box_examples(detections, Pictures(), hit, 10)
         assert len(drawn) == 10
         assert all((example.score >= 0.5) == hit for example in drawn)
         assert all(example.picture.startswith("data:image/jpeg;base64,") for example in drawn)
-        assert drawn == draw_box_examples(guesses, Pictures(), hit, 10)
+        assert drawn == draw_box_examples(detections, Pictures(), hit, 10)
 
 
 def test_damaged_tests_of_classes_are_named_though_there_are_boxes(add, study):

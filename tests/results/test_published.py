@@ -73,11 +73,11 @@ def line(row: p.Row) -> str:
     least, greatest = member.train
     train = str(least) if least == greatest else f"[{least};{greatest}]"
     test = ",".join(map(str, member.test))
-    return f"{member.configuration} {train} {test} {row.figures['top1']} {row.figures['top5']}"
+    return f"{member.configuration} {train} {test} {row.metrics['top1']} {row.metrics['top5']}"
 
 
-def figures(row: p.Row) -> str:
-    return " ".join(str(row.figures.get(name)) for name in ("top1", "top5", "top5_test"))
+def metrics(row: p.Row) -> str:
+    return " ".join(str(row.metrics.get(name)) for name in ("top1", "top5", "top5_test"))
 
 
 def test_tables_3_and_4_equal_a_second_transcription() -> None:
@@ -89,48 +89,48 @@ def test_tables_3_and_4_equal_a_second_transcription() -> None:
 def test_table_5_equals_a_second_transcription() -> None:
     for name, cells in TABLE_5.items():
         own = [row for row in p.TABLES["5"] if row.members[0].configuration == name]
-        rows = {row.method: f"{row.figures['top1']}/{row.figures['top5']}" for row in own}
+        rows = {row.method: f"{row.metrics['top1']}/{row.metrics['top5']}" for row in own}
         assert " ".join(rows[method] for method in ("dense", "crops", "dense+crops")) == cells
     assert {(m.train, m.test) for row in p.TABLES["5"] for m in row.members} == {((256, 512), (256, 384, 512))}
     assert len(p.TABLES["5"]) == 6
 
 
 def test_tables_6_and_7_equal_a_second_transcription() -> None:
-    six = [f"{len(row.members)} {row.method} {figures(row)}" for row in p.TABLES["6"]]
+    six = [f"{len(row.members)} {row.method} {metrics(row)}" for row in p.TABLES["6"]]
     assert six == TABLE_6.split("\n")[1:-1]
-    assert [figures(row) for row in p.TABLES["7"]] == TABLE_7.split("\n")[1:-1]
+    assert [metrics(row) for row in p.TABLES["7"]] == TABLE_7.split("\n")[1:-1]
 
 
 def test_tables_8_to_10_equal_a_second_transcription() -> None:
     eight = [
-        f"{row.members[0].regression} {row.members[0].tuned} {row.figures['given_class']}" for row in p.TABLES["8"]
+        f"{row.members[0].regression} {row.members[0].tuned} {row.metrics['given_class']}" for row in p.TABLES["8"]
     ]
     assert eight == ["scr fc 36.4", "pcr fc 34.3", "pcr all 33.1"]
-    nine = [(" + ".join(",".join(map(str, m.test)) for m in row.members), figures(row)) for row in p.TABLES["9"]]
+    nine = [(" + ".join(",".join(map(str, m.test)) for m in row.members), metrics(row)) for row in p.TABLES["9"]]
     assert nine == [
         ("256", "None 29.5 None"),
         ("384", "None 28.2 26.7"),
         ("352,384", "None 27.5 None"),
         ("256 + 352,384", "None 26.9 25.3"),
     ]
-    ten = [figures(row) for row in p.TABLES["10"]]
+    ten = [metrics(row) for row in p.TABLES["10"]]
     assert ten == ["None 26.9 25.3", "None None 26.7", "None 30.0 29.9", "None None 34.2"]
 
 
 def test_tables_11_and_12_equal_a_second_transcription() -> None:
     def word(row: p.Row, key: str) -> str:
-        std = row.figures.get(f"{key}_std")
-        return str(row.figures.get(key, "-")) + ("" if std is None else f"+-{std}")
+        std = row.metrics.get(f"{key}_std")
+        return str(row.metrics.get(key, "-")) + ("" if std is None else f"+-{std}")
 
     keys = ("voc2007", "voc2012", "caltech101", "caltech256")
     found = [" ".join(word(row, key) for key in keys) for row in p.TABLES["11"]]
     assert found == TABLE_11.split("\n")[1:-1]
-    assert [row.figures["voc2012-action"] for row in p.TABLES["12"]] == [70.2, 73.6, 76.3, 79.2, 84.0]
+    assert [row.metrics["voc2012-action"] for row in p.TABLES["12"]] == [70.2, 73.6, 76.3, 79.2, 84.0]
 
 
 def test_what_the_text_says_of_the_tables_holds() -> None:
     tables = {
-        n: {(r.members[0].configuration, r.members[0].train): r.figures["top1"] for r in p.TABLES[n]} for n in "34"
+        n: {(r.members[0].configuration, r.members[0].train): r.metrics["top1"] for r in p.TABLES[n]} for n in "34"
     }
     single, several = tables["3"], tables["4"]
     assert single["A-LRN", p.SMALL] > single["A", p.SMALL], "normalization does not help"
@@ -144,13 +144,13 @@ def test_what_the_text_says_of_the_tables_holds() -> None:
 
 
 def test_the_tables_agree_with_each_other() -> None:
-    four = {row.members[0]: figures(row) for row in p.TABLES["4"]}
+    four = {row.members[0]: metrics(row) for row in p.TABLES["4"]}
     for row in p.TABLES["5"]:
         if row.method == "dense":
-            assert four[row.members[0]] == figures(row)
+            assert four[row.members[0]] == metrics(row)
     six, seven = p.TABLES["6"], p.TABLES["7"]
-    assert (figures(seven[0]), figures(seven[2])) == (figures(six[-1]), figures(six[0]))
-    assert p.TABLES["9"][-1].figures == p.TABLES["10"][0].figures
+    assert (metrics(seven[0]), metrics(seven[2])) == (metrics(six[-1]), metrics(six[0]))
+    assert p.TABLES["9"][-1].metrics == p.TABLES["10"][0].metrics
     known = {(m.configuration, m.train, m.test) for m in four}
     for row in six:
         assert {(m.configuration, m.train, m.test) for m in row.members} <= known

@@ -82,8 +82,8 @@ def small_study(tmp_path, monkeypatch, rng):
                 "split": "test",
                 "options": {"softmax": "image", "pool": "mean"},
             }
-            guesses = np.where(rng.random(len(labels)) < 0.5, labels, (labels + 1) % 10)
-            probabilities = (0.05 + 0.5 * np.eye(10)[guesses]).astype(np.float32)
+            detections = np.where(rng.random(len(labels)) < 0.5, labels, (labels + 1) % 10)
+            probabilities = (0.05 + 0.5 * np.eye(10)[detections]).astype(np.float32)
             ids = tuple(sample.id for sample in testing.samples)
             path = folder.posteriors(run.name) / f"{protocol}.parquet"
             Posteriors(ids, labels, probabilities, testing.classes, about).write(path)

@@ -9,7 +9,7 @@ import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.cli.main import app
 from verydeep.datasets import scenes
-from verydeep.localization.guesses import Guesses
+from verydeep.localization.detections import Detections
 from verydeep.results import reproduce as module
 from verydeep.results.reproduce import plan_study, reproduce
 from verydeep.results.study import StudyFolder, load_preset, make_plan
@@ -163,14 +163,14 @@ def test_localizers_are_trained_tested_merged_and_only_once(preset, tmp_path) ->
     ]
     for run in runs[-2:]:
         for protocol in run.protocols:
-            guesses = Guesses.read(folder.boxes(run.name) / f"{protocol}.parquet")
-            assert guesses.metadata["merging"]["held_out"] == (0.0 if protocol.kind == "center" else 0.2)
-            assert guesses.metadata["regression"] == run.regression
+            detections = Detections.read(folder.boxes(run.name) / f"{protocol}.parquet")
+            assert detections.metadata["merging"]["held_out"] == (0.0 if protocol.kind == "center" else 0.2)
+            assert detections.metadata["regression"] == run.regression
             # The classes are those of the preset's labels by several scales, whatever the classifier beside it.
             labels = vd.Posteriors.read(folder.posteriors("B-s36") / "dense@32,36.parquet")
-            best = np.argsort(-labels.rows(guesses.ids).probabilities, axis=1, kind="stable")
-            np.testing.assert_array_equal(guesses.classes[:, :5], best[:, :5])
-    union = Guesses.read(folder.union(chosen.unions[0]))
+            best = np.argsort(-labels.rows(detections.ids).probabilities, axis=1, kind="stable")
+            np.testing.assert_array_equal(detections.classes[:, :5], best[:, :5])
+    union = Detections.read(folder.union(chosen.unions[0]))
     assert [member["protocol"] for member in union.metadata["fused"]] == ["center@40", "dense@64"]
     page = (out / "report.html").read_text()
     for words in ("Table 8", "Table 9", "Misses", "all, merged", "best constant box"):

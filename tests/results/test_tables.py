@@ -49,8 +49,8 @@ def test_a_transfer_s_classifier_is_no_network_of_the_paper_s_tables(study) -> N
 def test_on_the_papers_data_every_row_of_the_paper_has_its_figure(full_study) -> None:
     tables = _tables(full_study(**PAPER))
     for number in ("3", "4", "5", "6"):
-        figures = [_paper(row) for row in tables[number].rows if row["paper"]]
-        assert figures == [(row.figures["top1"], row.figures["top5"]) for row in published.TABLES[number]]
+        metrics = [_paper(row) for row in tables[number].rows if row["paper"]]
+        assert metrics == [(row.metrics["top1"], row.metrics["top5"]) for row in published.TABLES[number]]
     assert all(row["top1"] for table in tables.values() for row in table.rows)
 
 

@@ -46,7 +46,7 @@ def test_a_row_a_system_and_a_column_a_data_set(study):
     assert twelve.grid()[1:] == [
         ["D & E", "70.0"],
         ["D & E, image + person box", "80.0"],
-        *([f"{row.name} (paper)", f"{row.figures['voc2012-action']:.1f}"] for row in published.TABLES["12"]),
+        *([f"{row.name} (paper)", f"{row.metrics['voc2012-action']:.1f}"] for row in published.TABLES["12"]),
     ]
 
 

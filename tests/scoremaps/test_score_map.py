@@ -16,7 +16,7 @@ from verydeep.basics.errors import UserError, WorkError
 from verydeep.images.rescale import rescale
 from verydeep.scoremaps import score_map as module
 from verydeep.scoremaps.bands import Rectangle
-from verydeep.scoremaps.parts import subtract
+from verydeep.scoremaps.regions import subtract
 
 zarr = pytest.importorskip("zarr", reason="zarr is not installed (it needs Python 3.11)")
 
@@ -35,7 +35,7 @@ def test_maps_within_any_limit_are_the_whole_images(tools, name, round_up, heigh
     net = tools.make(name, image_size=32, round_up=round_up, seed=seed % 97)
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     dense = vd.densify(net)
-    job = module.Job(image, dense, scales=(scale,), softmax=False, device="cpu")
+    job = module.Job(image, dense, module.Wanted((scale,), softmax=False), device="cpu")
     plans = _plans(job, spare)
     found = job.run(plans, None)
     side = int(min(height, width) * scale + 0.5)

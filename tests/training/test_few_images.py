@@ -41,7 +41,7 @@ def test_training_from_nothing_ends_well(a_class: int, recipe: str, tmp_path: Pa
     assert result.epochs == 4
     assert "too few to learn much from nothing" in capsys.readouterr().err
     if a_class >= 30:
-        assert result.figures["top1_error"] <= 0.3  # guessing: 0.5
+        assert result.metrics["top1_error"] <= 0.3  # guessing: 0.5
 
 
 @pytest.mark.parametrize("a_class", [3, 10, 30, 100])
@@ -76,7 +76,7 @@ def test_fine_tuning_and_boxes_end_well(a_class: int, tmp_path: Path) -> None:
         quiet=True,
     )
     assert (tuned.epochs, boxes.epochs) == (2, 2)
-    assert 0 <= boxes.figures["mean_iou"] <= 1
+    assert 0 <= boxes.metrics["mean_iou"] <= 1
 
 
 def test_two_images_a_class_are_enough_to_train_on(tmp_path: Path) -> None:

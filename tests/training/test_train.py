@@ -55,13 +55,13 @@ def test_a_run_leaves_all_its_files_and_learns(colors: Path, tmp_path: Path) -> 
         "card.md",
     }
     assert any((tmp_path / "run" / "tensorboard").iterdir())
-    assert result.figures["top1_error"] <= 1 / 12  # three plain colors: at most one of 12 wrong
+    assert result.metrics["top1_error"] <= 1 / 12  # three plain colors: at most one of 12 wrong
     net = vd.load(result.weights)
     assert net.classes == ("blue", "green", "red")
     assert net.provenance["train_scales"] == [32, 40]
     assert net.preprocessing.std != (1, 1, 1)
     card = (tmp_path / "run" / "card.md").read_text()
-    assert f"{result.figures['top1_error']:.2%}" in card
+    assert f"{result.metrics['top1_error']:.2%}" in card
     assert "verydeep train --net A" in card
     assert str(tmp_path) not in card
     assert load_recipe(tmp_path / "run" / "recipe.toml") == recipe

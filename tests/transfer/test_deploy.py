@@ -88,10 +88,7 @@ def assert_measured(found, measured, words=""):
 
 def measure(weights, data, settings, folder):
     """Do what `transfer` does but for the report: return what was measured, and what was written of it."""
-    work = Transfer(
-        weights, str(data), find_protocol("folder"), settings,
-        cache=folder / "kept", memory=2**28, device="cpu", reader=None, on_bad_image="error",
-    )  # fmt: skip
+    work = Transfer(weights, str(data), find_protocol("folder"), settings, folder / "kept", Runtime("cpu"))
     outcome = work.classify(work.describe()["image"], work.splits[0])
     return work.posteriors(outcome), work.deploy(folder, outcome), outcome.figures["merit"]
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 import verydeep as vd
 from verydeep.basics.errors import BadImageError, UserError
+from verydeep.datasets.opening import Reading
 from verydeep.transfer.baselines import random_weights
 from verydeep.transfer.collection import collect
 from verydeep.transfer.measures import average_precision, mean_class_recall
@@ -19,6 +20,7 @@ from verydeep.transfer.report import _confusions
 from verydeep.transfer.run import transfer
 from verydeep.transfer.settings import Settings
 
+SKIP = Reading(on_bad_image="skip")
 SETTINGS = Settings(scales=(64, 96))
 
 
@@ -170,7 +172,7 @@ def test_duplicates_and_damaged_images_are_reported(colors, weights, tmp_path):
     with pytest.raises(BadImageError, match=train[1].id):
         transfer([weights], str(colors), "folder", tmp_path / "bad", Settings(scales=(64,)))
     assert not (tmp_path / "bad").exists()
-    result = transfer([weights], str(colors), "folder", tmp_path / "skip", Settings(scales=(64,)), on_bad_image="skip")
+    result = transfer([weights], str(colors), "folder", tmp_path / "skip", Settings(scales=(64,)), reading=SKIP)
     assert [train[1].id in line for line in result["left_out"]] == [True]
 
 

@@ -1,7 +1,7 @@
 """Work on many items in threads, results in order, in bounded memory."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -12,12 +12,12 @@ Result = TypeVar("Result")
 
 
 def in_threads(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
-) -> Iterator[Result]:
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None, ahead: int | None = None
+) -> Generator[Result, None, None]:
     """Yield a function's result for each item, in the items' order.
 
     `Executor.map` begins with a `Future` for every item, gigabytes for a million of them, and keeps all results that
-    nobody has taken yet; here two for each thread wait at most.
+    nobody has taken yet; here so many wait at most as are asked for.
 
     Parameters
     ----------
@@ -27,14 +27,17 @@ def in_threads(
         Taken as needed, so that it may be endless.
     threads : int, optional
         Where not given some more than there are cores, for work that waits for files.
+    ahead : int, optional
+        Items at most that are worked on or wait for being taken; by default two a thread.
     """
     threads = threads or cores() + 4
+    ahead = 2 * threads if ahead is None else ahead
     waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="in_threads")
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * threads:
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -11,14 +11,14 @@ import typer
 from verydeep.basics.errors import UserError
 
 if TYPE_CHECKING:
-    from verydeep.localization.guesses import Guesses
+    from verydeep.localization.detections import Detections
     from verydeep.localization.merging import MergeRule
     from verydeep.localization.tuning import Tuned
 
 HEAD = ("images", "top-5 error %", "top-1 error %", "error % given class", "mean IoU % given class")
 NOTE = (
     "wrong: another class, or IoU below 0.5 with every true box; in brackets 95 % bootstrap intervals; below, the same "
-    "guesses with the whole image, and with the box that is right most often in training, as boxes"
+    "classes with the whole image, and with the box that is right most often in training, as boxes"
 )
 
 
@@ -62,15 +62,17 @@ class BoxRequest:
 def echo_boxes(request: BoxRequest, protocols: Sequence[str], tuned: "Tuned", json_: bool) -> None:
     """Test a localizer and print its figures."""
     from verydeep.datasets import open_dataset
+    from verydeep.datasets.boxes import with_boxes
     from verydeep.evaluation.posteriors import Posteriors
     from verydeep.inference.memory import parse_memory
     from verydeep.inference.protocol import Protocol
+    from verydeep.inference.runtime import Runtime
     from verydeep.localization.evaluate import BoxEvaluator
     from verydeep.training.run_folder import find_weights
 
     if request.classifier is None:
         raise UserError("--task localize needs --classifier: the weights or run whose scores rate the boxes")
-    wanted, memory = [Protocol.parse(text) for text in protocols], parse_memory(request.memory)
+    wanted = [Protocol.parse(text) for text in protocols]
     files = find_weights(request.classifier), find_weights(request.localizer)
     posteriors = Posteriors.read(request.posteriors) if request.posteriors else None
     dataset = open_dataset(
@@ -78,34 +80,31 @@ def echo_boxes(request: BoxRequest, protocols: Sequence[str], tuned: "Tuned", js
     )
     evaluator = BoxEvaluator(
         *files,
-        dataset,
+        with_boxes(dataset, request.on_bad_image == "skip")[0],
         posteriors=posteriors,
         precision=request.precision,
-        memory=memory,
-        device=request.device,
-        engine=request.engine,
+        runtime=Runtime(request.device, request.engine, parse_memory(request.memory)),
         limit=request.limit,
         cache=request.out,
-        skip_bad_boxes=request.on_bad_image == "skip",
     )
     for protocol in wanted:
         evaluator.check(protocol)  # all of them before the first is run
     rule = tuned.rule_for(dataset.name, dataset.split)
-    results = {str(protocol): evaluator.guesses(protocol, rule) for protocol in wanted}
-    rows = [(name, guesses, str(evaluator.path(Protocol.parse(name)))) for name, guesses in results.items()]
-    echo_figures(rows, rule, json_)
+    results = {str(protocol): evaluator.detections(protocol, rule) for protocol in wanted}
+    rows = [(name, detections, str(evaluator.path(Protocol.parse(name)))) for name, detections in results.items()]
+    echo_metrics(rows, rule, json_)
 
 
-def echo_figures(rows: "Sequence[tuple[str, Guesses, str]]", rule: "MergeRule", json_: bool) -> None:
-    """Print the figures of guesses, each with its name and file."""
+def echo_metrics(rows: "Sequence[tuple[str, Detections, str]]", rule: "MergeRule", json_: bool) -> None:
+    """Print the metrics of detections, each with its name and file."""
     from verydeep.cli.errors_table import table
 
     if json_:
-        results = [{"protocol": name, **values(guesses), "file": file} for name, guesses, file in rows]
+        results = [{"protocol": name, **values(detections), "file": file} for name, detections, file in rows]
         typer.echo(json.dumps({"merging": vars(rule), "results": results}, indent=2))
         return
-    lines = [(name, *cells(guesses), file) for name, guesses, file in rows]
-    lines += [(name, *cells(guesses), "") for name, guesses in baselines(rows[0][1])]
+    lines = [(name, *cells(detections), file) for name, detections, file in rows]
+    lines += [(name, *cells(detections), "") for name, detections in baselines(rows[0][1])]
     typer.echo(table([("protocol", *HEAD, "file"), *lines]))
     typer.echo(NOTE)
     typer.echo(f"boxes merged up to {rule.threshold:g} of the {rule.match} match score")
@@ -113,31 +112,31 @@ def echo_figures(rows: "Sequence[tuple[str, Guesses, str]]", rule: "MergeRule", 
         typer.echo(f"without the {rule.held_out:.0%} of the images that the threshold was chosen on")
 
 
-def baselines(guesses: "Guesses") -> "list[tuple[str, Guesses]]":
-    """Return the same guesses with boxes that cost nothing."""
+def baselines(detections: "Detections") -> "list[tuple[str, Detections]]":
+    """Return the same classes with boxes that cost nothing."""
     from verydeep.localization.baselines import WHOLE, with_constant_box
 
-    found = [("whole image", with_constant_box(guesses, WHOLE))]
-    constant = guesses.metadata.get("best_constant_box")
-    return [*found, *([("best constant box", with_constant_box(guesses, constant))] if constant else [])]
+    found = [("whole image", with_constant_box(detections, WHOLE))]
+    constant = detections.metadata.get("best_constant_box")
+    return [*found, *([("best constant box", with_constant_box(detections, constant))] if constant else [])]
 
 
-def cells(guesses: "Guesses") -> tuple[str, ...]:
+def cells(detections: "Detections") -> tuple[str, ...]:
     """Return the figures in words, in the order of `HEAD`."""
     from verydeep.localization.metrics import localization_metrics
 
-    if not guesses.counted.any():
-        return (str(len(guesses)), *["no labels or boxes"] * 4)
-    found = localization_metrics(guesses)
+    if not detections.counted.any():
+        return (str(len(detections)), *["no labels or boxes"] * 4)
+    found = localization_metrics(detections)
     return (str(found.images), str(found.top5), str(found.top1), str(found.given_class), str(found.mean_iou))
 
 
-def values(guesses: "Guesses") -> dict[str, Any]:
+def values(detections: "Detections") -> dict[str, Any]:
     """Return the figures as JSON-able values in [0, 1], null where there are no labels or boxes."""
     from verydeep.localization.metrics import localization_metrics
 
-    found = localization_metrics(guesses) if guesses.counted.any() else None
-    result: dict[str, Any] = {"images": len(guesses), "annotated_images": int(guesses.counted.sum())}
+    found = localization_metrics(detections) if detections.counted.any() else None
+    result: dict[str, Any] = {"images": len(detections), "annotated_images": int(detections.counted.sum())}
     names = {"top5": "top5_error", "top1": "top1_error", "given_class": "error_given_class", "mean_iou": "mean_iou"}
     for attribute, name in names.items():
         rate = getattr(found, attribute) if found else None

@@ -9,7 +9,7 @@ from verydeep.basics.errors import UserError
 from verydeep.cli.options import Json
 
 if TYPE_CHECKING:
-    from verydeep.nets.vgg import VGG, load
+    from verydeep.nets.vgg import VGG
 
 EXAMPLE = "verydeep describe D --image-size 384"
 
@@ -49,7 +49,7 @@ def _network(name: str) -> "VGG":
 
     from verydeep.nets.config import NetworkConfig
     from verydeep.nets.configurations import configuration
-    from verydeep.nets.vgg import VGG
+    from verydeep.nets.vgg import VGG, load
 
     if Path(name).suffix or Path(name).is_file():
         return load(name)

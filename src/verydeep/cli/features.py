@@ -81,13 +81,14 @@ def _pictures(images: list[Path], reader: str | None, on_bad_image: Literal["err
     """Return one data set with all its splits, or the pictures named, without labels."""
     from verydeep.basics.errors import BadImageError
     from verydeep.datasets.checking import decode_all
+    from verydeep.datasets.opening import Reading
     from verydeep.images.files import find_pictures
     from verydeep.transfer.collection import read_all
     from verydeep.transfer.features import Labeled
     from verydeep.transfer.pictures import paths
 
     if len(images) == 1 and (reader or _is_data_set(images[0])):
-        dataset, own = read_all(str(images[0]), reader, on_bad_image)
+        dataset, own = read_all(str(images[0]), Reading(reader, on_bad_image))
         return Labeled(dataset, [name for name, indices in own.items() for _ in indices])
     files = paths(find_pictures(images))
     if on_bad_image == "skip":

@@ -41,7 +41,7 @@ def fuse(
     from verydeep.evaluation.fuse import fuse as average
     from verydeep.evaluation.metrics import mcnemar_of
     from verydeep.evaluation.posteriors import Posteriors
-    from verydeep.localization.guesses import holds_boxes
+    from verydeep.localization.detections import holds_boxes
 
     if holds_boxes(files[0]):
         _fuse_boxes(files, out, chosen_rule(threshold, None, tuned), json_)
@@ -74,14 +74,14 @@ def fuse(
 
 def _fuse_boxes(files: list[Path], out: Path | None, tuned: "Tuned", json_: bool) -> None:
     """Merge the boxes of all files at once, and print figures of each and of all together."""
-    from verydeep.cli.boxes import echo_figures
-    from verydeep.localization.guesses import Guesses
-    from verydeep.localization.scoring import merge_guesses
+    from verydeep.cli.boxes import echo_metrics
+    from verydeep.localization.detections import Detections
+    from verydeep.localization.scoring import merge_detections
 
-    parts, names = [Guesses.read(file) for file in files], [str(file) for file in files]
+    parts, names = [Detections.read(file) for file in files], [str(file) for file in files]
     rule = tuned.rule_for(parts[0].metadata.get("data", ""), parts[0].metadata.get("split", ""))
-    together = merge_guesses(parts, rule, names)
+    together = merge_detections(parts, rule, names)
     if out:
         together.write(out)
-    alone = [(name, merge_guesses([part], rule), name) for name, part in zip(names, parts, strict=True)]
-    echo_figures([*alone, ("merged together", together, str(out) if out else "")], rule, json_)
+    alone = [(name, merge_detections([part], rule), name) for name, part in zip(names, parts, strict=True)]
+    echo_metrics([*alone, ("merged together", together, str(out) if out else "")], rule, json_)

@@ -69,21 +69,14 @@ def pictures(
     from verydeep.cli.boxes import chosen_rule
     from verydeep.images.files import find_pictures
     from verydeep.inference.memory import parse_memory
+    from verydeep.inference.runtime import Runtime
     from verydeep.localization.localize import Localizer
     from verydeep.training.run_folder import find_weights
 
     files, rule = find_pictures(images), chosen_rule(threshold, match, tuned).rule
     nets = find_weights(classifier), find_weights(localizer)
-    found = Localizer(
-        *nets,
-        protocol,
-        top=top,
-        rule=rule,
-        memory=parse_memory(memory),
-        device=device,
-        engine=engine,
-        pictures=len(files),
-    )
+    runtime = Runtime(device, engine, parse_memory(memory))
+    found = Localizer(*nets, protocol, top=top, rule=rule, runtime=runtime, pictures=len(files))
     rows: list[dict[str, Any]] = []
     names = dict(zip(map(str, files), _names(files), strict=True))
     for result in each_picture(files, found, rows):
@@ -146,14 +139,14 @@ def tune(
     import json
 
     from verydeep.cli.errors_table import table
-    from verydeep.localization.guesses import Guesses
+    from verydeep.localization.detections import Detections
     from verydeep.localization.metrics import localization_metrics
-    from verydeep.localization.scoring import merge_guesses
+    from verydeep.localization.scoring import merge_detections
     from verydeep.localization.tuning import tune as choose
 
-    parts, names = [Guesses.read(file) for file in files], [str(file) for file in files]
+    parts, names = [Detections.read(file) for file in files], [str(file) for file in files]
     tuned = choose(parts, match, share, names=names)
-    rest = localization_metrics(merge_guesses(parts, tuned.rule_for(tuned.data, tuned.split), names))
+    rest = localization_metrics(merge_detections(parts, tuned.rule_for(tuned.data, tuned.split), names))
     if out:
         tuned.write(out)
     if json_:

@@ -62,22 +62,19 @@ def scoremap(
     import json
 
     from verydeep.inference.memory import parse_memory
-    from verydeep.scoremaps.score_map import Job
+    from verydeep.scoremaps.score_map import Job, Wanted
     from verydeep.training.run_folder import find_weights
 
     _check(peaks, tiff, overview)
-    job = Job(
-        image,
-        find_weights(weights),
+    wanted = Wanted(
         scales=[_number(word, "scales") for word in scales.split(",")],
         classes=[word.strip() for word in classes.split(",")] if classes else None,
         softmax=softmax,
         region=_region(region),
         mask=mask,
         stride=stride,
-        device=device,
-        engine=engine,
     )
+    job = Job(image, find_weights(weights), wanted, device, engine)
     if tiff:
         _check_class(job, tiff, tiff_class)
     plans = job.plans(parse_memory(memory))

@@ -66,6 +66,7 @@ def train(
     import json
     from dataclasses import asdict
 
+    from verydeep.datasets.opening import Reading
     from verydeep.training.train import train as run
 
     learned = _task(task, regression, skip=on_bad_image == "skip")
@@ -90,19 +91,18 @@ def train(
         workers=workers,
         compiled=compile_,
         checkpoint_minutes=checkpoint_minutes,
-        reader=reader,
-        on_bad_image=on_bad_image,
+        reading=Reading(reader, on_bad_image),
         announce=None if json_ else lambda effective: typer.echo(effective.to_toml()),
     )
     if int(os.environ.get("RANK", "0")):  # of several processes the first one speaks
         return
     if json_:
-        values = {key: value for key, value in asdict(result).items() if key != "figures"}
-        typer.echo(json.dumps({**values, **result.figures, "weights": str(result.weights)}))
+        values = {key: value for key, value in asdict(result).items() if key != "metrics"}
+        typer.echo(json.dumps({**values, **result.metrics, "weights": str(result.weights)}))
     else:
-        figures = ", ".join(f"{name} {result.figures[key]:.1%}" for key, name in learned.figures.items())
+        metrics = ", ".join(f"{name} {result.metrics[key]:.1%}" for key, name in learned.metrics.items())
         typer.echo(
-            f"{result.epochs} epochs in {result.seconds / 60:.1f} minutes; validation on the central crop: {figures}\n"
+            f"{result.epochs} epochs in {result.seconds / 60:.1f} minutes; validation on the central crop: {metrics}\n"
             f"{result.weights}"
         )
 

@@ -66,6 +66,7 @@ def transfer(
     """
     import json
 
+    from verydeep.datasets.opening import Reading
     from verydeep.inference.memory import parse_memory
     from verydeep.transfer.run import transfer as run
     from verydeep.transfer.settings import Settings, parse_scales
@@ -92,8 +93,7 @@ def transfer(
         cache=cache,
         memory=parse_memory(memory),
         device=device,
-        reader=reader,
-        on_bad_image=on_bad_image,
+        reading=Reading(reader, on_bad_image),
     )
     for bad in result["left_out"]:
         typer.echo(f"left out: {bad}", err=True)

@@ -1,7 +1,7 @@
 """Color statistics of a data set, for mean subtraction and the random color shift."""
 
-from verydeep.basics.chance import generator
 from verydeep.basics.progress import track
+from verydeep.basics.rng import generator
 from verydeep.basics.threads import in_threads
 from verydeep.datasets.dataset import Dataset
 from verydeep.images.color import ColorStatistics, measure

@@ -1,9 +1,8 @@
 """Training batches: random views of a data set's images, loaded ahead by threads."""
 
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
 from verydeep.basics.machine import cores
+from verydeep.basics.rng import generator
+from verydeep.basics.threads import in_threads
 from verydeep.datasets.dataset import Dataset
 from verydeep.images.color import ColorForm, ColorStatistics, shift
 from verydeep.images.decode import read_header
@@ -39,7 +39,7 @@ class Batch:
     shifts : Tensor
         float32, N x 3; color shift to add to every pixel, in grey levels of R, G, B.
     targets : Tensor
-        float32, N x T; what the loader's drawer says the network is to answer, T = 0 without one.
+        float32, N x T; what the sampler says the network is to answer, T = 0 without one.
     """
 
     images: Tensor
@@ -49,7 +49,7 @@ class Batch:
     targets: Tensor
 
 
-class Drawer(Protocol):
+class ViewSampler(Protocol):
     """Draws the view of a sample, and says what a network is to answer when it sees it."""
 
     @property
@@ -57,9 +57,62 @@ class Drawer(Protocol):
         """T, how many numbers an answer has."""
 
     def __call__(
-        self, index: int, height: int, width: int, chance: np.random.Generator
+        self, index: int, height: int, width: int, rng: np.random.Generator
     ) -> tuple[View, NDArray[np.float32]]:
-        """Return view and answer for sample `index`, an image of `height` x `width`; all chance is from `chance`."""
+        """Return view and answer for sample `index`, an image of `height` x `width`; all chance is from `rng`."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How the view of a sample is made (section 3.1 of the paper).
+
+    Attributes
+    ----------
+    crop : int
+        Side of the crops, in pixels.
+    scales : (int, int)
+        Smin and Smax of the smallest image side, in pixels; equal for a fixed scale.
+    flip : bool
+        Whether half of the views are mirrored left to right.
+    interpolation : str
+        As in `verydeep.images.rescale.rescale`.
+    color : ColorStatistics, optional
+        Of the training set; None for no color shift.
+    color_form, color_scale
+        As in `verydeep.images.color.shift`.
+    sampler : ViewSampler, optional
+        Draws views and targets in place of `draw_view`, which gives the paper's views and no targets.
+    """
+
+    crop: int
+    scales: tuple[int, int]
+    flip: bool = True
+    interpolation: str = "bilinear"
+    color: ColorStatistics | None = None
+    color_form: ColorForm = "sqrt"
+    color_scale: float = 0.1
+    sampler: ViewSampler | None = None
+
+    @property
+    def numbers(self) -> int:
+        """T, how many numbers an answer has."""
+        return self.sampler.numbers if self.sampler else 0
+
+    def draw(self, index: int, height: int, width: int, rng: np.random.Generator) -> tuple[View, NDArray[np.float32]]:
+        """Return view and answer as a `ViewSampler` does."""
+        if self.sampler:
+            return self.sampler(index, height, width, rng)
+        return draw_view(height, width, self.crop, self.scales, rng, self.flip), np.empty(0, np.float32)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some samples of a batch, loaded by one thread; with the last of them the batch is whole."""
+
+    turn: int
+    batch: Batch
+    rows: slice
+    last: bool
 
 
 class TrainingLoader:
@@ -71,30 +124,18 @@ class TrainingLoader:
     ----------
     dataset : Dataset
         The training set.
-    crop : int
-        Side of the crops, in pixels.
-    scales : (int, int)
-        Smin and Smax of the smallest image side, in pixels; equal for a fixed scale.
+    augmentation : Augmentation
+        How views are made.
     batch_size : int
         Samples in a batch, over all processes together.
     seed : int
         Of the run.
-    color : ColorStatistics or None
-        Of the training set; None for no color shift.
-    color_form, color_scale
-        As in `verydeep.images.color.shift`.
-    flip : bool
-        Whether half of the views are mirrored left to right.
-    interpolation : str
-        As in `verydeep.images.rescale.rescale`.
-    workers : int or None
-        Threads; None for one per core.
-    rank, world_size : int
-        This process and their number: each gets its slice of every batch.
-    drawer : Drawer, optional
-        Draws views and targets in place of `draw_view`, which gives the paper's views and no targets.
     passes : int
         How many times an epoch passes over the data set, each time in another order and with other views.
+    workers : int, optional
+        Threads; by default one per core.
+    rank, world_size : int
+        This process and their number: each gets its slice of every batch.
 
     Attributes
     ----------
@@ -110,37 +151,19 @@ class TrainingLoader:
     def __init__(
         self,
         dataset: Dataset,
-        *,
-        crop: int,
-        scales: tuple[int, int],
+        augmentation: Augmentation,
         batch_size: int,
         seed: int,
-        color: ColorStatistics | None,
-        color_form: ColorForm = "sqrt",
-        color_scale: float = 0.1,
-        flip: bool = True,
-        interpolation: str = "bilinear",
+        *,
+        passes: int = 1,
         workers: int | None = None,
         rank: int = 0,
         world_size: int = 1,
-        drawer: Drawer | None = None,
-        passes: int = 1,
     ) -> None:
-        self.dataset = dataset
-        self.crop = crop
-        self.scales = scales
-        self.batch_size = batch_size
-        self.seed = seed
-        self.color = color
-        self.color_form = color_form
-        self.color_scale = color_scale
-        self.flip = flip
-        self.interpolation = interpolation
+        self.dataset, self.augmentation = dataset, augmentation
+        self.batch_size, self.seed, self.passes = batch_size, seed, passes
         self.workers = workers or cores()
-        self.rank = rank
-        self.world_size = world_size
-        self.drawer = drawer or _Plain(crop, scales, flip)
-        self.passes = passes
+        self.rank, self.world_size = rank, world_size
         self.waited = 0.0
         self._check()
         self._labels = np.array([sample.label for sample in dataset.samples], np.int64)
@@ -173,22 +196,42 @@ class TrainingLoader:
         BadImageError
             If an image cannot be decoded.
         """
-        pending: deque[tuple[Batch, list[Future[None]]]] = deque()
-        threads = ThreadPoolExecutor(self.workers, thread_name_prefix="loader")
+        share = -(-self.images_per_batch // self.world_size)
+        ahead = AHEAD * -(-share // self._task(share))
+        parts = in_threads(self._load, self._parts(epoch, start), self.workers, ahead)
+        with closing(parts):
+            while True:
+                began = time.perf_counter()
+                part = next(parts, None)
+                self.waited += time.perf_counter() - began
+                if part is None:
+                    return
+                if part.last:
+                    yield part.batch
+
+    def _parts(self, epoch: int, start: int) -> Iterator[_Part]:
+        """Yield what threads are to load, batch after batch."""
         order = np.empty(0, np.int64)
-        try:
-            for number in range(start, self.batches_per_epoch):
-                turn, batch = divmod(number, self.batches_per_pass)
-                turn += epoch * self.passes
-                if number == start or batch == 0:
-                    order = generator(self.seed, turn).permutation(len(self.dataset))
-                pending.append(self._begin(threads, turn, self._slice(order, batch)))
-                if len(pending) > AHEAD:
-                    yield self._finish(*pending.popleft())
-            while pending:
-                yield self._finish(*pending.popleft())
-        finally:
-            threads.shutdown(cancel_futures=True)
+        for number in range(start, self.batches_per_epoch):
+            turn, batch = divmod(number, self.batches_per_pass)
+            turn += epoch * self.passes
+            if number == start or batch == 0:
+                order = generator(self.seed, turn).permutation(len(self.dataset))
+            indices = self._slice(order, batch)
+            count = len(indices)
+            empty = Batch(
+                torch.empty((count, self.augmentation.crop, self.augmentation.crop, 3), dtype=torch.uint8),
+                torch.from_numpy(self._labels[indices]),
+                torch.from_numpy(indices),
+                torch.zeros(count, 3),
+                torch.empty(count, self.augmentation.numbers),
+            )
+            task = self._task(count)
+            for first in range(0, count, task):
+                yield _Part(turn, empty, slice(first, first + task), last=first + task >= count)
+
+    def _task(self, count: int) -> int:
+        return max(1, min(TASK, count // self.workers))
 
     def _slice(self, order: NDArray[np.int64], number: int) -> NDArray[np.int64]:
         """Return the indices of a pass's batch `number` that fall to this process."""
@@ -196,81 +239,40 @@ class TrainingLoader:
         share = [len(batch) * rank // self.world_size for rank in (self.rank, self.rank + 1)]
         return batch[share[0] : share[1]]
 
-    def _begin(
-        self, threads: ThreadPoolExecutor, turn: int, indices: NDArray[np.int64]
-    ) -> tuple[Batch, list[Future[None]]]:
-        """Start loading a batch; it is whole when the futures are done."""
-        images = np.empty((len(indices), self.crop, self.crop, 3), np.uint8)
-        shifts = np.zeros((len(indices), 3), np.float32)
-        targets = np.empty((len(indices), self.drawer.numbers), np.float32)
-        task = max(1, min(TASK, len(indices) // self.workers))
-        parts = [slice(first, first + task) for first in range(0, len(indices), task)]
-        futures = [
-            threads.submit(self._load, turn, indices[part].tolist(), images[part], shifts[part], targets[part])
-            for part in parts
-        ]
-        arrays = (images, self._labels[indices], indices, shifts, targets)
-        return Batch(*(torch.from_numpy(array) for array in arrays)), futures
-
-    def _finish(self, batch: Batch, futures: list[Future[None]]) -> Batch:
-        began = time.perf_counter()
-        for future in futures:
-            future.result()
-        self.waited += time.perf_counter() - began
-        return batch
-
-    def _load(
-        self,
-        turn: int,
-        indices: list[int],
-        images: NDArray[np.uint8],
-        shifts: NDArray[np.float32],
-        targets: NDArray[np.float32],
-    ) -> None:
-        """Fill `images`, `shifts` and `targets` with the views of some samples; runs in a thread."""
-        views = [self._view(turn, *row) for row in zip(indices, images, targets, strict=True)]
-        if self.color is not None:
-            shifts[:] = shift(self.color, [view.normals for view in views], self.color_form, self.color_scale)
+    def _load(self, part: _Part) -> _Part:
+        """Fill in the views of some samples; runs in a thread."""
+        batch, rows, how = part.batch, part.rows, self.augmentation
+        images, targets = batch.images[rows].numpy(), batch.targets[rows].numpy()
+        views = [self._view(part.turn, *row) for row in zip(batch.indices[rows].tolist(), images, targets, strict=True)]
+        if how.color is not None:
+            normals = [view.normals for view in views]
+            batch.shifts[rows].numpy()[:] = shift(how.color, normals, how.color_form, how.color_scale)
+        return part
 
     def _view(self, turn: int, index: int, pixels: NDArray[np.uint8], target: NDArray[np.float32]) -> View:
         """Draw the view of a sample and write it into `pixels`, and its target into `target`."""
-        chance = generator(self.seed, turn, index)
+        rng, how = generator(self.seed, turn, index), self.augmentation
         if self._has_files:
             data = self.dataset.read(index)
             header = read_header(data, self.dataset.where(index))
-            view, target[:] = self.drawer(index, header.height, header.width, chance)
-            pixels[:] = decode_view(data, header, view, self.crop, self.interpolation)
+            view, target[:] = how.draw(index, header.height, header.width, rng)
+            pixels[:] = decode_view(data, header, view, how.crop, how.interpolation)
         else:
             image = self.dataset.image(index)
-            view, target[:] = self.drawer(index, image.shape[0], image.shape[1], chance)
-            pixels[:] = apply_view(image, view, self.crop, self.interpolation)
+            view, target[:] = how.draw(index, image.shape[0], image.shape[1], rng)
+            pixels[:] = apply_view(image, view, how.crop, how.interpolation)
         return view
 
     def _check(self) -> None:
         if not len(self.dataset):
             raise UserError(f"{self.dataset.name} {self.dataset.split}: no images to train on")
         check_batch_size(self.batch_size, self.world_size)
-        if not self.crop <= self.scales[0] <= self.scales[1]:
-            smin, smax = self.scales
-            raise UserError(f"scales [{smin};{smax}] with crops of {self.crop}: expected crop <= Smin <= Smax")
+        crop, (smin, smax) = self.augmentation.crop, self.augmentation.scales
+        if not crop <= smin <= smax:
+            raise UserError(f"scales [{smin};{smax}] with crops of {crop}: expected crop <= Smin <= Smax")
 
 
 def check_batch_size(batch_size: int, world_size: int) -> None:
     """Raise UserError where a batch cannot be shared out evenly among the processes."""
     if batch_size < 1 or batch_size % world_size:
         raise UserError(f"batch_size {batch_size}: expected a multiple of the {world_size} processes")
-
-
-@dataclass(frozen=True)
-class _Plain:
-    """The paper's views; nothing to answer but the label."""
-
-    crop: int
-    scales: tuple[int, int]
-    flip: bool
-    numbers: int = 0
-
-    def __call__(
-        self, index: int, height: int, width: int, chance: np.random.Generator
-    ) -> tuple[View, NDArray[np.float32]]:
-        return draw_view(height, width, self.crop, self.scales, chance, self.flip), np.empty(0, np.float32)

@@ -1,6 +1,6 @@
 """Open a data set by its path: recognize what it is, make its splits, leave out damaged files."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, cast
@@ -21,7 +21,34 @@ READERS = {
     "voc": "voc_objects",
     "class-folders": "class_folders",
 }
+OnBadImage = Literal["error", "skip"]
+
 OUTER_KEPT = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a data set is read that a command opens several splits of.
+
+    Attributes
+    ----------
+    reader : str, optional
+        As for `open_dataset`.
+    on_bad_image : {"error", "skip"}
+        As for `open_dataset`.
+    """
+
+    reader: str | None = None
+    on_bad_image: OnBadImage = "error"
+
+    def open(self, source: str | Path, split: str, boxes: bool = False) -> Dataset:
+        """Open one split of a data set."""
+        return open_dataset(source, split, reader=self.reader, on_bad_image=self.on_bad_image, boxes=boxes)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What differs from the usual, by the names of the command's options."""
+        return {key: value for key, value in vars(self).items() if value and value != "error"}
 
 
 def open_dataset(
@@ -31,7 +58,7 @@ def open_dataset(
     reader: str | None = None,
     seed: int = 0,
     holdout: float = 0.2,
-    on_bad_image: Literal["error", "skip"] = "error",
+    on_bad_image: OnBadImage = "error",
     boxes: bool = False,
 ) -> Dataset:
     """Open one split of a data set.

@@ -6,7 +6,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from verydeep.basics.chance import generator
+from verydeep.basics.rng import generator
 from verydeep.datasets.dataset import Box, Dataset, Sample
 from verydeep.datasets.scene_drawing import Scene, draw_scene
 
@@ -92,10 +92,10 @@ class Scenes(Dataset):
 def draw(split: str, seed: int, number: int) -> Scene:
     """Return picture `number` of a split, with its background alone beside it."""
     digits = _digits(split)
-    chance = generator(seed, _SPLIT_KEY[split], number)
+    rng = generator(seed, _SPLIT_KEY[split], number)
     own = digits[number % len(CLASSES)]
-    others = digits[int(chance.integers(len(digits)))]
-    return draw_scene(own[chance.integers(len(own))], others, chance)
+    others = digits[int(rng.integers(len(digits)))]
+    return draw_scene(own[rng.integers(len(own))], others, rng)
 
 
 @lru_cache(maxsize=sum(COUNTS.values()))  # about 350 MB, once all of one seed are drawn

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
 from verydeep.basics.progress import track
+from verydeep.basics.rng import generator
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.layout import WNID
@@ -224,10 +224,10 @@ def evenly(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
     """
     if count < 1:
         raise UserError(f"limit {count}: at least one image is needed")
-    chance = generator(seed)
+    rng = generator(seed)
     turns: dict[int, int] = defaultdict(int)  # how many of a class have been drawn before
     drawn = []
-    for index in chance.permutation(len(dataset)).tolist():
+    for index in rng.permutation(len(dataset)).tolist():
         label = dataset.samples[index].label
         drawn.append((turns[label], index))
         turns[label] += 1

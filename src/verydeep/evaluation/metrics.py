@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
+from verydeep.basics.rng import generator
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.ranks import ranks
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 
 from verydeep.basics.machine import cores
 from verydeep.basics.progress import track
@@ -60,15 +60,12 @@ class Loader:
 
     def at_scales(self, parts: Sequence[Protocol], batches: Sequence[Sequence[int]]) -> Iterator[list[list[Picture]]]:
         """Yield for each batch of indices its pictures prepared for every one of some protocols, decoded once."""
-        pool = ThreadPoolExecutor(self._threads)
-        try:
-            ahead: list[Future[list[Picture]]] = []
-            for indices in [*batches, []]:
-                current, ahead = ahead, [pool.submit(self._picture, parts, index) for index in indices]
-                if current:
-                    yield [list(row) for row in zip(*(future.result() for future in current), strict=True)]
-        finally:
-            pool.shutdown(cancel_futures=True)
+        # While the network works on a batch the next one is decoded.
+        ahead = max(map(len, batches), default=0)
+        indices = (index for batch in batches for index in batch)
+        ready = in_threads(lambda index: self._picture(parts, index), indices, self._threads, ahead)
+        for batch in batches:
+            yield [list(row) for row in zip(*islice(ready, len(batch)), strict=True)]
 
     def _picture(self, parts: Sequence[Protocol], index: int) -> list[Picture]:
         height, width = self.sizes[index]

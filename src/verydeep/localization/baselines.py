@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.localization.boxes import Boxes, iou
-from verydeep.localization.guesses import Guesses
+from verydeep.localization.detections import Detections
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 STEPS = (0.1, 0.05, 0.02, 0.01)
@@ -51,9 +51,9 @@ _MOVES += [np.array(move, float) for move in ((-1, 0, 1, 0), (1, 0, -1, 0), (0, 
 _MOVES += [np.array(move, float) for move in ((1, 0, 1, 0), (-1, 0, -1, 0), (0, 1, 0, 1), (0, -1, 0, -1))]
 
 
-def with_constant_box(guesses: Guesses, box: Sequence[float]) -> Guesses:
-    """Return the guesses with the same box, in shares of the picture's sides, in place of every one."""
-    height, width = guesses.sizes[:, 0], guesses.sizes[:, 1]
+def with_constant_box(detections: Detections, box: Sequence[float]) -> Detections:
+    """Return the detections with the same box, in shares of the picture's sides, in place of every one."""
+    height, width = detections.sizes[:, 0], detections.sizes[:, 1]
     boxes = np.stack([width, height, width, height], axis=1) * np.asarray(box)
-    repeated = np.repeat(boxes[:, None], guesses.classes.shape[1], axis=1)
-    return replace(guesses, boxes=repeated)
+    repeated = np.repeat(boxes[:, None], detections.classes.shape[1], axis=1)
+    return replace(detections, boxes=repeated)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from verydeep.basics.errors import UserError
 from verydeep.inference.forward import Forward
 from verydeep.inference.options import Options
-from verydeep.inference.runtime import Engine, Runtime
+from verydeep.inference.runtime import Runtime
 from verydeep.inference.views import Picture
 from verydeep.localization.boxes import Frame, cells_to_picture, decode
 from verydeep.nets.vgg import VGG, is_head
@@ -19,7 +19,7 @@ from verydeep.nets.vgg import VGG, is_head
 REMEDY = "start the localizer from this classifier (--init-from)"
 
 
-class Pair:
+class LocalizationModel:
     """A classifier, whose scores rate boxes, and a localizer, which gives them, on the same grid of windows.
 
     Where the two have the same convolutions, as after tuning the fully connected layers alone, these run once.
@@ -27,17 +27,15 @@ class Pair:
     Parameters
     ----------
     classifier, localizer : VGG
-        With the same classes, preprocessing and window; moved to `device`.
+        With the same classes, preprocessing and window.
     options : Options
         Precision and pool rounding.
-    memory : int
-        Bytes that activations may take.
-    device : torch.device
-        Where to run.
+    runtime : Runtime
+        Where and how they run.
     names : (str, str)
         What to call the two in a message.
-    engine : Engine
-        What runs the layers, from `pick_engine`.
+    views : int, optional
+        How many will be run, where that is known: for few, engine `auto` is torch.
 
     Raises
     ------
@@ -50,15 +48,14 @@ class Pair:
         classifier: VGG,
         localizer: VGG,
         options: Options,
-        memory: int,
-        device: torch.device,
+        runtime: Runtime,
         names: tuple[str, str] = ("the classifier", "the localizer"),
-        engine: Engine = "torch",
+        views: int | None = None,
     ) -> None:
         check_pair(classifier, localizer, names)
         self.size = classifier.image_size
-        self.classifier = Forward(classifier, options, Runtime(str(device), engine, memory))
-        self.localizer = Forward(localizer, options, Runtime(str(device), engine, memory))
+        self.classifier = Forward(classifier, options, runtime, views)
+        self.localizer = Forward(localizer, options, runtime, views)
         self.shares_trunk = same_trunk(classifier, localizer)
 
     @property
@@ -105,7 +102,7 @@ def boxes_of_windows(
     Parameters
     ----------
     answers : ndarray, shape (h, w, 1 or K, 4)
-        From `Pair.maps`; with one box for all classes that one is repeated.
+        From `LocalizationModel.maps`; with one box for all classes that one is repeated.
     frame : Frame
         Of the first window.
     size : int

@@ -1,4 +1,4 @@
-"""A classifier, a localizer and a data set become guesses, by a protocol; what is already there is not done again."""
+"""A classifier, a localizer and a data set become detections, by a protocol; what is there is not done again."""
 
 import json
 from collections.abc import Iterator
@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.basics.progress import track
 from verydeep.basics.version import VERSION
-from verydeep.datasets.boxes import with_boxes
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.evaluate import Evaluator, evenly, match_labels
 from verydeep.evaluation.posteriors import Posteriors
@@ -21,13 +19,13 @@ from verydeep.images.crops import grid
 from verydeep.inference.loading import Loader, batches
 from verydeep.inference.options import Options, Precision
 from verydeep.inference.protocol import Protocol
-from verydeep.inference.runtime import DEFAULT_MEMORY, Runtime, pick_engine
+from verydeep.inference.runtime import Runtime
 from verydeep.inference.views import Picture
 from verydeep.localization.boxes import Frame, as_array
-from verydeep.localization.dense import Pair, boxes_of_windows
-from verydeep.localization.guesses import GUESSES, Guesses
+from verydeep.localization.dense import LocalizationModel, boxes_of_windows
+from verydeep.localization.detections import MOST_DETECTIONS, Detections
 from verydeep.localization.merging import MergeRule
-from verydeep.localization.scoring import merge_guesses, together
+from verydeep.localization.scoring import merge_detections, together
 from verydeep.nets.vgg import VGG, load
 from verydeep.nets.weights import weights_hash
 
@@ -42,24 +40,18 @@ class BoxEvaluator:
     classifier, localizer : str or Path
         Weights files. The classifier's scores rate boxes, and name classes where no posteriors are given.
     dataset : Dataset
-        Opened with its boxes; images without any are left out.
+        Every image with a box, from `verydeep.datasets.boxes.with_boxes`.
     posteriors : Posteriors, optional
-        Of these images, by the best classification system there is; the paper's guesses come from another system
+        Of these images, by the best classification system there is; the paper's detections come from another system
         than its boxes. By default the classifier's own, by the same protocol.
     precision : {"float32", "bf16"}
         Of the networks' arithmetic.
-    memory : int
-        Bytes that pictures and activations may take together.
-    engine : str
-        What runs the layers; see `verydeep.inference.runtime.pick_engine`.
-    device : str
-        `auto`, `cpu`, `cuda` or `mps`.
+    runtime : Runtime
+        Where and how they run.
     limit : int, optional
         Only so many images, evenly over the classes.
     cache : Path, optional
         Folder for ``<protocol>.parquet``.
-    skip_bad_boxes : bool
-        Whether images with bad boxes are left out; else they are an error.
 
     Raises
     ------
@@ -75,26 +67,18 @@ class BoxEvaluator:
         *,
         posteriors: Posteriors | None = None,
         precision: Precision = "float32",
-        memory: int = DEFAULT_MEMORY,
-        device: str = "auto",
-        engine: str = "auto",
+        runtime: Runtime = Runtime(),  # noqa: B008 (frozen)
         limit: int | None = None,
         cache: Path | None = None,
-        skip_bad_boxes: bool = False,
     ) -> None:
         nets = load(classifier, "classify"), load(localizer, "localize")
         options = Options(precision=precision)
         names = str(classifier), str(localizer)
-        where = pick_device(device)
-        picked = pick_engine(engine, where, precision, len(dataset) if limit is None else limit)
-        # Activations of both networks are alive in turn; a quarter is for originals while they are decoded.
-        self.pair = Pair(*nets, options, memory - memory // 4, where, names, picked)
-        dataset, _ = with_boxes(dataset, skip_bad_boxes)
         self.dataset = dataset if limit is None else dataset.subset(evenly(dataset, limit))
+        self.model = LocalizationModel(*nets, options, runtime, names, len(self.dataset))
         self.labels = match_labels(self.dataset, nets[0])
-        self.loader = Loader(self.dataset, nets[0], memory // 4)
-        self.posteriors, self.cache = posteriors, cache
-        self.options, self.memory, self.device, self.engine = options, memory, device, picked
+        self.loader = Loader(self.dataset, nets[0], runtime.memory_for_pictures)
+        self.posteriors, self.cache, self.runtime = posteriors, cache, runtime
         self.files = Path(classifier), Path(localizer)
         about = {**_about(*nets), "data": dataset.name, "split": dataset.split, "split_provenance": dataset.provenance}
         about |= {"classifier": names[0], "localizer": names[1], "options": options.to_dict()}
@@ -105,14 +89,14 @@ class BoxEvaluator:
 
     def check(self, protocol: Protocol) -> None:
         """Raise UserError where this pair cannot be tested by a protocol."""
-        check_protocol(protocol, self.pair)
+        check_protocol(protocol, self.model)
 
     def path(self, protocol: Protocol) -> Path | None:
-        """Return where the guesses of a protocol are kept."""
+        """Return where the detections of a protocol are kept."""
         return self.cache / f"{protocol}.parquet" if self.cache else None
 
-    def guesses(self, protocol: Protocol | str, rule: MergeRule | None) -> Guesses:
-        """Return the guesses by a protocol, merged by a rule; from its file where the networks have run already.
+    def detections(self, protocol: Protocol | str, rule: MergeRule | None) -> Detections:
+        """Return the detections by a protocol, merged by a rule; from its file where the networks have run already.
 
         Without a rule the windows' boxes are not merged; they are what a threshold is chosen with. Where classes are
         those of given posteriors, several scales are put together of one file for each.
@@ -124,13 +108,13 @@ class BoxEvaluator:
         if found and (rule is None or found.metadata.get("merging") == asdict(rule)):
             return found
         found = found or self._from_scales(protocol) or self._run(protocol)
-        merged = merge_guesses([found], rule) if rule else found
+        merged = merge_detections([found], rule) if rule else found
         if path:
             merged.write(path)
         return merged
 
-    def _found(self, path: Path) -> Guesses:
-        found = Guesses.read(path)
+    def _found(self, path: Path) -> Detections:
+        found = Detections.read(path)
         for key in _IDENTITY:
             there, here = found.metadata.get(key), self.about.get(key)
             if there != here:
@@ -139,18 +123,18 @@ class BoxEvaluator:
             raise UserError(f"{path}: holds boxes of other images; choose another folder or remove it")
         return found
 
-    def _from_scales(self, protocol: Protocol) -> Guesses | None:
-        """Return the windows of several scales out of a file each, where the guessed classes are the same in all.
+    def _from_scales(self, protocol: Protocol) -> Detections | None:
+        """Return the windows of several scales out of a file each, where the classes are the same in all.
 
         A file that is there keeps its own rule of merging; a new one is left unmerged.
         """
         if len(protocol.scales) == 1 or self.posteriors is None or self.cache is None:
             return None
-        parts = [self.guesses(Protocol(protocol.kind, (scale,)), None) for scale in protocol.scales]
+        parts = [self.detections(Protocol(protocol.kind, (scale,)), None) for scale in protocol.scales]
         metadata = {"protocol": str(protocol), **self.about}
         return replace(together(parts), metadata=metadata)
 
-    def _run(self, protocol: Protocol) -> Guesses:
+    def _run(self, protocol: Protocol) -> Detections:
         """Run the networks: every window's boxes and scores, not yet merged."""
         classes, posteriors = self._classes(protocol)
         count, shape = len(self.dataset), classes.shape
@@ -161,7 +145,7 @@ class BoxEvaluator:
             for index, found, rated in self._windows(part, classes):
                 windows[index].append(found)
                 scores[index].append(rated)
-        return Guesses(
+        return Detections(
             ids=tuple(sample.id for sample in self.dataset.samples),
             labels=self.labels,
             sizes=np.array(self.loader.sizes, np.int64),
@@ -172,7 +156,7 @@ class BoxEvaluator:
             scores=[np.concatenate(rows) for rows in scores],
             boxes=np.zeros((*shape, 4)),
             ratings=np.zeros(shape),
-            names=self.pair.classifier.net.classes,
+            names=self.model.classifier.net.classes,
             metadata={"protocol": str(protocol), **self.about},
         )
 
@@ -181,9 +165,9 @@ class BoxEvaluator:
         found = self.posteriors
         if found is None:
             cache = self.cache / "classes" if self.cache else None
-            runtime = Runtime(self.device, self.engine, self.memory)
-            found = Evaluator(self.files[0], self.dataset, self.options, runtime, cache=cache).posteriors(protocol)
-        names = self.pair.classifier.net.classes
+            options = self.model.classifier.options
+            found = Evaluator(self.files[0], self.dataset, options, self.runtime, cache=cache).posteriors(protocol)
+        names = self.model.classifier.net.classes
         if found.classes != names:
             raise UserError("posteriors: their classes are not those of the networks, in the same order")
         ids = tuple(sample.id for sample in self.dataset.samples)
@@ -191,7 +175,7 @@ class BoxEvaluator:
         if absent:
             raise UserError(f"posteriors: without {len(absent)} of the {len(ids)} images (for example {min(absent)})")
         probabilities = found.rows(ids).probabilities
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :GUESSES]
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :MOST_DETECTIONS]
         own = np.where(self.labels >= 0, self.labels, best[:, 0])
         classes = np.concatenate([best, own[:, None]], axis=1)
         return classes, np.take_along_axis(probabilities, classes, axis=1)
@@ -200,13 +184,13 @@ class BoxEvaluator:
         self, part: Protocol, classes: NDArray[np.int64]
     ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
         """Yield index, boxes and scores of every image at one scale."""
-        size, sizes = self.pair.size, self.loader.sizes
-        every = batches(part, size, sizes, lambda *view: max(1, self.pair.at_once(*view) // VIEWS[part.kind]))
+        size, sizes = self.model.size, self.loader.sizes
+        every = batches(part, size, sizes, lambda *view: max(1, self.model.at_once(*view) // VIEWS[part.kind]))
         loaded = zip(every, self.loader.pictures(part, every), strict=True)
         progress = track(loaded, len(sizes), f"{part}", size=max(map(len, every)))
         for indices, pictures in progress:
             shown = [views(part, p, sizes[index], size) for index, p in zip(indices, pictures, strict=True)]
-            scores, answers = self.pair.maps([view for row in shown for view, _ in row])
+            scores, answers = self.model.maps([view for row in shown for view, _ in row])
             each = len(shown[0])
             for n, (index, row) in enumerate(zip(indices, shown, strict=True)):
                 cells = zip(scores[n * each :], answers[n * each :], row, strict=False)
@@ -215,11 +199,11 @@ class BoxEvaluator:
                 yield index, boxes, rated
 
 
-def check_protocol(protocol: Protocol, pair: Pair) -> None:
+def check_protocol(protocol: Protocol, model: LocalizationModel) -> None:
     """Raise UserError where a pair of networks cannot be tested by a protocol."""
     if protocol.kind not in VIEWS:
         raise UserError(f"protocol {protocol}: boxes come from center@Q, dense@Q,... or crops@Q,...")
-    protocol.check_scales(pair.least_size, pair.size)
+    protocol.check_scales(model.least_size, model.size)
 
 
 VIEWS = {"center": 1, "dense": 1, "crops": 25}

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
-from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.images.files import read_picture
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Kind, Protocol, default_protocol
-from verydeep.inference.runtime import DEFAULT_MEMORY, pick_engine
+from verydeep.inference.runtime import Runtime, RuntimeOptions
 from verydeep.inference.views import VIEWS, Picture, prepare
 from verydeep.localization.boxes import Frame, clip
-from verydeep.localization.dense import Pair
+from verydeep.localization.dense import LocalizationModel
 from verydeep.localization.evaluate import check_protocol, views, windows_of
 from verydeep.localization.merging import MergeRule
 from verydeep.localization.scoring import best_box
@@ -87,12 +87,8 @@ class Localizer:
         Classes to localize, at least 1.
     rule : MergeRule
         Which boxes become one.
-    memory : int
-        Bytes that activations may take.
-    device : str
-        `auto`, `cpu`, `cuda` or `mps`.
-    engine : str
-        What runs the layers; see `verydeep.inference.runtime.pick_engine`.
+    runtime : Runtime
+        Where and how the networks run.
     pictures : int, optional
         How many there will be, where that is known: for few, engine `auto` is torch.
 
@@ -110,9 +106,7 @@ class Localizer:
         *,
         top: int = 5,
         rule: MergeRule = DEFAULT_RULE,
-        memory: int = DEFAULT_MEMORY,
-        device: str = "auto",
-        engine: str = "auto",
+        runtime: Runtime = Runtime(),  # noqa: B008 (frozen)
         pictures: int | None = None,
     ) -> None:
         if top < 1:
@@ -121,28 +115,26 @@ class Localizer:
         first = classifier if isinstance(classifier, VGG) else load(classifier, "classify")
         second = localizer if isinstance(localizer, VGG) else load(localizer, "localize")
         self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or _usual(second)
-        where = pick_device(device)
         count = pictures and pictures * sum(VIEWS.get(part.kind, 0) for part in self.protocol.leaves)
-        chosen = pick_engine(engine, where, images=count)
-        self.pair = Pair(first, second, Options(), memory, where, (names[0], names[1]), chosen)
-        check_protocol(self.protocol, self.pair)
+        self.model = LocalizationModel(first, second, Options(), runtime, (names[0], names[1]), count)
+        check_protocol(self.protocol, self.model)
         self.top, self.rule = top, rule
 
     def __call__(self, image: str | Path | Picture) -> Localized:
         """Return classes and boxes for a file or an array, uint8 (H, W, 3), upright RGB."""
         original = image if isinstance(image, np.ndarray) else read_picture(Path(image))
         height, width = original.shape[:2]
-        net: VGG = self.pair.classifier.net
+        net: VGG = self.model.classifier.net
         found: list[tuple[NDArray[np.float32], NDArray[np.float32], Frame]] = []
         posterior = np.zeros(len(net.classes))
         for part in self.protocol.leaves:
             picture = prepare(part, net, original)
-            posterior += self.pair.classifier.posteriors(part, [picture])[0] / len(self.protocol.leaves)
-            shown = views(part, picture, (height, width), self.pair.size)
-            maps = self.pair.maps([view for view, _ in shown])
+            posterior += self.model.classifier.posteriors(part, [picture])[0] / len(self.protocol.leaves)
+            shown = views(part, picture, (height, width), self.model.size)
+            maps = self.model.maps([view for view, _ in shown])
             found += [(score, answer, frame) for score, answer, (_, frame) in zip(*maps, shown, strict=True)]
         best = np.argsort(-posterior, kind="stable")[: self.top]
-        windows = [windows_of(score, answer, frame, self.pair.size, best) for score, answer, frame in found]
+        windows = [windows_of(score, answer, frame, self.model.size, best) for score, answer, frame in found]
         boxes, scores = (np.concatenate(rows) for rows in zip(*windows, strict=True))
         top = []
         for k, label in enumerate(best.tolist()):
@@ -166,11 +158,11 @@ def localize(
     *,
     top: int = 5,
     rule: MergeRule = DEFAULT_RULE,
-    memory: int = DEFAULT_MEMORY,
-    device: str = "auto",
-    engine: str = "auto",
+    **runtime: Unpack[RuntimeOptions],
 ) -> Localized:
-    """Name the classes of a picture and say where each is; parameters as those of `Localizer`."""
-    return Localizer(
-        classifier, localizer, protocol, top=top, rule=rule, memory=memory, device=device, engine=engine, pictures=1
-    )(image)
+    """Name the classes of a picture and say where each is.
+
+    Parameters are those of `Localizer`; device, engine and memory are the fields of its runtime.
+    """
+    where = Runtime(**runtime)
+    return Localizer(classifier, localizer, protocol, top=top, rule=rule, runtime=where, pictures=1)(image)

@@ -11,7 +11,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.progress import track
 from verydeep.evaluation.fuse import common_metadata
 from verydeep.localization.boxes import Boxes, clip
-from verydeep.localization.guesses import Guesses
+from verydeep.localization.detections import Detections
 from verydeep.localization.merging import MergeRule, merge
 
 
@@ -41,12 +41,12 @@ def best_box(boxes: NDArray[Any], scores: NDArray[Any], rule: MergeRule) -> tupl
     return merged[best], float(ratings[best])
 
 
-def merge_guesses(parts: Sequence[Guesses], rule: MergeRule, names: Sequence[str] = ()) -> Guesses:
+def merge_detections(parts: Sequence[Detections], rule: MergeRule, names: Sequence[str] = ()) -> Detections:
     """Merge the windows' boxes of several scales and networks, all at once, and rate what comes out.
 
     Parameters
     ----------
-    parts : sequence of Guesses
+    parts : sequence of Detections
         Of the same images and the same guessed classes: tests of several networks by the same posteriors.
     rule : MergeRule
         Which boxes become one.
@@ -68,8 +68,8 @@ def merge_guesses(parts: Sequence[Guesses], rule: MergeRule, names: Sequence[str
     return replace(every, boxes=boxes, ratings=ratings, metadata={**about, "merging": asdict(rule)})
 
 
-def together(parts: Sequence[Guesses], names: Sequence[str] = ()) -> Guesses:
-    """Return the windows of all parts in one, not merged; parameters and errors as those of `merge_guesses`."""
+def together(parts: Sequence[Detections], names: Sequence[str] = ()) -> Detections:
+    """Return the windows of all parts in one, not merged; parameters and errors as those of `merge_detections`."""
     first = parts[0]
     names = names or [f"boxes {i + 1}" for i in range(len(parts))]
     for part, name in zip(parts[1:], names[1:], strict=True):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from verydeep.basics.errors import UserError
 from verydeep.datasets.boxes import with_boxes
 from verydeep.datasets.dataset import Dataset
-from verydeep.datasets.loader import Batch, Drawer
+from verydeep.datasets.loader import Batch, ViewSampler
 from verydeep.localization.baselines import best_constant_box
 from verydeep.localization.boxes import Frame, as_array, decode, encode, iou
 from verydeep.localization.metrics import HIT
@@ -40,7 +40,7 @@ class Localization:
     skip_bad_boxes: bool = False
 
     @property
-    def figures(self) -> Mapping[str, str]:
+    def metrics(self) -> Mapping[str, str]:
         """Share of images whose box overlaps by less than half given the class, and the mean overlap."""
         return _FIGURES
 
@@ -76,7 +76,7 @@ class Localization:
         """Return all layers but the last one, which is trained from random weights."""
         return tuple(n for n, layer in network.named_children() if isinstance(layer, nn.Conv2d) and n != "fc8")
 
-    def drawer(self, dataset: Dataset, crop: int, recipe: Recipe) -> Drawer | None:
+    def sampler(self, dataset: Dataset, crop: int, recipe: Recipe) -> ViewSampler | None:
         """Return what draws views that show an object."""
         return ObjectViews(dataset, crop, recipe.images.scales, recipe.images.flip, recipe.boxes.least_visible)
 
@@ -99,7 +99,7 @@ class Localization:
             squared = np.square(encode(frame.to_window(truth), crops.crop) - answer).sum(-1)
             best = int(overlaps.argmax())
             rows.append((squared[best] / 2, overlaps[best] < HIT, overlaps[best]))
-        return dict(zip(("val_loss", *self.figures), torch.tensor(rows, dtype=torch.float64).T, strict=True))
+        return dict(zip(("val_loss", *self.metrics), torch.tensor(rows, dtype=torch.float64).T, strict=True))
 
     def how_to_test(self, weights: str, side: int) -> str:
         """Return the command for boxes merged over a dense application."""

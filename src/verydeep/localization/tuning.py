@@ -12,7 +12,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_text
 from verydeep.basics.progress import track
 from verydeep.localization.boxes import clip, iou
-from verydeep.localization.guesses import Guesses, held_out
+from verydeep.localization.detections import Detections, held_out
 from verydeep.localization.merging import Match, MergeRule
 from verydeep.localization.metrics import HIT
 from verydeep.localization.scoring import best_box, together
@@ -73,7 +73,7 @@ class Tuned:
 
 
 def tune(
-    parts: Sequence[Guesses],
+    parts: Sequence[Detections],
     match: Match = "recommended",
     share: float = SHARE,
     thresholds: Sequence[float] | None = None,
@@ -85,7 +85,7 @@ def tune(
 
     Parameters
     ----------
-    parts : sequence of Guesses
+    parts : sequence of Detections
         Of the scales and networks that are merged together.
     match : {"recommended", "literal"}
         How alike boxes are.
@@ -122,14 +122,14 @@ def tune(
     return Tuned(MergeRule(best[len(best) // 2], match), curve, len(rows), share, about["data"], about["split"])
 
 
-def _own_class(guesses: Guesses) -> Guesses:
-    """Return the guesses with each image's own class alone."""
+def _own_class(detections: Detections) -> Detections:
+    """Return the detections with each image's own class alone."""
     return replace(
-        guesses,
-        classes=guesses.classes[:, -1:],
-        posteriors=guesses.posteriors[:, -1:],
-        windows=[rows[:, -1:] for rows in guesses.windows],
-        scores=[rows[:, -1:] for rows in guesses.scores],
-        boxes=guesses.boxes[:, -1:],
-        ratings=guesses.ratings[:, -1:],
+        detections,
+        classes=detections.classes[:, -1:],
+        posteriors=detections.posteriors[:, -1:],
+        windows=[rows[:, -1:] for rows in detections.windows],
+        scores=[rows[:, -1:] for rows in detections.scores],
+        boxes=detections.boxes[:, -1:],
+        ratings=detections.ratings[:, -1:],
     )

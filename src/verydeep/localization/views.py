@@ -67,22 +67,22 @@ class ObjectViews:
     numbers: int = 4
 
     def __call__(
-        self, index: int, height: int, width: int, chance: np.random.Generator
+        self, index: int, height: int, width: int, rng: np.random.Generator
     ) -> tuple[View, NDArray[np.float32]]:
         """Return a view, and center x, center y, width and height of the object's box, divided by the crop's side."""
         boxes = as_array(self.dataset.samples[index].boxes)
-        view = draw_view(height, width, self.crop, self.scales, chance, self.flip)
+        view = draw_view(height, width, self.crop, self.scales, rng, self.flip)
         rows, columns = rescaled_size(height, width, view.side)
         for _ in range(REDRAWS):
             inside, share = self._look(boxes, height, width, view)
             if share.max() >= self.least_visible:
                 break
-            top, left = (int(chance.integers(side - self.crop, endpoint=True)) for side in (rows, columns))
+            top, left = (int(rng.integers(side - self.crop, endpoint=True)) for side in (rows, columns))
             view = replace(view, top=top, left=left)
         else:
             whole = Frame(height, width, view.side).to_window(boxes[0])
-            top = self._showing_most(whole[1], whole[3], rows, chance)
-            view = replace(view, top=top, left=self._showing_most(whole[0], whole[2], columns, chance))
+            top = self._showing_most(whole[1], whole[3], rows, rng)
+            view = replace(view, top=top, left=self._showing_most(whole[0], whole[2], columns, rng))
             inside, share = self._look(boxes, height, width, view)
         box = inside[share.argmax()]
         return view, encode(mirror(box, self.crop) if view.flip else box, self.crop).astype(np.float32)
@@ -92,8 +92,8 @@ class ObjectViews:
         inside = Frame(height, width, view.side, view.top, view.left).to_window(boxes)
         return inside, visible_share(inside, self.crop)
 
-    def _showing_most(self, low: float, high: float, side: int, chance: np.random.Generator) -> int:
+    def _showing_most(self, low: float, high: float, side: int, rng: np.random.Generator) -> int:
         """Draw a crop's first row or column so that it shows all of [low, high], or lies in it where that is longer."""
         ends = sorted((high - self.crop, low))
         first, last = (int(np.clip(round(end), 0, side - self.crop)) for end in ends)
-        return int(chance.integers(first, last, endpoint=True))
+        return int(rng.integers(first, last, endpoint=True))

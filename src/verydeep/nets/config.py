@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.configurations import Configuration, configuration
@@ -180,3 +180,17 @@ class NetworkConfig:
             preprocessing=Preprocessing.from_dict(values["preprocessing"]),
             **later,
         )
+
+
+class NetworkOptions(TypedDict, total=False):
+    """Fields of `NetworkConfig` as keywords of functions for users."""
+
+    width: float
+    batch_norm: bool
+    image_size: int
+    fc_width: int
+    dropout: float
+    lrn_alpha: float
+    preprocessing: Preprocessing
+    regression: Regression | None
+    trunk: str | None

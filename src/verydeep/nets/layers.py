@@ -29,7 +29,7 @@ class LocalResponseNorm(nn.Module):
         return f"size={self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
-class Window(nn.Conv2d):
+class ConvLinear(nn.Conv2d):
     """A fully connected layer: a convolution without padding that covers its window.
 
     It runs as one matrix product over all windows of the map: the same sum, and on a CPU several times faster than

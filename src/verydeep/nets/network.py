@@ -13,7 +13,7 @@ from typing_extensions import Self
 from verydeep.basics.errors import UserError
 from verydeep.nets.config import DescriptorConfig, NetworkConfig, Regression
 from verydeep.nets.configurations import Configuration
-from verydeep.nets.layers import ViewDescriptor, Window, relu_pool
+from verydeep.nets.layers import ConvLinear, ViewDescriptor, relu_pool
 from verydeep.nets.plain import Plain, least_size, plain_layers, stride
 from verydeep.nets.preprocessing import Preprocessing
 
@@ -243,7 +243,7 @@ class Network(nn.Sequential):
         return net._with_fc8(net._fc8_weight() / norm, None)
 
     def _fc8_weight(self) -> Tensor:
-        return cast(Window, self.fc8).weight.detach().double()
+        return cast(ConvLinear, self.fc8).weight.detach().double()
 
     def _with_fc8(self, weight: Tensor, descriptor: DescriptorConfig | None) -> Self:
         with torch.device("meta"):

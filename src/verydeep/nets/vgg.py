@@ -5,14 +5,14 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
-from verydeep.nets.config import STRIDE, NetworkConfig, Regression
+from verydeep.nets.config import STRIDE, NetworkConfig, NetworkOptions
 from verydeep.nets.configurations import configuration
 from verydeep.nets.hub import HubMixin
 from verydeep.nets.initialization import initialize
-from verydeep.nets.layers import LocalResponseNorm, ViewDescriptor, Window
+from verydeep.nets.layers import ConvLinear, LocalResponseNorm, ViewDescriptor
 from verydeep.nets.network import Network, TaskName, find_layer
-from verydeep.nets.preprocessing import Preprocessing
 from verydeep.nets.weights import read
 
 
@@ -59,7 +59,7 @@ class VGG(Network, HubMixin):
                 layers.append(("descriptor", ViewDescriptor(about.normalize != "none", about.copies, about.share)))
             channels *= about.copies
         if config.classes:
-            layers.append(("fc8", Window(channels, config.outputs, 1)))
+            layers.append(("fc8", ConvLinear(channels, config.outputs, 1)))
         super().__init__(config, layers)
 
 
@@ -91,7 +91,7 @@ def _fully_connected(channels: int, config: NetworkConfig) -> list[tuple[str, nn
     """Return the named layers from fc6 to drop7."""
     layers: list[tuple[str, nn.Module]] = []
     for i, (before, kernel) in ((6, (channels, config.image_size // STRIDE)), (7, (config.fc_width, 1))):
-        layers += [(f"fc{i}", Window(before, config.fc_width, kernel)), (f"relu{i}", nn.ReLU(inplace=True))]
+        layers += [(f"fc{i}", ConvLinear(before, config.fc_width, kernel)), (f"relu{i}", nn.ReLU(inplace=True))]
         layers.append((f"drop{i}", nn.Dropout(config.dropout)))
     return layers
 
@@ -107,17 +107,10 @@ def _cut(layers: list[tuple[str, nn.Module]], config: NetworkConfig) -> tuple[li
 def create(
     configuration_name: str,
     classes: int | Sequence[str] = 1000,
-    width: float = 1.0,
-    batch_norm: bool = False,
-    image_size: int = 224,
-    fc_width: int = 4096,
-    dropout: float = 0.5,
-    lrn_alpha: float = 1e-4,
+    *,
     initialization: str = "glorot",
     seed: int | None = None,
-    preprocessing: Preprocessing | None = None,
-    regression: Regression | None = None,
-    trunk: str | None = None,
+    **network: Unpack[NetworkOptions],
 ) -> VGG:
     """Make a network with random weights.
 
@@ -127,29 +120,14 @@ def create(
         `A`, `A-LRN`, `B`, `C`, `D`, `E` or `B-5x5`.
     classes : int or sequence of str
         Their number (they are then named `0`, `1`, ...) or their names in order.
-    width : float
-        Factor on the channels of every convolution; 1 is the paper's.
-    batch_norm : bool
-        Whether batch norm follows every convolution; the paper has none.
-    image_size : int
-        Side in pixels of the window that fc6 covers, a multiple of 32; 224 in the paper.
-    fc_width : int
-        Channels of fc6 and fc7; 4096 in the paper.
-    dropout : float
-        Dropout rate behind fc6 and fc7; 0.5 in the paper.
-    lrn_alpha : float
-        A-LRN's constant in Krizhevsky's written formula; where alpha is divided by 5, as in torch, give a fifth.
     initialization : str
         `glorot`, `he`, or `normal(STD)`; see `verydeep.nets.initialization`. The default is the one that the
         paper's camera-ready version recommends, because it starts networks of any depth.
     seed : int, optional
         Makes the weights a function of the seed; without it they follow torch's global generator.
-    preprocessing : Preprocessing, optional
-        By default the paper's: RGB, 0-255, ILSVRC's mean subtracted.
-    regression : {"scr", "pcr"}, optional
-        Makes a localizer, which gives boxes in place of class scores; see `NetworkConfig`.
-    trunk : str, optional
-        The layer to cut the network behind, such as `pool5`; with 0 classes it gives features alone.
+    **network
+        Fields of `NetworkConfig` that are to be other than the paper's: width, batch_norm, image_size, fc_width,
+        dropout, lrn_alpha (where alpha is divided by 5, as in torch, give a fifth), preprocessing, regression, trunk.
 
     Returns
     -------
@@ -168,19 +146,7 @@ def create(
     (torch.Size([2, 10]), torch.Size([2, 10, 1, 2]))
     """
     names = [str(i) for i in range(classes)] if isinstance(classes, int) else list(classes)
-    config = NetworkConfig(
-        configuration(configuration_name),
-        tuple(names),
-        width=width,
-        batch_norm=batch_norm,
-        image_size=image_size,
-        fc_width=fc_width,
-        dropout=dropout,
-        lrn_alpha=lrn_alpha,
-        preprocessing=preprocessing or Preprocessing(),
-        regression=regression,
-        trunk=trunk,
-    )
+    config = NetworkConfig(configuration(configuration_name), tuple(names), **network)
     return with_random_weights(config, initialization, seed)
 
 

@@ -66,7 +66,7 @@ def _comparisons(tests: ClassTests) -> Iterator[Comparison]:
     papers: dict[System, float] = {}
     for _, row in published.rows("3", "4", "5"):
         (m,) = row.members
-        papers[m.configuration, m.train, row.method, len(m.test) > 1] = row.figures["top1"]
+        papers[m.configuration, m.train, row.method, len(m.test) > 1] = row.metrics["top1"]
     for claim, *pair in _pairs(systems):
         first, second = (systems[system] for system in pair)
         paper = (papers[pair[0]], papers[pair[1]]) if all(system in papers for system in pair) else None
@@ -75,7 +75,7 @@ def _comparisons(tests: ClassTests) -> Iterator[Comparison]:
     if len(last) == 2:
         better = min(last, key=lambda result: result.top1.rate)
         both = " and ".join(result.network.configuration for result in last)
-        paper = (papers["E", JITTER, "dense", True], published.TABLES["6"][1].figures["top1"])
+        paper = (papers["E", JITTER, "dense", True], published.TABLES["6"][1].metrics["top1"])
         names = _name(better), f"{both} together"
         yield _comparison("fusion", names, better, fused([last]), paper if both == "D and E" else None)
 

@@ -13,7 +13,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from verydeep.basics.chance import generator
+from verydeep.basics.rng import generator
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.heatmap import class_map, spread
 from verydeep.evaluation.metrics import ErrorRate
@@ -21,8 +21,8 @@ from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.forward import Forward
 from verydeep.inference.options import Options
 from verydeep.inference.runtime import Runtime
+from verydeep.localization.detections import Detections
 from verydeep.localization.drawing import draw_boxes
-from verydeep.localization.guesses import Guesses
 from verydeep.localization.metrics import HIT, overlaps
 from verydeep.nets.vgg import load
 
@@ -154,9 +154,9 @@ def draw_examples(
 
 def _drawn(posteriors: Posteriors, right: bool) -> Iterator[int]:
     """Yield images that are right (or wrong) in a random order, first one of each class."""
-    guesses = posteriors.probabilities.argmax(axis=1)
+    predicted = posteriors.probabilities.argmax(axis=1)
     labeled = posteriors.labels >= 0
-    order = generator(0).permutation(np.flatnonzero(labeled & ((guesses == posteriors.labels) == right)))
+    order = generator(0).permutation(np.flatnonzero(labeled & ((predicted == posteriors.labels) == right)))
     seen: set[int] = set()
     later = []
     for index in order.tolist():
@@ -198,19 +198,19 @@ def _data_uri(picture: NDArray[np.uint8]) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def draw_box_examples(guesses: Guesses, dataset: Dataset, hit: bool, count: int) -> list[Example]:
+def draw_box_examples(detections: Detections, dataset: Dataset, hit: bool, count: int) -> list[Example]:
     """Draw images whose box, given the class, has an IoU of at least 0.5, or others, the same ones every time."""
-    guesses, place = guesses.tested, _places(dataset)
-    rows, found = np.flatnonzero(guesses.counted), overlaps(guesses)[:, -1]
-    there = np.array([guesses.ids[row] in place for row in rows.tolist()], np.bool_)
+    detections, place = detections.tested, _places(dataset)
+    rows, found = np.flatnonzero(detections.counted), overlaps(detections)[:, -1]
+    there = np.array([detections.ids[row] in place for row in rows.tolist()], np.bool_)
     chosen = generator(0).permutation(np.flatnonzero(there & ((found >= HIT) == hit)))[:count]
     examples = []
     for row, iou in zip(rows[chosen].tolist(), found[chosen].tolist(), strict=True):
-        truths: Sequence[Sequence[float]] = guesses.truths[row].tolist()
-        picture = dataset.image(place[guesses.ids[row]])
-        drawn = draw_boxes(picture, [guesses.boxes[row, -1].tolist()], [""], truths, HEIGHT)
+        truths: Sequence[Sequence[float]] = detections.truths[row].tolist()
+        picture = dataset.image(place[detections.ids[row]])
+        drawn = draw_boxes(picture, [detections.boxes[row, -1].tolist()], [""], truths, HEIGHT)
         drawn.thumbnail((2 * HEIGHT, HEIGHT))
-        label = guesses.names[int(guesses.labels[row])]
+        label = detections.names[int(detections.labels[row])]
         examples.append(Example(_data_uri(np.asarray(drawn)), label, label, iou))
     return examples
 

@@ -41,7 +41,7 @@ class Row:
     A figure that the paper does not give is not there; `x_std` is the standard deviation of `x` over random splits.
     """
 
-    figures: Mapping[str, float]
+    metrics: Mapping[str, float]
     members: tuple[Member, ...]
     method: Kind
     name: str
@@ -58,10 +58,10 @@ def _row(columns: Sequence[str], values: Sequence[Any]) -> Row:
     members = tuple(map(_member, cells.pop("system").split("+"))) if "system" in cells else ()
     method, name = cells.pop("method", "dense"), cells.pop("name", "")
     pairs = {key: value if isinstance(value, list) else [value] for key, value in cells.items() if value != "-"}
-    figures = {
+    metrics = {
         key + end: figure for key, pair in pairs.items() for end, figure in zip(("", "_std"), pair, strict=False)
     }
-    return Row(figures, members, method, name)
+    return Row(metrics, members, method, name)
 
 
 def _read(path: Path) -> dict[str, tuple[Row, ...]]:

@@ -208,7 +208,7 @@ def _boxes(folder: StudyFolder, runs: Sequence[Run], results: Sequence[Result], 
     """Return the part about boxes: what was checked, hits and misses; empty where there are none."""
     tests = [result for result in results if result.kind == "boxes"]
     best = min(tests, key=lambda result: result.metrics["given_class"].rate, default=None)
-    if best is None or best.guesses is None:
+    if best is None or best.detections is None:
         return ""
     words = [
         f"{check.run} by {check.protocol} finds the object in {check.hits:.1%} of {check.images:,} pictures, the best "
@@ -222,12 +222,12 @@ def _boxes(folder: StudyFolder, runs: Sequence[Run], results: Sequence[Result], 
     )
     parts = [f"<h2>Where the objects are</h2><p>{html.escape(' '.join(words))}</p>"]
     for title, hit in (("Hits", True), ("Misses", False)):
-        figures = "".join(
+        metrics = "".join(
             f"<figure><img src='{e.picture}' alt='{html.escape(e.label, quote=True)}'>"
             f"<p>{html.escape(e.label)}, IoU {e.score:.2f}</p></figure>"
-            for e in draw_box_examples(best.guesses, testing, hit, BOX_EXAMPLES)
+            for e in draw_box_examples(best.detections, testing, hit, BOX_EXAMPLES)
         )
-        parts.append(f"<h3>{title}</h3><div class='examples boxes'>{figures}</div>")
+        parts.append(f"<h3>{title}</h3><div class='examples boxes'>{metrics}</div>")
     return "".join(parts)
 
 
@@ -257,8 +257,8 @@ def check_hits(folder: StudyFolder, runs: Iterable[Run], results: Iterable[Resul
     measured, checks = {result.path: result for result in results}, []
     for run in runs:
         result = measured.get(folder.test(run, run.protocols[0]))
-        if run.least_hits is not None and result and result.guesses:
-            constant = with_constant_box(result.guesses, result.about["best_constant_box"])
+        if run.least_hits is not None and result and result.detections:
+            constant = with_constant_box(result.detections, result.about["best_constant_box"])
             rates = [result.metrics["given_class"].rate, localization_metrics(constant).given_class.rate]
             hits, by_chance = (1 - rate for rate in rates)
             checks.append(HitCheck(run.name, str(result.protocol), result.images, hits, run.least_hits, by_chance))

@@ -13,7 +13,9 @@ import torch
 from verydeep.basics.device import pick_device, place
 from verydeep.basics.errors import UserError
 from verydeep.datasets import open_dataset
+from verydeep.datasets.boxes import with_boxes
 from verydeep.datasets.dataset import Dataset
+from verydeep.datasets.opening import Reading
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.posteriors import Posteriors
@@ -22,12 +24,12 @@ from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
 from verydeep.inference.views import VIEWS
+from verydeep.localization.detections import Detections, read_metadata
 from verydeep.localization.evaluate import VIEWS as BOX_VIEWS
 from verydeep.localization.evaluate import BoxEvaluator
-from verydeep.localization.guesses import Guesses, read_metadata
 from verydeep.localization.localize import DEFAULT_RULE
 from verydeep.localization.merging import MergeRule
-from verydeep.localization.scoring import merge_guesses
+from verydeep.localization.scoring import merge_detections
 from verydeep.localization.task import Localization
 from verydeep.localization.tuning import tune
 from verydeep.nets.config import NetworkConfig
@@ -295,7 +297,7 @@ def reproduce(
             task=Localization(run.regression, on_bad_image == "skip") if run.regression else None,
             init_from=folder.run(run.init_from).path if run.init_from else None,
             device=device,
-            on_bad_image=on_bad_image,
+            reading=Reading(on_bad_image=on_bad_image),
             quiet=quiet,
         )
         if missing := _missing(folder, run):
@@ -352,18 +354,17 @@ def _test_boxes(
     evaluator = BoxEvaluator(
         folder.run(run.init_from).weights,
         folder.run(run.name).weights,
-        testing,
+        with_boxes(testing, skip_bad_boxes)[0],
         posteriors=fuse([Posteriors.read(file) for file in best], list(map(str, best))),
         precision=run.recipe.precision,
-        device=device,
+        runtime=Runtime(device),
         cache=folder.boxes(run.name),
-        skip_bad_boxes=skip_bad_boxes,
     )
     for protocol in protocols:
-        evaluator.guesses(protocol, _rule([evaluator.guesses(protocol, None)]))
+        evaluator.detections(protocol, _rule([evaluator.detections(protocol, None)]))
 
 
-def _rule(parts: Sequence[Guesses]) -> MergeRule:
+def _rule(parts: Sequence[Detections]) -> MergeRule:
     """Return how boxes are merged: as is best on held-out pictures, where there is anything to merge."""
     if sum(max(map(len, part.windows)) for part in parts) == 1:
         return DEFAULT_RULE
@@ -378,9 +379,9 @@ def _merge_unions(folder: StudyFolder, unions: Iterable[Sequence[str]]) -> None:
         files = [folder.boxes(run) / f"{protocol}.parquet" for run, _, protocol in names]
         if not all(file.is_file() for file in files):
             continue
-        parts, out = [Guesses.read(file) for file in files], folder.union(members)
+        parts, out = [Detections.read(file) for file in files], folder.union(members)
         if not out.is_file() or read_metadata(out).get("fused") != [part.metadata for part in parts]:
-            merge_guesses(parts, _rule(parts), [str(file) for file in files]).write(out)
+            merge_detections(parts, _rule(parts), [str(file) for file in files]).write(out)
 
 
 def check_request(data: str | None, out: Path | None) -> tuple[str, Path]:

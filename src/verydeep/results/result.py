@@ -16,7 +16,7 @@ from verydeep.evaluation.metrics import ErrorRate, McNemar, errors, mcnemar, wro
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
-from verydeep.localization.guesses import Guesses, read_metadata
+from verydeep.localization.detections import Detections, read_metadata
 from verydeep.localization.metrics import localization_metrics
 from verydeep.nets.configurations import CONFIGURATIONS
 from verydeep.results.published import Scales
@@ -105,7 +105,7 @@ class Result:
         Of classes: which images' most probable class is not the right one, in the order of the images' names.
     names_hash : str
         SHA-256 of these names.
-    guesses : Guesses or None
+    detections : Guesses or None
         Of boxes: what `metrics` was computed from, without the boxes of single windows.
     """
 
@@ -121,7 +121,7 @@ class Result:
     about: Mapping[str, Any] = field(default_factory=dict)
     wrong: NDArray[np.bool_] | None = None
     names_hash: str = ""
-    guesses: Guesses | None = None
+    detections: Detections | None = None
 
     @property
     def network(self) -> Network:
@@ -219,17 +219,17 @@ def with_errors(result: Result, posteriors: Posteriors) -> Result:
 
 
 def _with_boxes(result: Result) -> Result | None:
-    guesses = Guesses.read(result.path)
-    if not guesses.counted.any():
+    detections = Detections.read(result.path)
+    if not detections.counted.any():
         return None
     # The boxes of all windows are by far the most of a file, and no table needs them.
-    none = [np.empty((0, guesses.classes.shape[1], 4), np.float32)] * len(guesses)
-    measured = localization_metrics(guesses)
+    none = [np.empty((0, detections.classes.shape[1], 4), np.float32)] * len(detections)
+    measured = localization_metrics(detections)
     return replace(
         result,
         images=measured.images,
         metrics={name: rate for name, rate in vars(measured).items() if name != "images"},
-        guesses=replace(guesses, windows=none, scores=[rows[..., 0] for rows in none]),
+        detections=replace(detections, windows=none, scores=[rows[..., 0] for rows in none]),
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import claim, write_text
 from verydeep.inference.protocol import Protocol
-from verydeep.localization.guesses import read_metadata
+from verydeep.localization.detections import read_metadata
 from verydeep.nets.config import Regression
 from verydeep.nets.configurations import configuration
 from verydeep.nets.weights import weights_hash

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from verydeep.basics.errors import UserError
 from verydeep.inference.protocol import Kind, Protocol
 from verydeep.localization.baselines import WHOLE, with_constant_box
-from verydeep.localization.guesses import Guesses
+from verydeep.localization.detections import Detections
 from verydeep.localization.metrics import localization_metrics
 from verydeep.results import published
 from verydeep.results.published import Scales
@@ -260,7 +260,7 @@ def _papers_figures(tests: ClassTests, cell: _Cell) -> dict[str, float]:
     for _, row in published.rows("3", "4", "5", "6") if tests.is_papers else ():
         members = [((m.configuration, m.train, _variant(m)), m.test) for m in row.members]
         if row.method == cell.method and members == [(network.kind, scales) for network, scales in cell.entries]:
-            return dict(row.figures)
+            return dict(row.metrics)
     return {}
 
 
@@ -344,19 +344,21 @@ def _box_tables(data: str, split: str, results: Sequence[Result]) -> Iterator[Ta
     ):
         rows: list[Row] = []
         # Where images were held out, Table 9 leaves them out of every row, whichever test they were held out of.
-        guesses = [
-            r.guesses.without_held_out(share) if share and number == "9" else r.guesses for r in chosen if r.guesses
+        detections = [
+            r.detections.without_held_out(share) if share and number == "9" else r.detections
+            for r in chosen
+            if r.detections
         ]
         papers = published.TABLES[number] if data == published.DATA else ()
         matched = [next((row for row in papers if set(row.members) == _members(r, row)), None) for r in chosen]
-        for result, boxes, paper in zip(chosen, guesses, matched, strict=True):
+        for result, boxes, paper in zip(chosen, detections, matched, strict=True):
             rows.append(_box_row(zip(result.networks, result.protocols, strict=True), boxes, paper))
         for paper in (row for row in papers if row not in matched):
             networks = [Network(m.configuration, m.train, (), "", m.regression, m.tuned) for m in paper.members]
             missing = zip(networks, (Protocol(paper.method, m.test) for m in paper.members), strict=True)
             rows.append(_box_row(missing, None, paper))
         if rows:
-            rows += _baselines(guesses[0]) if guesses else []
+            rows += _baselines(detections[0]) if detections else []
             yield Table(number, title, _box_columns(number, rows), tuple(rows), data, split, note)
 
 
@@ -391,7 +393,9 @@ def _members(result: Result, row: published.Row) -> set[published.Member]:
     }
 
 
-def _box_row(networks: Iterable[tuple[Network, Protocol]], guesses: Guesses | None, paper: published.Row | None) -> Row:
+def _box_row(
+    networks: Iterable[tuple[Network, Protocol]], detections: Detections | None, paper: published.Row | None
+) -> Row:
     words = [
         (
             f"{n.configuration} ({', '.join(n.variant)})" if n.variant else n.configuration,
@@ -404,20 +408,20 @@ def _box_row(networks: Iterable[tuple[Network, Protocol]], guesses: Guesses | No
         for n, p in networks
     ]
     together = [" + ".join(dict.fromkeys(column)) for column in zip(*words, strict=True)]
-    figure = next(iter(paper.figures.values())) if paper else None
-    return _measured_row(together, guesses, figure)
+    figure = next(iter(paper.metrics.values())) if paper else None
+    return _measured_row(together, detections, figure)
 
 
-def _measured_row(words: Sequence[str], guesses: Guesses | None, paper: float | None) -> Row:
+def _measured_row(words: Sequence[str], detections: Detections | None, paper: float | None) -> Row:
     keys = ("network", "train_scales", "test_scales", "boxes", "tuned_layers", "windows")
-    measured = vars(localization_metrics(guesses)) if guesses else {}
+    measured = vars(localization_metrics(detections)) if detections else {}
     return {**dict(zip(keys, words, strict=True)), **measured, "paper_error": paper}
 
 
-def _baselines(guesses: Guesses) -> list[Row]:
-    about = guesses.metadata["fused"][0] if "fused" in guesses.metadata else guesses.metadata
+def _baselines(detections: Detections) -> list[Row]:
+    about = detections.metadata["fused"][0] if "fused" in detections.metadata else detections.metadata
     boxes = {"whole image": WHOLE, "best constant box": about.get("best_constant_box")}
-    found = {name: with_constant_box(guesses, box) for name, box in boxes.items() if box}
+    found = {name: with_constant_box(detections, box) for name, box in boxes.items() if box}
     return [_measured_row((name, "", "", "", "", "none"), made, None) for name, made in found.items()]
 
 
@@ -431,10 +435,10 @@ def _transfer_table(number: str, title: str, results: Sequence[Result]) -> list[
     for row in published.TABLES[number]:
         cells = {
             words: Mean(
-                row.figures[key] / 100, row.figures[f"{key}_std"] / 100 if f"{key}_std" in row.figures else None
+                row.metrics[key] / 100, row.metrics[f"{key}_std"] / 100 if f"{key}_std" in row.metrics else None
             )
             for words, key in protocols.items()
-            if key in row.figures
+            if key in row.metrics
         }
         papers += [{"system": f"{row.name} (paper)", "paper": True, **cells}] if cells else []
     columns = (Column("system", "system"), *(Column(words, words) for words in headings))

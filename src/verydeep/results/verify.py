@@ -82,7 +82,7 @@ def claims() -> Iterator[Claim]:
         if all(m.configuration in NETWORKS and (m.train, m.tuned) == (published.JITTER, "all") for m in row.members):
             names = tuple(member.configuration for member in row.members)
             protocol = Protocol(row.method, row.members[0].test)
-            yield Claim(number, names, protocol, row.figures["top1"], row.figures["top5"])
+            yield Claim(number, names, protocol, row.metrics["top1"], row.metrics["top5"])
 
 
 class Verification:

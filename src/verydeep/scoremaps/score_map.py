@@ -5,12 +5,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
@@ -23,8 +24,8 @@ from verydeep.scoremaps.bands import Rectangle, bands, extents, map_size, steps
 from verydeep.scoremaps.densify import Dense, densify
 from verydeep.scoremaps.georeference import Georeference, read_georeference
 from verydeep.scoremaps.native import native
-from verydeep.scoremaps.parts import covering, read_mask, region_cells, subtract, wanted_cells
 from verydeep.scoremaps.plan import MemoryTooSmallError, Plan, make_plan, within
+from verydeep.scoremaps.regions import covering, read_mask, region_cells, subtract, wanted_cells
 from verydeep.scoremaps.sources import Picture, TruncatedImageError, open_image
 from verydeep.scoremaps.store import Folder, Memory, Store, open_map
 
@@ -99,21 +100,56 @@ class ScoreMap:
     plans: tuple[Plan, ...] = field(default=(), repr=False)
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for of an image's maps.
+
+    Attributes
+    ----------
+    scales : sequence of float
+        Factors on the image's sides.
+    classes : sequence of str, optional
+        Which to keep, by name; by default all.
+    softmax : bool
+        Whether cells hold posteriors in [0, 1] over all the network's classes, or the scores before the soft-max.
+    region : tuple of int, optional
+        x, y, width, height in pixels of the original: cells whose windows lie in it. What they see around it is read,
+        so their values are those of the whole image's map.
+    mask : str, Path or ndarray, optional
+        Of the image's size, or divided by a whole number: cells whose centers lie where it is 0 stay NaN.
+    stride : int, optional
+        Pixels between cells: the network's own divided by what its last pools skip; see `verydeep.scoremaps.finer`.
+    """
+
+    scales: Sequence[float] = (1.0,)
+    classes: Sequence[str] | None = None
+    softmax: bool = True
+    region: tuple[int, int, int, int] | None = None
+    mask: str | Path | NDArray[np.generic] | None = None
+    stride: int | None = None
+
+
+class WantedOptions(TypedDict, total=False):
+    """The fields of `Wanted` as keywords of functions for users."""
+
+    scales: Sequence[float]
+    classes: Sequence[str] | None
+    softmax: bool
+    region: tuple[int, int, int, int] | None
+    mask: str | Path | NDArray[np.generic] | None
+    stride: int | None
+
+
 def score_map(
     image: Picture,
     net: Dense | nn.Module | str | Path,
     out: str | Path | None = None,
     *,
-    scales: Sequence[float] = (1.0,),
-    classes: Sequence[str] | None = None,
-    softmax: bool = True,
-    region: tuple[int, int, int, int] | None = None,
-    mask: str | Path | NDArray[np.generic] | None = None,
     memory: int | None = None,
-    stride: int | None = None,
     device: str = "auto",
     engine: str = "auto",
     quiet: bool = True,
+    **wanted: Unpack[WantedOptions],
 ) -> ScoreMap:
     """Compute the score map of an image of any size, exactly that of the whole image.
 
@@ -126,21 +162,8 @@ def score_map(
     out : str or Path, optional
         A zarr folder, written as the work goes on; one of the same map is continued. By default the map is kept in
         memory.
-    scales : sequence of float
-        Factors on the image's sides.
-    classes : sequence of str, optional
-        Which to keep, by name; by default all.
-    softmax : bool
-        Whether cells hold posteriors in [0, 1] over all the network's classes, or the scores before the soft-max.
-    region : tuple of int, optional
-        x, y, width, height in pixels of the original: cells whose windows lie in it. What they see around it is read,
-        so their values are those of the whole image's map.
-    mask : str, Path or ndarray, optional
-        Of the image's size, or divided by a whole number: cells whose centers lie where it is 0 stay NaN.
     memory : int, optional
         Bytes that this process may hold, all together; on a GPU, that the work may take there.
-    stride : int, optional
-        Pixels between cells: the network's own divided by what its last pools skip; see `verydeep.scoremaps.finer`.
     device : str
         `auto`, `cpu`, `cuda` or `mps`.
     engine : {"auto", "native", "torch"}
@@ -148,6 +171,8 @@ def score_map(
         costs more than it gains.
     quiet : bool
         Whether to draw no progress bar.
+    **wanted
+        Fields of `Wanted`: scales, classes, softmax, region, mask, stride.
 
     Returns
     -------
@@ -169,7 +194,7 @@ def score_map(
     >>> found.levels[0].values.shape, found.levels[0].window_of(1, 2)
     ((5, 9, 6), (32.0, 64.0, 96.0, 128.0))
     """
-    job = Job(image, net, scales, classes, softmax, region, mask, stride, device, engine)
+    job = Job(image, net, Wanted(**wanted), device, engine)
     plans = job.plans(memory)
     return job.run(plans, None if out is None else Path(out), quiet)
 
@@ -177,27 +202,23 @@ def score_map(
 class Job:
     """A request for score maps, checked: what is to be computed of which image by which network.
 
-    Parameters are those of `score_map`.
+    Parameters are those of `score_map`, with what is wanted as one.
     """
 
     def __init__(
         self,
         image: Picture,
         net: Dense | nn.Module | str | Path,
-        scales: Sequence[float] = (1.0,),
-        classes: Sequence[str] | None = None,
-        softmax: bool = True,
-        region: tuple[int, int, int, int] | None = None,
-        mask: str | Path | NDArray[np.generic] | None = None,
-        stride: int | None = None,
+        wanted: Wanted = Wanted(),
         device: str = "auto",
         engine: str = "auto",
     ) -> None:
+        scales, stride, mask = wanted.scales, wanted.stride, wanted.mask
         self.device = pick_device(device)
         dense = _dense(net)
         self.dense = (dense if stride is None else dense.at_stride(stride)).to(self.device)
-        self.kept = _indices(self.dense.classes, classes)
-        self.softmax = softmax
+        self.kept = _indices(self.dense.classes, wanted.classes)
+        self.softmax = wanted.softmax
         self.source = open_image(image)
         self.georeference = read_georeference(image)
         if not scales or len(set(scales)) < len(scales):
@@ -206,7 +227,7 @@ class Job:
         self.sources = [rescaled(self.source, scale, dense.preprocessing.interpolation) for scale in scales]
         self._check_sizes()
         self._run_by(engine)
-        self.region = region
+        self.region = wanted.region
         self.mask = None if mask is None else read_mask(mask, self.source.height, self.source.width)
         self._mask_name = None if mask is None else _fingerprint(mask)
         self._image_name = _fingerprint(image)
@@ -232,7 +253,7 @@ class Job:
             found.append(Level(scale, values, step, self.dense.stride, self.dense.window))
         return tuple(found)
 
-    def wanted(self, level: int) -> tuple[list[Rectangle], NDArray[np.bool_] | None]:
+    def cells(self, level: int) -> tuple[list[Rectangle], NDArray[np.bool_] | None]:
         """Return the parts of a scale's map that are asked for, and which of their cells."""
         here, source = self.levels([None] * len(self.scales))[level], self.sources[level]
         size = map_size(self.dense.layers, source.height, source.width)
@@ -256,7 +277,7 @@ class Job:
         found = []
         left = within(memory, self.device)
         for level, source in enumerate(self.sources):
-            size, parts = (source.height, source.width), self.wanted(level)[0]
+            size, parts = (source.height, source.width), self.cells(level)[0]
             try:
                 plan = make_plan(self.dense, *size, parts, left, row_bytes=source.row_bytes, kept=len(self.kept))
             except MemoryTooSmallError as error:
@@ -303,7 +324,7 @@ class Job:
     def _level(self, level: int, plan: Plan, store: Store, quiet: bool) -> None:
         """Compute one scale's map."""
         source, layers = self.sources[level], self.dense.layers
-        cells = self.wanted(level)[1]
+        cells = self.cells(level)[1]
         left = [piece for part in plan.parts for piece in subtract([part], store.done[level])]
         found = [extents(layers, source.height, source.width, part) for part in left]
         total = sum(one[0].inputs.bottom - one[0].inputs.top for one in found)

@@ -6,7 +6,7 @@ from verydeep.nets.vgg import VGG
 from verydeep.training.log import best_epoch, read_log
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import RunFolder
-from verydeep.training.task import Task, first_figure, shown
+from verydeep.training.task import Task, first_metric, shown
 
 _CARD = """# {net} on {data}
 
@@ -17,7 +17,7 @@ A very deep ConvNet (configuration {net}, Simonyan & Zisserman 2014) for {answer
 
 | validation, one central crop at Q = {side} | |
 |---|---|
-{figures}
+{metrics}
 
 Of epoch {best_epoch}, the one with the least {chosen} of {epochs} trained; choosing it on these images makes the
 figures slightly flattering. `{test}` tests it as the paper does.
@@ -60,7 +60,7 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
         What it learned.
     """
     epochs = read_log(folder.path, "epoch")
-    best = best_epoch(epochs, first_figure(task))
+    best = best_epoch(epochs, first_metric(task))
     words, side = net.provenance, round(sum(recipe.images.scales) / 2)
     options = "".join(f" --{key} {value}" for key, value in task.words.items())
     command = f"verydeep train --net {words['net']}{options} --data DATA --recipe {folder.recipe.name} --out RUN"
@@ -76,8 +76,8 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
         batch_norm="yes" if net.batch_norm else "no",
         image_size=net.image_size,
         side=side,
-        figures="\n".join(f"| {name} | {best[key]:.2%} |" for key, name in shown(task, len(net.classes)).items()),
-        chosen=task.figures[first_figure(task)],
+        metrics="\n".join(f"| {name} | {best[key]:.2%} |" for key, name in shown(task, len(net.classes)).items()),
+        chosen=task.metrics[first_metric(task)],
         test=task.how_to_test(folder.weights.name, side),
         best_epoch=best["epoch"],
         epochs=len(epochs),

@@ -27,7 +27,7 @@ def draw_curves(folder: Path, task: Task) -> None:
     loss.plot(x, [line["val_loss"] for line in epochs], label="validation")
     loss.set_ylabel(task.loss_name)
     error.plot(x, [100 * line["train_error"] for line in epochs], label="training error")
-    for key, name in task.figures.items():
+    for key, name in task.metrics.items():
         error.plot(x, [100 * line[key] for line in epochs], label=f"validation, {name}")
     error.set_ylabel("%")
     error.set_ylim(0, 100)

@@ -6,22 +6,22 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from types import FrameType
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import NotFiniteError, WorkError
 from verydeep.basics.files import write_text
 from verydeep.basics.progress import track
+from verydeep.basics.rng import generator
 from verydeep.datasets.dataset import Dataset
-from verydeep.datasets.loader import Batch, TrainingLoader
+from verydeep.datasets.loader import Augmentation, Batch, TrainingLoader
 from verydeep.images.color import ColorStatistics
 from verydeep.inference.forward import Forward
 from verydeep.inference.loading import Loader
@@ -42,7 +42,7 @@ from verydeep.training.run_folder import RunFolder
 from verydeep.training.schedule import Schedule
 from verydeep.training.state import State
 from verydeep.training.step import MovingAverage, Stepper, StepResult, make_optimizer, set_training
-from verydeep.training.task import Task, first_figure, shown
+from verydeep.training.task import Task, first_metric, shown
 from verydeep.training.validation import Validation
 
 LOG_EVERY = 20
@@ -67,6 +67,54 @@ class _Pace:
     waiting: float
 
 
+@dataclass(frozen=True)
+class Sitting:
+    """How a run is worked on; nothing of it changes what is learned.
+
+    Attributes
+    ----------
+    device : str
+        `auto`, `cpu`, `cuda` or `mps`.
+    workers : int, optional
+        Threads that decode images; by default the number of cores.
+    compiled : bool
+        Whether the forward pass goes through `torch.compile`.
+    checkpoint_minutes : float
+        Time between checkpoints inside an epoch.
+    announce : callable, optional
+        Is given the effective recipe when nothing is left that could be refused, before anything is computed.
+    quiet : bool
+        Whether to print nothing.
+    """
+
+    device: str = "auto"
+    workers: int | None = None
+    compiled: bool = False
+    checkpoint_minutes: float = 10.0
+    announce: Callable[[Recipe], None] | None = None
+    quiet: bool = False
+
+
+class SittingOptions(TypedDict, total=False):
+    """The fields of `Sitting` as keywords of functions for users."""
+
+    device: str
+    workers: int | None
+    compiled: bool
+    checkpoint_minutes: float
+    announce: Callable[[Recipe], None] | None
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is learned from, what is tested on after each epoch, and the colors of the former."""
+
+    training: Dataset
+    validation: Dataset
+    color: ColorStatistics
+
+
 class Run:
     """One sitting of a run.
 
@@ -79,23 +127,15 @@ class Run:
     net : VGG
         The network before the first step, on its device.
     new_layers : sequence of str
-        Its fully connected layers that are not from the network it starts from, if it starts from one.
-    training, validation : Dataset
-        What is learned from, and what is tested on after each epoch.
-    color : ColorStatistics
-        Of the training images.
+        Its fully connected layers that are to be fitted to the ones below them.
+    images : Images
+        What is learned from.
     task : Task
         What is learned.
     processes : Processes
         This process's place among the others.
-    workers : int
-        Threads that decode images.
-    compiled : bool
-        Whether the forward pass goes through `torch.compile`.
-    checkpoint_seconds : float
-        Time between checkpoints inside an epoch.
-    quiet : bool
-        Whether to print nothing.
+    sitting : Sitting
+        How it is worked on.
     """
 
     def __init__(
@@ -104,41 +144,36 @@ class Run:
         folder: RunFolder,
         net: VGG,
         new_layers: Sequence[str],
-        training: Dataset,
-        validation: Dataset,
-        color: ColorStatistics,
+        images: Images,
         task: Task,
         processes: Processes,
-        *,
-        workers: int,
-        compiled: bool,
-        checkpoint_seconds: float,
-        quiet: bool,
+        sitting: Sitting,
     ) -> None:
-        images = recipe.images
         self.recipe, self.folder, self.net, self.processes, self.task = recipe, folder, net, processes, task
-        self.new_layers, self.compiled = new_layers, compiled
-        self.quiet = quiet or not processes.first
-        self.checkpoint_seconds = checkpoint_seconds
+        self.new_layers, self.sitting = new_layers, sitting
+        self.quiet = sitting.quiet or not processes.first
         self.measured: list[tuple[float, StepResult]] = []  # of steps whose figures are still on the device
+        augmentation = Augmentation(
+            net.image_size,
+            recipe.images.scales,
+            recipe.images.flip,
+            net.preprocessing.interpolation,
+            images.color,
+            recipe.images.color_shift,
+            recipe.images.color_scale,
+            task.sampler(images.training, net.image_size, recipe),
+        )
         self.loader = TrainingLoader(
-            training,
-            crop=net.image_size,
-            scales=images.scales,
-            batch_size=recipe.optimizer.batch_size,
-            seed=recipe.seed,
-            color=color,
-            color_form=images.color_shift,
-            color_scale=images.color_scale,
-            flip=images.flip,
-            interpolation=net.preprocessing.interpolation,
-            workers=workers,
+            images.training,
+            augmentation,
+            recipe.optimizer.batch_size,
+            recipe.seed,
+            passes=recipe.passes(len(images.training)),
+            workers=sitting.workers,
             rank=processes.rank,
             world_size=processes.size,
-            drawer=task.drawer(training, net.image_size, recipe),
-            passes=recipe.passes(len(training)),
         )
-        pictures = Loader(validation, net, Runtime().memory_for_pictures, workers)
+        pictures = Loader(images.validation, net, Runtime().memory_for_pictures, sitting.workers)
         self.validation = Validation(pictures, self._side, task)
 
     @property
@@ -190,7 +225,9 @@ class Run:
         )
         if there:
             self.state.load(self.folder.checkpoint)
-        self.stepper = Stepper(self.net, self.state.optimizer, self.recipe, self.processes, self.compiled, self.task)
+        self.stepper = Stepper(
+            self.net, self.state.optimizer, self.recipe, self.processes, self.sitting.compiled, self.task
+        )
 
     def _images_to_fit(self) -> torch.Tensor:
         """Return central crops of some training images, the same ones in every process."""
@@ -215,7 +252,7 @@ class Run:
             pace = _Pace(done / (now - begun), (self.loader.waited - waited) / (now - begun))
             # Agreed on, since the others have to be there when figures are averaged.
             stopping, speaking, saving = self.processes.any(
-                stop.is_set(), now - spoken > SPEAK_SECONDS, now - saved > self.checkpoint_seconds
+                stop.is_set(), now - spoken > SPEAK_SECONDS, now - saved > 60 * self.sitting.checkpoint_minutes
             )
             if speaking:
                 self._read()
@@ -304,13 +341,13 @@ class Run:
         self.log.write("epoch", progress.steps, values)
         self.log.say(_line(values, self.recipe.schedule.epochs, shown(self.task, len(self.net.classes))))
         progress.loss_sum = progress.wrong_sum = 0.0
-        if schedule.record(result[first_figure(self.task)], result["val_loss"]) and self.processes.first:
+        if schedule.record(result[first_metric(self.task)], result["val_loss"]) and self.processes.first:
             tested.provenance["epochs"] = progress.epoch
             save(tested, self.folder.weights)
         self._save()
 
     def _validate(self, tested: VGG) -> dict[str, float]:
-        result = dict.fromkeys(("val_loss", *self.task.figures), math.nan)
+        result = dict.fromkeys(("val_loss", *self.task.metrics), math.nan)
         if self.processes.first:
             options = Options(precision=self.recipe.precision)
             device = next(tested.parameters()).device
@@ -359,11 +396,11 @@ class Run:
 
 def _line(values: dict[str, Any], epochs: int, names: Mapping[str, str]) -> str:
     """Return what the person who watches reads after an epoch."""
-    figures = "  ".join(f"{name} {values[key]:6.1%}" for key, name in names.items())
+    metrics = "  ".join(f"{name} {values[key]:6.1%}" for key, name in names.items())
     left = values["seconds"] / values["epoch"] * (epochs - values["epoch"])
     return (
         f"epoch {values['epoch']:3d}/{epochs}  loss {values['train_loss']:.3f}  error {values['train_error']:6.1%}  "
-        f"val {figures}  lr {values['learning_rate']:.2g}  "
+        f"val {metrics}  lr {values['learning_rate']:.2g}  "
         f"{values['images_per_second']:.0f} images/s  waiting {values['waiting']:.0%}  "
         f"at most {left / 60:.0f} min left"
     )

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
+from verydeep.basics.rng import generator
 from verydeep.datasets.loader import Batch
 from verydeep.nets.vgg import VGG
 from verydeep.training.parallel import Processes
@@ -183,9 +183,9 @@ class Stepper:
         partner = torch.arange(count, device=self.device)
         if not strength:
             return 1.0, partner
-        chance = generator(self.recipe.seed, epoch, step, self.processes.rank, _MIXUP)
-        share = float(chance.beta(strength, strength))
-        return max(share, 1 - share), torch.from_numpy(chance.permutation(count)).to(self.device)
+        rng = generator(self.recipe.seed, epoch, step, self.processes.rank, _MIXUP)
+        share = float(rng.beta(strength, strength))
+        return max(share, 1 - share), torch.from_numpy(rng.permutation(count)).to(self.device)
 
 
 class MovingAverage:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from verydeep.datasets.dataset import Dataset, Sample
-from verydeep.datasets.loader import Batch, Drawer
+from verydeep.datasets.loader import Batch, ViewSampler
 from verydeep.inference.ranks import ranks
 from verydeep.nets.config import Regression
 from verydeep.nets.initialization import COPIED_FROM_A
@@ -50,7 +50,7 @@ class Task(Protocol):
         """Kind of the network's last layer, as in `VGG`."""
 
     @property
-    def figures(self) -> Mapping[str, str]:
+    def metrics(self) -> Mapping[str, str]:
         """Keys of `measure`'s figures, and their names; the least of the first one chooses the epoch to keep."""
 
     @property
@@ -69,7 +69,7 @@ class Task(Protocol):
     def layers_to_copy(self, source: VGG, network: VGG) -> tuple[str, ...] | None:
         """Return the layers that `network` takes from the one it starts from; None for all."""
 
-    def drawer(self, dataset: Dataset, crop: int, recipe: Recipe) -> Drawer | None:
+    def sampler(self, dataset: Dataset, crop: int, recipe: Recipe) -> ViewSampler | None:
         """Return what draws views and their targets; None for the plain views of the paper, without targets."""
 
     def loss(self, scores: Tensor, batch: Batch, part: Tensor, recipe: Recipe) -> Tensor:
@@ -90,7 +90,7 @@ class Classification:
 
     words: dict[str, str] = {}  # noqa: RUF012 (empty)
     regression = None
-    figures: Mapping[str, str] = {"top1_error": "top-1 error", "top5_error": "top-5 error"}
+    metrics: Mapping[str, str] = {"top1_error": "top-1 error", "top5_error": "top-5 error"}
     loss_name = "soft-max cross-entropy"
 
     def check(self, recipe: Recipe) -> None:
@@ -108,7 +108,7 @@ class Classification:
         """Return None, all layers, for the same configuration, and the paper's seven for a deeper one."""
         return None if source.configuration == network.configuration else COPIED_FROM_A
 
-    def drawer(self, dataset: Dataset, crop: int, recipe: Recipe) -> Drawer | None:
+    def sampler(self, dataset: Dataset, crop: int, recipe: Recipe) -> ViewSampler | None:
         """Return None: the paper's views."""
         return None
 
@@ -132,11 +132,11 @@ class Classification:
         return f"verydeep evaluate {weights} --data DATA --protocol dense@{side}"
 
 
-def first_figure(task: Task) -> str:
+def first_metric(task: Task) -> str:
     """Return the key of the figure whose least value chooses the epoch to keep."""
-    return next(iter(task.figures))
+    return next(iter(task.metrics))
 
 
 def shown(task: Task, classes: int) -> dict[str, str]:
     """Return the figures that say something: of five classes or fewer none has a top-5 error."""
-    return {key: name for key, name in task.figures.items() if key != "top5_error" or classes > 5}
+    return {key: name for key, name in task.metrics.items() if key != "top5_error" or classes > 5}

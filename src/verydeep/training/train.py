@@ -1,20 +1,21 @@
 """The training loop (paper: section 3.1)."""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
+from typing_extensions import Unpack
 
 from verydeep.basics.device import pick_device, place
 from verydeep.basics.errors import UserError
 from verydeep.basics.machine import cores
-from verydeep.datasets import open_dataset
 from verydeep.datasets.color import measure_color
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.loader import check_batch_size
+from verydeep.datasets.opening import Reading
 from verydeep.images.color import ColorStatistics
 from verydeep.nets.config import NetworkConfig
 from verydeep.nets.configurations import configuration
@@ -26,10 +27,10 @@ from verydeep.training.log import best_epoch, read_log
 from verydeep.training.parallel import Processes
 from verydeep.training.recipe import Recipe, load_recipe
 from verydeep.training.run import DivergedError as DivergedError
-from verydeep.training.run import Run
+from verydeep.training.run import Images, Run, Sitting, SittingOptions
 from verydeep.training.run_folder import RunFolder, find_weights, source_words
 from verydeep.training.step import make_optimizer
-from verydeep.training.task import Classification, Task, first_figure
+from verydeep.training.task import Classification, Task, first_metric
 
 FEW_A_CLASS = 100
 """Training images a class below which a network that starts from nothing is said to have too few (docs/choices.md)."""
@@ -47,7 +48,7 @@ class RunResult:
         Epochs trained.
     seconds : float
         Time spent training, over all sittings.
-    figures : dict of str to float
+    metrics : dict of str to float
         What that network's validation on a central crop gave, in [0, 1]: `top1_error` and `top5_error` of a
         classifier, `localization_error` and `mean_iou` of a localizer.
     """
@@ -55,7 +56,7 @@ class RunResult:
     weights: Path
     epochs: int
     seconds: float
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
 
 def train(
@@ -67,14 +68,8 @@ def train(
     task: Task | None = None,
     init_from: str | Path | None = None,
     overrides: Iterable[str] = (),
-    device: str = "auto",
-    workers: int | None = None,
-    compiled: bool = False,
-    checkpoint_minutes: float = 10.0,
-    on_bad_image: Literal["error", "skip"] = "error",
-    reader: str | None = None,
-    announce: Callable[[Recipe], None] | None = None,
-    quiet: bool = False,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+    **sitting: Unpack[SittingOptions],
 ) -> RunResult:
     """Train a network, or continue a run that was stopped, or return what a finished one left.
 
@@ -97,22 +92,10 @@ def train(
         paper's seven (section 3.1) where it is a shallower one; for boxes all but the last.
     overrides : iterable of str
         `section.key=value` on top of the recipe, and of what comes from `init_from`.
-    device : str
-        `auto`, `cpu`, `cuda` or `mps`.
-    workers : int, optional
-        Threads that decode images; by default the number of cores. Results do not depend on it.
-    compiled : bool
-        Whether to use `torch.compile`.
-    checkpoint_minutes : float
-        Time between checkpoints inside an epoch.
-    on_bad_image : {"error", "skip"}
-        What a damaged image of the data set does, and, where boxes are learned, a bad box.
-    reader : str, optional
-        Layout of the data set, where detection is not wanted.
-    announce : callable, optional
-        Is given the effective recipe when nothing is left that could be refused, before anything is computed.
-    quiet : bool
-        Whether to print nothing.
+    reading : Reading
+        How the data set is read; where boxes are learned, a bad box counts as a damaged image.
+    **sitting
+        Fields of `Sitting`: device, workers, compiled, checkpoint_minutes, announce, quiet.
 
     Returns
     -------
@@ -129,9 +112,9 @@ def train(
         Ctrl-C: the step was finished and a checkpoint written.
     """
     task = task or Classification()
-    torch_device = pick_device(device)
-    processes = Processes.join(torch_device)
-    folder, threads = RunFolder(Path(out)), workers or cores()
+    how = Sitting(**sitting)
+    device = pick_device(how.device)
+    processes, folder = Processes.join(device), RunFolder(Path(out))
     with processes.agreed():
         source = _source(init_from)
         net = _name(net, source)
@@ -141,8 +124,7 @@ def train(
         check_batch_size(effective.optimizer.batch_size, processes.size)
         boxes = task.regression is not None
         (training, learned), (validation, _) = (
-            task.examples(open_dataset(data, split, reader=reader, on_bad_image=on_bad_image, boxes=boxes))
-            for split in ("train", "val")
+            task.examples(reading.open(data, split, boxes)) for split in ("train", "val")
         )
         words = source_words(net, data, training, validation, init_from, task.words)
         if processes.first:  # the folder is the first process's to read and write: the others are told
@@ -152,13 +134,13 @@ def train(
         if source:
             taken = layers_taken(source, empty, effective, task)
             check_classes(source, training.classes, taken, str(init_from))
-    if announce and processes.first:
-        announce(effective)
+    if how.announce and processes.first:
+        how.announce(effective)
     if processes.share(folder.card.is_file()):
         return _result(folder, task, processes)
-    if not (source or quiet) and processes.first:
+    if not (source or how.quiet) and processes.first:
         _say_if_few(training, effective)
-    color = measure_color(training, effective.seed, threads)
+    color = measure_color(training, effective.seed, how.workers or cores())
     network = with_random_weights(empty.config, effective.initialization.scheme, effective.seed)
     new_layers: tuple[str, ...] = ()
     if source:
@@ -166,27 +148,12 @@ def train(
         new_layers = take_over(source, network, taken)
     else:
         network.preprocessing = _preprocessing(effective, color)
-    told = {"reader": reader, "on_bad_image": None if on_bad_image == "error" else on_bad_image}
-    words_of_command = {**words, **{key: v for key, v in told.items() if v}}
-    network.provenance = {**_provenance(effective, training, words_of_command), **learned}
+    network.provenance = {**_provenance(effective, training, {**words, **reading.words}), **learned}
     source = None  # its memory is wanted
-    place(network, torch_device)
+    place(network, device)
     with processes.agreed():
-        run = Run(
-            effective,
-            folder,
-            network,
-            new_layers if effective.initialization.new_layers == "fitted" else (),
-            training,
-            validation,
-            color,
-            task,
-            processes,
-            workers=threads,
-            compiled=compiled,
-            checkpoint_seconds=checkpoint_minutes * 60,
-            quiet=quiet,
-        )
+        fitted = new_layers if effective.initialization.new_layers == "fitted" else ()
+        run = Run(effective, folder, network, fitted, Images(training, validation, color), task, processes, how)
         run.begin()
     if processes.first:  # only now, so that a wrong request leaves nothing behind
         folder.claim(effective, words)
@@ -291,5 +258,5 @@ def _result(folder: RunFolder, task: Task, processes: Processes) -> RunResult:
 
 def _read_result(folder: RunFolder, task: Task) -> RunResult:
     epochs = read_log(folder.path, "epoch")
-    best = best_epoch(epochs, first_figure(task))
-    return RunResult(folder.weights, len(epochs), epochs[-1]["seconds"], {name: best[name] for name in task.figures})
+    best = best_epoch(epochs, first_metric(task))
+    return RunResult(folder.weights, len(epochs), epochs[-1]["seconds"], {name: best[name] for name in task.metrics})

@@ -4,15 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.basics.progress import track
 from verydeep.basics.threads import in_threads
-from verydeep.datasets import open_dataset
 from verydeep.datasets.dataset import Dataset
+from verydeep.datasets.opening import Reading
 from verydeep.datasets.storage import Storage
 from verydeep.datasets.voc import read_voc
 from verydeep.transfer.pictures import Boxes, Picture
@@ -105,7 +104,8 @@ def content_hashes(dataset: Dataset) -> list[bytes]:
 
 
 def read_all(
-    data: str, reader: str | None = None, on_bad_image: Literal["error", "skip"] = "error"
+    data: str,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> tuple[Joined, dict[str, NDArray[np.int64]]]:
     """Return all labeled images of a data set, and which of them are its train, val and test images.
 
@@ -113,7 +113,7 @@ def read_all(
     """
     parts: dict[str, Dataset] = {}
     for split in SPLITS:
-        parts[split] = open_dataset(data, split, reader=reader, on_bad_image=on_bad_image)
+        parts[split] = reading.open(data, split)
     if [s.id for s in parts["val"].samples] == [s.id for s in parts["test"].samples]:
         del parts["val"]
     ends = np.cumsum([0, *(len(part) for part in parts.values())])
@@ -125,8 +125,7 @@ def read_all(
 def collect(
     data: str,
     protocol: TransferProtocol | str,
-    reader: str | None = None,
-    on_bad_image: Literal["error", "skip"] = "error",
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> Collection:
     """Read a data set for a protocol.
 
@@ -136,8 +135,8 @@ def collect(
         A folder, a tar, or `scenes`; for the VOC protocols VOC's own folder or tar.
     protocol : TransferProtocol or str
         Decides how it is read.
-    reader, on_bad_image
-        As in `open_dataset`.
+    reading : Reading
+        How it is read.
 
     Raises
     ------
@@ -150,7 +149,7 @@ def collect(
         voc = read_voc(data, int(year), bool(action))
         boxes = Boxes(voc.dataset, voc.boxes) if voc.boxes else None
         return Collection(voc.dataset, voc.ids, voc.targets, voc.splits, boxes)
-    dataset, own = read_all(data, reader, on_bad_image)
+    dataset, own = read_all(data, reading)
     labels = np.array([sample.label for sample in dataset.samples])
     targets = np.where(labels[:, None] == np.arange(len(dataset.classes)), 1, -1).astype(np.int8)
     return Collection(dataset, tuple(sample.id for sample in dataset.samples), targets, own)

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
+from verydeep.basics.rng import generator
 
 VALIDATION_SHARE = 0.2
 """Of each class's training images, the share that C is chosen on."""

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from verydeep.basics.chance import generator
 from verydeep.basics.files import write_text
+from verydeep.basics.rng import generator
 from verydeep.transfer import charts
 from verydeep.transfer.collection import Collection
 from verydeep.transfer.measures import guessed

@@ -4,15 +4,17 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from typing_extensions import Unpack
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_text
 from verydeep.basics.machine import describe_machine
 from verydeep.basics.version import VERSION
-from verydeep.inference.runtime import DEFAULT_MEMORY
+from verydeep.datasets.opening import Reading
+from verydeep.inference.runtime import Runtime, RuntimeOptions
 from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import weights_hash
 from verydeep.training.run_folder import find_weights
@@ -35,10 +37,8 @@ def transfer(
     *,
     compare: Path | None = None,
     cache: Path | None = None,
-    memory: int = DEFAULT_MEMORY,
-    device: str = "auto",
-    reader: str | None = None,
-    on_bad_image: Literal["error", "skip"] = "error",
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+    **runtime: Unpack[RuntimeOptions],
 ) -> dict[str, Any]:
     """Train linear classifiers on a network's descriptors, and measure them by one of the paper's protocols.
 
@@ -60,8 +60,10 @@ def transfer(
         A network trained for the same classes, to stand beside.
     cache : Path, optional
         Where descriptors are kept; by default in the user's cache folder.
-    memory, device, reader, on_bad_image
-        As in `evaluate` and `open_dataset`.
+    reading : Reading
+        How the data set is read.
+    device, engine, memory
+        Where and how the network runs: the fields of `verydeep.inference.runtime.Runtime`.
 
     Returns
     -------
@@ -75,24 +77,14 @@ def transfer(
     BadImageError
         For an image that cannot be read.
     """
-    started, out = time.monotonic(), Path(out)
-    work = Transfer(
-        weights,
-        data,
-        find_protocol(protocol),
-        settings or Settings(),
-        cache=cache,
-        memory=memory,
-        device=device,
-        reader=reader,
-        on_bad_image=on_bad_image,
-    )
+    started, out, where = time.monotonic(), Path(out), Runtime(**runtime)
+    work = Transfer(weights, data, find_protocol(protocol), settings or Settings(), cache, where, reading)
     identity = json.loads(
         json.dumps({**work.identity, "compare": weights_hash(find_weights(compare)) if compare else None})
     )
     if (finished := _finished(out, identity)) is not None:
         return finished
-    compared = work.compare(compare, memory, device) if compare else None
+    compared = work.compare(compare) if compare else None
     systems, described, outcomes = [], work.describe(), {}
     for shown, rows in described.items():
         outcomes[shown] = [work.classify(rows, split) for split in work.splits]

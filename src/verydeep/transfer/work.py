@@ -3,14 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
+from verydeep.basics.rng import generator
 from verydeep.basics.version import VERSION
+from verydeep.datasets.opening import Reading
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.combine import combine
@@ -76,20 +77,17 @@ class Transfer:
         data: str,
         protocol: TransferProtocol,
         settings: Settings,
-        *,
-        cache: Path | None,
-        memory: int,
-        device: str,
-        reader: str | None,
-        on_bad_image: Literal["error", "skip"],
+        cache: Path | None = None,
+        runtime: Runtime = Runtime(),  # noqa: B008 (frozen)
+        reading: Reading = Reading(),  # noqa: B008 (frozen)
     ) -> None:
-        self.protocol, self.settings, self.data = protocol, settings, data
-        self.descriptor = self._descriptor(weights, memory, device)
-        self.collection = collect(data, protocol, reader, on_bad_image)
+        self.protocol, self.settings, self.data, self.runtime = protocol, settings, data, runtime
+        self.descriptor = self._descriptor(weights)
+        self.collection = collect(data, protocol, reading)
         self.splits = self._splits()
         self.store = Store(cache or default_folder())
 
-    def _descriptor(self, weights: Sequence[VGG | str | Path], memory: int, device: str) -> Descriptor | None:
+    def _descriptor(self, weights: Sequence[VGG | str | Path]) -> Descriptor | None:
         """Return how pictures are described; None for the baselines that need no network."""
         choice = self.settings
         if choice.baseline in ("pixels", "hog"):
@@ -100,9 +98,8 @@ class Transfer:
         if choice.baseline == "random":
             nets = [random_weights(net if isinstance(net, VGG) else load(find_weights(net))) for net in weights]
         aggregate = choice.aggregate or self.protocol.aggregate
-        found = Descriptor(
-            nets, choice.layer, (), aggregate, choice.flip, choice.normalize, memory=memory, device=device
-        )
+        where = vars(self.runtime)
+        found = Descriptor(nets, choice.layer, (), aggregate, choice.flip, choice.normalize, **where)
         # In order, as a protocol has them: each of the stacked scales has weights of its own.
         found.scales = tuple(sorted(choice.scales or self.protocol.scales_for(found.sources()[0].net.image_size)))
         return found.fit()
@@ -299,7 +296,7 @@ class Transfer:
             "features": {"weights_hash": source.hash, "provenance": source.net.provenance},
         }
 
-    def compare(self, weights: Path, memory: int, device: str) -> dict[str, Any]:
+    def compare(self, weights: Path) -> dict[str, Any]:
         """Test a network trained for the same classes, such as a fine-tuned one, on the same test images.
 
         Only where the test is the data set's own hold-out, on which no run of `verydeep train` was trained.
@@ -313,9 +310,7 @@ class Transfer:
         net = load(file)
         own = [max(round(scale * net.image_size / 224), net.least_size) for scale in self.protocol.scales]
         scales = tuple(int(q) for q in self.descriptor.scales) if self.descriptor else tuple(own)
-        evaluator = Evaluator(
-            net, self.collection.dataset.subset(split.test.tolist()), runtime=Runtime(device, memory=memory)
-        )
+        evaluator = Evaluator(net, self.collection.dataset.subset(split.test.tolist()), runtime=self.runtime)
         protocol = default_protocol(net) if net.config.descriptor else Protocol("dense", scales)
         found = evaluator.posteriors(protocol)
         guesses = found.probabilities.argmax(axis=1)

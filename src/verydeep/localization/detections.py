@@ -11,22 +11,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from verydeep.basics.chance import generator
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside
+from verydeep.basics.rng import generator
 from verydeep.localization.boxes import Boxes
 
 _KEY = b"verydeep"  # key of the JSON text in the file's own metadata
-GUESSES = 5
+MOST_DETECTIONS = 5
 """(class, box) pairs that the challenge allows for an image."""
 
 
 @dataclass(frozen=True, eq=False)
-class Guesses:
+class Detections:
     """Guessed classes and boxes of N images, and the boxes of all windows that they were made from.
 
-    Every image has G classes: the most probable ones in descending order, its guesses, and last its own class, so that
-    localization can be told from classification. Without a label the most probable class stands there again.
+    Every image has G classes: the most probable ones in descending order, its detections, and last its own class, so
+    that localization can be told from classification. Without a label the most probable class stands there again.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Guesses:
     truths : sequence of ndarray, shape (M, 4)
         True boxes of each image's class, by edges in original pixels; M may be 0.
     classes : ndarray of int64, shape (N, G)
-        Which classes; G is `GUESSES` + 1, or less where there are fewer classes.
+        Which classes; G is `MOST_DETECTIONS` + 1, or less where there are fewer classes.
     posteriors : ndarray of float32, shape (N, G)
         Their posteriors.
     windows : sequence of ndarray of float32, shape (n, G, 4)
@@ -77,7 +77,7 @@ class Guesses:
         """Which images have a label and a true box, shape (N,): those that errors are computed of."""
         return (self.labels >= 0) & np.array([len(truth) > 0 for truth in self.truths], np.bool_)
 
-    def rows(self, chosen: Sequence[int] | NDArray[np.int64]) -> "Guesses":
+    def rows(self, chosen: Sequence[int] | NDArray[np.int64]) -> "Detections":
         """Return these images alone, in this order."""
         at = np.asarray(chosen, np.int64)
         parts: dict[str, Any] = {name: getattr(self, name)[at] for name in _ARRAYS}
@@ -85,13 +85,13 @@ class Guesses:
         return replace(self, ids=tuple(self.ids[i] for i in at), **parts)
 
     @property
-    def tested(self) -> "Guesses":
+    def tested(self) -> "Detections":
         """The images that figures are of: all but those that the threshold of merging was chosen on."""
         share = (self.metadata.get("merging") or {}).get("held_out", 0.0)
         return self.without_held_out(share) if share else self
 
-    def without_held_out(self, share: float) -> "Guesses":
-        """Return the guesses, merged, without the images that `held_out` chooses."""
+    def without_held_out(self, share: float) -> "Detections":
+        """Return the detections, merged, without the images that `held_out` chooses."""
         rest = self.rows(np.setdiff1d(np.arange(len(self)), held_out(self.ids, share)))
         return replace(rest, metadata={**self.metadata, "merging": {**self.metadata["merging"], "held_out": 0.0}})
 
@@ -107,7 +107,7 @@ class Guesses:
             pq.write_table(pa.table(columns).replace_schema_metadata(about), aside, compression="zstd")
 
     @staticmethod
-    def read(path: Path) -> "Guesses":
+    def read(path: Path) -> "Detections":
         """Read what `write` has written.
 
         Raises
@@ -126,7 +126,7 @@ class Guesses:
         shapes = {"truths": (-1, 4), "windows": (-1, count, 4), "scores": (-1, count)}
         shaped = {name: [row.reshape(shape) for row in lists[name]] for name, shape in shapes.items()}
         flat = {name: np.stack(lists[name]) for name in ("classes", "posteriors", "boxes", "ratings")}
-        return Guesses(
+        return Detections(
             ids=tuple(table["id"].to_pylist()),
             labels=table["label"].to_numpy().astype(np.int64),
             sizes=np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1).astype(np.int64),
