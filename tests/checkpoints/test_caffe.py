@@ -29,11 +29,12 @@ PoolingParameter: pool 1 int32, kernel_size 2 uint32, stride 3 uint32, pad 4 uin
 InnerProductParameter: num_output 1 uint32, bias_term 2 bool, axis 5 int32, transpose 6 bool
 LRNParameter: local_size 1 uint32, alpha 2 float, beta 3 float, norm_region 4 int32, k 5 float
 DropoutParameter: dropout_ratio 1 float
-TransformationParameter: scale 1 float, mirror 2 bool, crop_size 3 uint32, mean_value 5 float*
+TransformationParameter: scale 1 float, mirror 2 bool, crop_size 3 uint32, mean_file 4 string, mean_value 5 float*
 LayerParameter: name 1 string, type 2 string, bottom 3 string*, top 4 string*, blobs 7 BlobProto*, phase 10 int32,
     transform_param 100 TransformationParameter, convolution_param 106 ConvolutionParameter,
     dropout_param 108 DropoutParameter, inner_product_param 117 InnerProductParameter, lrn_param 118 LRNParameter,
-    pooling_param 121 PoolingParameter
+    pooling_param 121 PoolingParameter, relu_param 123 ReLUParameter
+ReLUParameter: negative_slope 1 float
 V0LayerParameter: name 1 string, type 2 string, blobs 50 BlobProto*
 V1LayerParameter: layer 1 V0LayerParameter, bottom 2 string*, top 3 string*, name 4 string, type 5 int32,
     blobs 6 BlobProto*, blobs_lr 7 float*, convolution_param 10 ConvolutionParameter,
@@ -338,6 +339,91 @@ DAMAGE = [
     "missing layer", "missing bias", "extra layer", "layer twice", "two swapped", "wrong shape", "shape that lies",
     "negative side", "not a number", "infinite", "other fc6", "dilated", "average pool", "another network",
 ]  # fmt: skip
+
+
+def _of(net, name):
+    return next(layer for layer in net.layer if layer.name == name)
+
+
+def _typed(name, kind):
+    return lambda net: setattr(_of(net, name), "type", kind)
+
+
+def _leaky(net):
+    _of(net, "relu_conv2_1").relu_param.negative_slope = 0.1
+
+
+def _average(net):
+    _of(net, "pool3").pooling_param.pool = 1
+
+
+def _unpadded(net):
+    _of(net, "conv3_2").convolution_param.pad[:] = []
+
+
+def _dropped(net):
+    net.layer.remove(_of(net, "relu_conv2_1"))
+
+
+ANOTHER = [
+    (_leaky, r"relu_conv2_1: is ReLU \(negative_slope 0.1\); expected a ReLU behind conv2_1"),
+    (_average, r"pool3: is Pooling \(AVE, pad 0\); expected a 2 x 2 max-pool of stride 2 behind relu_conv3_3"),
+    (_unpadded, "conv3_2: expected pad 1, found 0"),
+    (_typed("relu_conv2_1", "Sigmoid"), "relu_conv2_1: is a sigmoid; expected a ReLU behind conv2_1"),
+    (_typed("relu_conv2_1", "TanH"), "relu_conv2_1: is TanH; expected a ReLU behind conv2_1"),
+    (_typed("relu_conv2_1", "Eltwise"), "relu_conv2_1: is Eltwise; expected a ReLU behind conv2_1"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), ANOTHER)
+@pytest.mark.parametrize("stated_by", ["file", "prototxt"])
+def test_another_network_is_refused_by_the_name_of_its_layer(change, said, stated_by, tools, tmp_path):
+    net = caffe_net(tools.make_plain("D", ceil=True))
+    path, definition = tmp_path / "w.caffemodel", None
+    if stated_by == "prototxt":
+        path.write_bytes(net.SerializeToString())
+        change(net)
+        definition = tmp_path / "d.prototxt"
+        definition.write_text(prototxt(net))
+    else:
+        change(net)
+        path.write_bytes(net.SerializeToString())
+    with pytest.raises(UserError, match=said):
+        vd.load(path, prototxt=definition)
+
+
+def test_the_definition_is_the_graph(tools, tmp_path):
+    """Caffe runs the prototxt: a ReLU missing there is missing, one missing in the weights is not."""
+    net = caffe_net(tools.make_plain("D", ceil=True))
+    path, definition = tmp_path / "w.caffemodel", tmp_path / "d.prototxt"
+    definition.write_text(prototxt(net))
+    _dropped(net)
+    path.write_bytes(net.SerializeToString())
+    assert vd.load(path, prototxt=definition).configuration.name == "D"
+    definition.write_text(prototxt(net))
+    with pytest.raises(UserError, match="conv2_2: is a convolution; expected a ReLU behind conv2_1"):
+        vd.load(path, prototxt=definition)
+
+
+def test_names_of_a_net_made_convolutional(tools, photographs, tmp_path):
+    plain = tools.make_plain("D", ceil=True)
+    renamed = {name: f"{name}-conv" for name in ("fc6", "fc7", "fc8")}
+    (tmp_path / "w.caffemodel").write_bytes(caffe_net(plain, renamed=renamed).SerializeToString())
+    expected = plain(tools.prepare(photographs(64), "caffe"))
+    assert tools.relative_error(tools.logits(vd.load(tmp_path / "w.caffemodel"), photographs(64)), expected) < EXACT
+
+
+def test_a_definition_states_the_mean_that_a_file_keeps_elsewhere(tools, tmp_path):
+    net = caffe_net(tools.make_plain("D", ceil=True))
+    layer = net.layer.add(name="data", type="Data")
+    layer.transform_param.mean_file = "mean.binaryproto"
+    (tmp_path / "w.caffemodel").write_bytes(net.SerializeToString())
+    with pytest.raises(UserError, match=r"data: subtracts a mean image \(mean_file\), which is not read"):
+        vd.load(tmp_path / "w.caffemodel")
+    text = 'layer { name: "data" type: "Input" transform_param { mean_value: 104 mean_value: 117 mean_value: 123 } }'
+    (tmp_path / "d.prototxt").write_text(text)
+    found = vd.load(tmp_path / "w.caffemodel", prototxt=tmp_path / "d.prototxt")
+    assert found.preprocessing.mean == (123.0, 117.0, 104.0)
 
 
 @pytest.mark.parametrize("change", DAMAGE)

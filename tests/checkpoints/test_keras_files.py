@@ -235,6 +235,193 @@ def test_other_hdf5_files(keras, tmp_path):
         vd.load(tmp_path / "w.weights.h5")
 
 
+def stack(keras, *, first=(), conv=None, behind=None, pool=None, head="dense", units=10, end=None):
+    """Return a narrow A, layer by layer, with what a test has in place of the usual ones."""
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((64, 64, 3)), *first])
+    convolution = conv or (lambda filters: [layers.Conv2D(filters, 3, padding="same", activation="relu")])
+    for depth, filters in zip((1, 1, 2, 2, 2), (4, 8, 16, 32, 32), strict=True):
+        for _ in range(depth):
+            for layer in [*convolution(filters), *(behind() if behind else [])]:
+                model.add(layer)
+        model.add(pool() if pool else layers.MaxPooling2D())
+    if head == "dense":
+        model.add(layers.Flatten())
+        for size, activation in ((24, "relu"), (24, "relu"), (units, end)):
+            model.add(layers.Dense(size, activation=activation))
+    elif head == "convolutions":
+        for size, kernel, activation in ((24, 2, "relu"), (24, 1, "relu"), (units, 1, None)):
+            model.add(layers.Conv2D(size, kernel, activation=activation))
+        model.add(layers.Flatten())
+    rng = np.random.default_rng(3)
+    # Variances of batch norm are above zero.
+    model.set_weights([w if w.ndim > 1 else rng.uniform(0.5, 1.5, w.shape).astype("f4") for w in model.get_weights()])
+    return model
+
+
+def bordered(keras):
+    return lambda filters: [keras.layers.ZeroPadding2D(1), keras.layers.Conv2D(filters, 3, activation="relu")]
+
+
+def normed(keras):
+    return lambda filters: [
+        keras.layers.Conv2D(filters, 3, padding="same", use_bias=False),
+        keras.layers.BatchNormalization(),
+        keras.layers.ReLU(),
+    ]
+
+
+ENDINGS = [".keras", ".h5"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("kind", ["convolutions", "borders", "batch norm", "nested", "idle layers", "own names"])
+def test_other_ways_to_build_it(kind, ending, keras, tools, photographs, tmp_path):
+    layers = keras.layers
+    if kind == "nested":
+        base = build(keras, "D", top=False)
+        x = start = keras.Input((64, 64, 3))
+        x = layers.Flatten()(base(x))
+        for size, activation in ((24, "relu"), (24, "relu"), (10, None)):
+            x = layers.Dense(size, activation=activation)(x)
+        model = keras.Model(start, x)
+    elif kind == "own names":  # keras.applications' base, and a head of one's own
+        base = build(keras, "D", top=False)
+        x = layers.Flatten()(base.output)
+        for size, activation in ((24, "relu"), (24, "relu"), (10, None)):
+            x = layers.Dropout(0.5)(layers.Dense(size, activation=activation)(x))
+        model = keras.Model(base.input, x)
+    elif kind == "idle layers":
+        model = stack(keras, first=[layers.RandomFlip(), layers.GaussianNoise(0.1)])
+    else:
+        conv = {"borders": bordered, "batch norm": normed}.get(kind)
+        head = "convolutions" if kind == "convolutions" else "dense"
+        model = stack(keras, conv=conv and conv(keras), head=head)
+    model.save(tmp_path / f"w{ending}")
+    net = vd.load(tmp_path / f"w{ending}")
+    assert net.batch_norm == (kind == "batch norm")
+    assert tools.relative_error(tools.logits(net, photographs(64)), says(keras, model, photographs(64))) < EXACT
+
+
+def test_weights_alone_with_batch_norm(keras, tools, photographs, tmp_path):
+    model = stack(keras, conv=normed(keras))
+    model.save_weights(tmp_path / "w.weights.h5")
+    net = vd.load(tmp_path / "w.weights.h5")
+    assert tools.relative_error(tools.logits(net, photographs(64)), says(keras, model, photographs(64))) < EXACT
+    stack(keras, behind=lambda: [keras.layers.BatchNormalization()]).save_weights(tmp_path / "w.weights.h5")
+    with pytest.raises(UserError, match="batch norm, and the file does not say where"):
+        vd.load(tmp_path / "w.weights.h5")
+
+
+@pytest.mark.parametrize("kind", ["rescaling", "three numbers", "normalization"])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_layers_that_scale_the_input_become_preprocessing(kind, ending, keras, tools, photographs, tmp_path):
+    layers = keras.layers
+    first = {
+        "rescaling": layers.Rescaling(1 / 127.5, offset=-1),
+        "three numbers": layers.Rescaling([0.1, 0.2, 0.3], offset=[-12.0, -20.0, -30.0]),
+        "normalization": layers.Normalization(mean=[120.0, 115.0, 100.0], variance=[3000.0, 3100.0, 3200.0]),
+    }[kind]
+    model = stack(keras, first=[first])
+    model.save(tmp_path / f"w{ending}")
+    net = vd.load(tmp_path / f"w{ending}")
+    assert (net.preprocessing.channel_order, net.preprocessing.value_range) == ("RGB", 255)
+    expected = model.predict(photographs(64).astype(np.float32), verbose=0)
+    assert tools.relative_error(tools.logits(net, photographs(64)), expected) < EXACT
+
+
+def test_a_normalization_that_was_fitted(keras, tools, photographs, tmp_path):
+    first = keras.layers.Normalization()
+    first.adapt(photographs(64).astype(np.float32))
+    kept = first.get_weights()
+    model = stack(keras, first=[first])
+    first.set_weights(kept)  # `stack` draws all numbers anew
+    model.save(tmp_path / "w.keras")
+    expected = model.predict(photographs(64).astype(np.float32), verbose=0)
+    assert tools.relative_error(tools.logits(vd.load(tmp_path / "w.keras"), photographs(64)), expected) < EXACT
+
+
+@pytest.mark.parametrize(("end", "units"), [("sigmoid", 10), ("sigmoid", 1), ("softmax", 10)])
+def test_the_last_activation_says_what_posteriors_are(end, units, keras, photographs, tools, tmp_path):
+    model = stack(keras, units=units, end=end)
+    model.save(tmp_path / "w.keras")
+    net = vd.load(tmp_path / "w.keras")
+    assert net.multi_label == (end == "sigmoid")
+    posteriors = net.posteriors(torch.from_numpy(tools.logits(net, photographs(64)))).numpy()
+    assert np.abs(posteriors - says(keras, model, photographs(64))).max() < EXACT
+
+
+REFUSED = {
+    "elu": ({"conv": ("elu", 1)}, "conv2d.*: is the activation elu; expected a ReLU behind conv2d"),
+    "tanh": ({"conv": ("tanh", 1)}, "is the activation tanh; expected a ReLU"),
+    "none": ({"conv": (None, 1)}, "max_pooling2d.*: is a max-pool; expected a ReLU behind conv2d"),
+    "stride": ({"conv": ("relu", 2)}, "conv2d.*: expected stride 1, found 2"),
+    "unpadded": ({"pads": "valid"}, "conv2d.*: expected pad 1, found 0"),
+    "average": ({"pool": "AveragePooling2D"}, "average_pooling2d.*: is AveragePooling2D .*; expected a 2 x 2 max-pool"),
+    "leaky": ({"behind": "LeakyReLU"}, "leaky_re_lu.*: is LeakyReLU .negative_slope 0.3.; expected a ReLU"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_another_network_is_refused_by_the_name_of_its_layer(kind, ending, keras, tmp_path):
+    changes, said = REFUSED[kind]
+    layers = keras.layers
+    activation, stride = changes.get("conv", ("relu", 1))
+    activation = None if "behind" in changes else activation
+    pads = changes.get("pads", "same")
+    x = start = keras.Input((160, 160, 3))
+    for depth, filters in zip((1, 1, 2, 2, 2), (4, 8, 16, 32, 32), strict=True):
+        for _ in range(depth):
+            x = layers.Conv2D(filters, 3, strides=stride, padding=pads, activation=activation)(x)
+            x = getattr(layers, changes["behind"])()(x) if "behind" in changes else x
+        x = getattr(layers, changes.get("pool", "MaxPooling2D"))(2, padding="same")(x)
+    x = layers.Flatten()(x)
+    for size in (24, 24, 10):
+        x = layers.Dense(size, activation="relu" if size > 10 else None)(x)
+    keras.Model(start, x).save(tmp_path / f"w{ending}")
+    with pytest.raises(UserError, match=said) as caught:
+        vd.load(tmp_path / f"w{ending}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["AveragePooling2D", "LeakyReLU", "ELU", "Rescaling"])
+@pytest.mark.parametrize("ending", [".h5", ".weights.h5"])
+def test_weights_alone_tell_of_other_layers_by_their_names(kind, ending, keras, tmp_path):
+    layer = getattr(keras.layers, kind)
+    if kind == "Rescaling":
+        model = stack(keras, first=[layer(1 / 255)])
+    elif kind == "AveragePooling2D":
+        model = stack(keras, pool=lambda: layer(2))
+    else:
+        model = stack(keras, behind=lambda: [layer()])
+    if ending == ".h5":
+        model.save(tmp_path / "w.h5")
+        with h5py.File(tmp_path / "w.h5", "r+") as file:
+            del file.attrs["model_config"]
+    else:
+        model.save_weights(tmp_path / "w.weights.h5")
+    with pytest.raises(UserError, match=r"(average_pooling2d|leaky_re_lu|elu|rescaling).*, and a VGG has none there"):
+        vd.load(tmp_path / f"w{ending}")
+
+
+def test_one_fully_connected_layer_is_counted(keras, tmp_path):
+    model = build(keras, "D", top=False)
+    x = keras.layers.Dense(10, name="mine")(keras.layers.Flatten()(model.output))
+    keras.Model(model.input, x).save(tmp_path / "w.keras")
+    with pytest.raises(UserError, match=r"has 1 fully connected layer \(mine\), a VGG has 3, or none without its top"):
+        vd.load(tmp_path / "w.keras")
+
+
+def test_theanos_kernels_are_named(tools, tmp_path):
+    layers = [
+        (name, np.ascontiguousarray(kernel.T), bias) for name, kernel, bias in keras_layers(tools.make_plain("A"))
+    ]
+    write_keras_1(tmp_path / "w.h5", layers)
+    with pytest.raises(UserError, match=r"block1_conv1: its kernels are 4 x 3 x 3 x 3, in Theano's order"):
+        vd.load(tmp_path / "w.h5")
+
+
 @pytest.mark.large
 @pytest.mark.parametrize("name", ["VGG16", "VGG19"])
 @pytest.mark.filterwarnings("ignore:.*HDF5")

@@ -232,6 +232,47 @@ def test_a_file_cut_off(share, form, tools, tmp_path):
         vd.load(tmp_path / "cut.mat")
 
 
+def _set(name, **settings):
+    def change(cells):
+        next(layer for layer in cells[0] if layer["name"] == name).update(settings)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_set("conv2_1", pad=np.zeros((1, 4))), "conv2_1: expected pad 1, found 0"),
+        (_set("conv2_1", pad=np.array([[0.0, 1, 1, 1]])), "conv2_1: expected pad 1, found 0 above, 1 left, 1 below"),
+        (_set("conv2_1", stride=np.array([[2.0, 2.0]])), "conv2_1: expected stride 1, found 2"),
+        (
+            _set("pool3", method="avg"),
+            "pool3: is a pool of method avg .*; expected a 2 x 2 max-pool",
+        ),
+        (_set("pool3", pool=np.array([[3.0, 3.0]])), "pool3: expected a 2 x 2 max-pool of stride 2, found 3 x 3"),
+        (
+            _set("relu_conv4_1", leak=np.array([[0.1]])),
+            "relu_conv4_1: is relu .leak 0.1.; expected a ReLU",
+        ),
+        (_set("relu_conv4_1", type="sigmoid"), "relu_conv4_1: is a sigmoid; expected a ReLU behind conv4_1"),
+        (_set("relu_fc6", type="tanh"), "relu_fc6: is tanh; expected a ReLU behind fc6"),
+    ],
+)
+def test_another_network_is_refused_by_the_name_of_its_layer(change, said, tools, tmp_path):
+    content = simplenn(tools.make_plain("D"))
+    change(content["layers"])
+    savemat(tmp_path / "w.mat", content)
+    with pytest.raises(UserError, match=said):
+        vd.load(tmp_path / "w.mat")
+
+
+def test_a_sigmoid_at_the_end(tools, tmp_path):
+    content = simplenn(tools.make_plain("D"))
+    _set("prob", type="sigmoid")(content["layers"])
+    savemat(tmp_path / "w.mat", content)
+    assert vd.load(tmp_path / "w.mat").multi_label
+
+
 @pytest.mark.large
 @pytest.mark.parametrize("letter", "DE")
 def test_full_size(letter, tools, photographs, tmp_path):

@@ -113,6 +113,12 @@ def test_arguments_of_a_script_beside_the_tensors(tools, tmp_path):
     assert vd.load(tmp_path / "w.pth").configuration.name == "A"
 
 
+def test_numbers_of_numpy_beside_the_tensors(tools, tmp_path):
+    best = {"best": np.float64(0.7), "epoch": np.int64(3), "seen": np.float32(1.5)}
+    torch.save({"state_dict": tools.make_plain("A").state, **best}, tmp_path / "w.pth")
+    assert vd.load(tmp_path / "w.pth").configuration.name == "A"
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_quantized_tensors_are_named(tools, tmp_path):
     state = dict(tools.make_plain("A").state)

@@ -239,7 +239,7 @@ def _activation(name: str, activation: Any) -> Iterator[Layer]:
         yield kinds.Other(name, f"the activation {word}")
 
 
-def _weighted(name: str, arrays: Arrays, path: Path, about: Mapping[str, Any] | None = None) -> Layer:
+def _weighted(name: str, arrays: Arrays, path: Path, about: Mapping[str, Any] | None = None) -> kinds.Weighted:
     """Return a convolution or fully connected layer; `about` are its settings, where the file has them."""
     if not 0 < len(arrays) < 3 or arrays[0].ndim not in (2, 4):
         shapes = ", ".join(str(data.shape) for data in arrays)
@@ -256,17 +256,16 @@ def _weighted(name: str, arrays: Arrays, path: Path, about: Mapping[str, Any] | 
     made = {
         part: _array(f"{name}/{theirs}", data) for (part, theirs), data in zip(_PARTS.items(), arrays, strict=False)
     }
-    if "bias" not in made and about is not None:
-        made["bias"] = kinds.zeros(f"{name}/bias", made["weight"].shape[0])
-    if kernel.ndim == 2:
-        return kinds.Dense(name, made, our_layer(name))
-    conv = kinds.Conv(name, made, our_layer(name))
+    layer = (kinds.Dense if kernel.ndim == 2 else kinds.Conv)(name, made, our_layer(name))
     if about is None:
-        return conv
+        return layer
+    layer = kinds.with_bias(layer)
+    if not isinstance(layer, kinds.Conv):
+        return layer
     same = about.get("padding", about.get("border_mode")) == "same"
     rows, columns = (side // 2 if same else 0 for side in kernel.shape[:2])
     return replace(
-        conv,
+        layer,
         padding=(rows, columns, rows, columns),
         stride=tuple(about.get("strides", about.get("subsample", (1, 1)))),
         dilation=tuple(about.get("dilation_rate", (1, 1))),
@@ -277,7 +276,7 @@ def _weighted(name: str, arrays: Arrays, path: Path, about: Mapping[str, Any] | 
 _PARTS = {"weight": "kernel", "bias": "bias"}
 
 
-def _batch_norm(name: str, arrays: Arrays, about: Mapping[str, Any]) -> Layer:
+def _batch_norm(name: str, arrays: Arrays, about: Mapping[str, Any]) -> kinds.Weighted:
     there = [part for part, key in (("weight", "scale"), ("bias", "center")) if about.get(key, True)]
     made = {part: _array(f"{name}/{part}", data) for part, data in zip([*there, *NORM_PARTS[2:4]], arrays, strict=True)}
     count = arrays[-1].shape[0]
@@ -288,7 +287,8 @@ def _batch_norm(name: str, arrays: Arrays, about: Mapping[str, Any]) -> Layer:
 
 def _of_weights(stored: list[tuple[str, Arrays]], old: bool, path: Path) -> list[Layer]:
     """Return the layers of a file that has weights alone: convolutions, each with its batch norm, then all others."""
-    convolutions, norms, dense, others = list[Layer](), list[Layer](), list[Layer](), list[Layer]()
+    convolutions, norms, dense = list[kinds.Weighted](), list[kinds.Weighted](), list[kinds.Weighted]()
+    others: list[Layer] = []
     for name, arrays in stored:
         kind = _natural(name)[0]
         if len(arrays) == 4 and {data.ndim for data in arrays} == {1}:
@@ -303,8 +303,11 @@ def _of_weights(stored: list[tuple[str, Arrays]], old: bool, path: Path) -> list
             f"{path}: {norms[0].name}: batch norm, and the file does not say where; give the whole model (.keras) or "
             "weights of a network with batch norm and an activation layer behind each convolution"
         )
-    pairs = zip(convolutions, norms, strict=True) if norms else ((layer,) for layer in convolutions)
-    return [*(layer for pair in pairs for layer in pair), kinds.Flatten("flatten", channels_last=True), *dense, *others]
+    if norms:  # which have biases of their own
+        convolutions = [
+            part for conv, norm in zip(convolutions, norms, strict=True) for part in (kinds.with_bias(conv), norm)
+        ]
+    return [*convolutions, kinds.Flatten("flatten", channels_last=True), *dense, *others]
 
 
 _AXES = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}

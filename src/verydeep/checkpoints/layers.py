@@ -1,8 +1,8 @@
 """What every reader of another project's file gives: the network's layers in order, as the file has them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,11 +31,6 @@ class Array:
     name: str
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
-
-
-def zeros(name: str, count: int) -> Array:
-    """Return the bias of a layer that has none."""
-    return Array(name, (count,), lambda: torch.zeros(count))
 
 
 @dataclass(frozen=True)
@@ -78,6 +73,22 @@ class Dense(Weighted):
     """A fully connected layer."""
 
     what = "a fully connected layer"
+
+
+W = TypeVar("W", bound=Weighted)
+
+
+def zeros(name: str, count: int) -> Array:
+    """Return an array of zeros."""
+    return Array(name, (count,), lambda: torch.zeros(count))
+
+
+def with_bias(layer: W) -> W:
+    """Return the layer, with a bias of zeros where it has none."""
+    weight = layer.arrays["weight"]
+    if "bias" in layer.arrays or not weight.shape:
+        return layer
+    return replace(layer, arrays={**layer.arrays, "bias": zeros(f"{weight.name}, bias", weight.shape[0])})
 
 
 @dataclass(frozen=True)

@@ -87,18 +87,12 @@ def read(path: Path) -> Checkpoint:
         walk.add(node)
     return Checkpoint(
         kind="onnx",
-        layers=tuple(_with_bias(layer) for layer in walk.layers),
+        layers=tuple(
+            kinds.with_bias(layer) if isinstance(layer, kinds.Conv | kinds.Dense) else layer for layer in walk.layers
+        ),
         preprocessing=TORCHVISION,
         description=parse_description(properties.get("verydeep"), path),
     )
-
-
-def _with_bias(layer: Layer) -> Layer:
-    """Return the layer with a bias of zeros where it has none: batch norm behind it has its own."""
-    if isinstance(layer, kinds.Conv | kinds.Dense) and "bias" not in layer.arrays and layer.arrays["weight"].shape:
-        bias = kinds.zeros(f"{layer.name}, bias", layer.arrays["weight"].shape[0])
-        return replace(layer, arrays={**layer.arrays, "bias": bias})
-    return layer
 
 
 def _one(message: Message, name: str, default: Any) -> Any:
