@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
@@ -230,3 +232,27 @@ def test_a_file_cut_off(share, tools, tmp_path):
     (tmp_path / "w.onnx").write_bytes(data[: int(share * len(data))])
     with pytest.raises(UserError, match=r"w\.onnx"):
         vd.load(tmp_path / "w.onnx")
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=9), st.booleans()), min_size=1))
+def test_random_damage_of_the_graph_is_one_line_or_harmless(changes, small, tmp_path):
+    data = bytearray(small)
+    for share, payload, insert in changes:
+        at = int(share * len(data))
+        data[at : at if insert else at + len(payload)] = payload
+    (tmp_path / "w.onnx").write_bytes(data)
+    try:
+        vd.load(tmp_path / "w.onnx")
+    except UserError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+
+
+@pytest.fixture(scope="module")
+def small(tools):
+    """A small network's file, its weights in one place, so that most damage falls on the graph."""
+    graph = Graph(tools.make_plain("A", width=1 / 64, fc=2, window=1, classes=2), "torch")
+    graph.x = "out"
+    model = helper.make_model(helper.make_graph(graph.nodes, "g", [helper.make_tensor_value_info("input", 1, None)],
+                                                [], graph.constants))  # fmt: skip
+    return model.SerializeToString()

@@ -16,9 +16,10 @@ from verydeep.basics.files import write_aside, write_text
 from verydeep.checkpoints import layers as kinds
 from verydeep.checkpoints.inputs import CAFFE
 from verydeep.checkpoints.layers import Array, Checkpoint, Layer
+from verydeep.checkpoints.naming import FULLY_CONNECTED
 from verydeep.checkpoints.protobuf import Decoder, Field, Message, Schema, encode, map_file
 from verydeep.checkpoints.prototxt import parse, render
-from verydeep.checkpoints.recognize import FULLY_CONNECTED, parse_description
+from verydeep.checkpoints.recognize import parse_description
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
@@ -198,7 +199,7 @@ def _layers(name: str, layer: Message, path: Path) -> list[Layer]:
         return _weighted(name, kind, layer, path)
     if kind == "ReLU":
         slope = _one(_last(layer, "relu_param"), "negative_slope", 0.0)
-        return [kinds.Other(name, kind, f"negative_slope {slope:g}") if slope else kinds.Relu(name)]
+        return [kinds.Other(name, kind, f"negative_slope {slope:.6g}") if slope else kinds.Relu(name)]
     if kind == "Pooling":
         return [_pool(name, _last(layer, "pooling_param"))]
     if kind == "LRN":

@@ -22,7 +22,8 @@ from verydeep.basics.files import write_aside
 from verydeep.checkpoints import layers as kinds
 from verydeep.checkpoints.inputs import KERAS
 from verydeep.checkpoints.layers import Array, Checkpoint, Layer
-from verydeep.checkpoints.recognize import NORM_PARTS, parse_description
+from verydeep.checkpoints.naming import NORM_PARTS
+from verydeep.checkpoints.recognize import parse_description
 from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
 
@@ -30,6 +31,9 @@ KEY = "verydeep"
 _HEAD = {"fc1": "fc6", "fc2": "fc7", "predictions": "fc8"}
 _PACKING = 4
 """Weights hardly compress: a file that claims more than this many times its own size lies."""
+_MOST_TEXT = 1 << 24
+"""Bytes of a model's definition; Keras's own VGG has 30 thousand."""
+
 _EPSILON = 1e-3
 """Of Keras's batch norm, where the file does not state it."""
 _MODELS = ("Functional", "Sequential", "Model")
@@ -108,7 +112,10 @@ def _open(path: Path) -> tuple[Any, dict[str, Any] | None]:
             member = archive.getinfo("model.weights.h5")
             if member.file_size > _PACKING * path.stat().st_size:
                 raise UserError(f"{path}: claims to hold {member.file_size:,} bytes of weights")
-            model = json.loads(archive.read("config.json")) if "config.json" in archive.namelist() else None
+            model = None
+            if "config.json" in archive.namelist():
+                with archive.open("config.json") as text:
+                    model = json.loads(text.read(_MOST_TEXT))
             # HDF5 reads here and there, a member of an archive only forward.
             inner = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the HDF5 file)
             with archive.open(member) as source:

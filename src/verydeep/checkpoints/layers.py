@@ -56,6 +56,17 @@ class Weighted(Layer):
     arrays: Mapping[str, Array]
     ours: str | None = None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weights; (0,) where there are none."""
+        weight = self.arrays.get("weight")
+        return (weight.shape if weight else ()) or (0,)
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Height and width of the kernel; (1,) of a matrix."""
+        return self.shape[2:] or (1,)
+
 
 @dataclass(frozen=True)
 class Conv(Weighted):

@@ -14,7 +14,7 @@ from verydeep.checkpoints import matfile
 from verydeep.checkpoints.ilsvrc import class_names
 from verydeep.checkpoints.inputs import CAFFE
 from verydeep.checkpoints.layers import Array, Checkpoint, Layer
-from verydeep.checkpoints.recognize import FULLY_CONNECTED
+from verydeep.checkpoints.naming import FULLY_CONNECTED
 from verydeep.nets.preprocessing import Preprocessing
 
 _START = replace(CAFFE, channel_order="RGB")
@@ -39,7 +39,7 @@ def read(path: Path) -> Checkpoint:
         parameters = {p["name"]: p["value"] for p in _structs(net.get("params", []))}
         layers = tuple(_layer(layer, parameters) for layer in _structs(net["layers"]))
         return Checkpoint("matconvnet", layers, _preprocessing(net), classes=_classes(net))
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: no network of MatConvNet ({type(error).__name__}: {error})") from None
 
 

@@ -15,8 +15,9 @@ from verydeep.basics.errors import UserError
 from verydeep.checkpoints import layers as kinds
 from verydeep.checkpoints.inputs import TORCHVISION
 from verydeep.checkpoints.layers import Array, Checkpoint, Layer
+from verydeep.checkpoints.naming import NORM_PARTS
 from verydeep.checkpoints.protobuf import Decoder, Field, Message, Schema, map_file
-from verydeep.checkpoints.recognize import NORM_PARTS, parse_description
+from verydeep.checkpoints.recognize import parse_description
 
 _PAIR: Schema = {"key": Field(1, "text"), "value": Field(2, "text")}
 _TENSOR: Schema = {
@@ -51,6 +52,7 @@ _GRAPH: Schema = {
 }
 _MODEL: Schema = {"graph": Field(7, _GRAPH), "metadata_props": Field(14, _PAIR)}
 
+_SMALL = 4096
 _FLOATS = {1: "<f4", 10: "<f2", 11: "<f8"}
 _SIMPLE = {
     "Relu": kinds.Relu,
@@ -83,8 +85,13 @@ def read(path: Path) -> Checkpoint:
     constants = {_one(tensor, "name", ""): tensor for tensor in graph.get("initializer", [])}
     inputs = [_one(value, "name", "") for value in graph.get("input", [])]
     walk = _Walk(path, constants, next((name for name in inputs if name not in constants), ""))
-    for node in graph.get("node", []):
-        walk.add(node)
+    try:
+        for node in graph.get("node", []):
+            walk.add(node)
+    except UserError:
+        raise
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+        raise UserError(f"{path}: is damaged: {_one(node, 'op_type', '')} ({type(error).__name__}: {error})") from None
     return Checkpoint(
         kind="onnx",
         layers=tuple(
@@ -279,8 +286,8 @@ class _Walk:
         return [kinds.Affine(node.name, shift=numbers if node.kind == "Add" else tuple(-n for n in numbers))]
 
     def _numbers(self, tensor: Message) -> tuple[float, ...]:
-        """Return the values of a small constant; none of one that is not known."""
-        if tensor.get("unknown"):
+        """Return the values of a small constant; none of one that is large or not known."""
+        if tensor.get("unknown") or prod(tensor.get("dims", [])) > _SMALL:
             return ()
         if attributes := tensor.get("numbers"):  # of a Constant node whose value is no tensor
             fields = ("f", "i", "floats", "ints")

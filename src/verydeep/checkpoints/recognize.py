@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from difflib import SequenceMatcher
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from verydeep.checkpoints.layers import (
     Softmax,
     Weighted,
 )
+from verydeep.checkpoints.naming import FULLY_CONNECTED, best_fit, convolutions_of, name_layers
 from verydeep.nets import plain
 from verydeep.nets.config import STRIDE, NetworkConfig
 from verydeep.nets.configurations import CHANNELS, CONFIGURATIONS, Configuration
@@ -41,20 +41,8 @@ from verydeep.nets.layers import LocalResponseNorm as OurNorm
 from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import make_empty
 
-FULLY_CONNECTED = ("fc6", "fc7", "fc8")
-NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _EPSILON = 1e-5
 """Of our batch norm; another one in the file is moved into the variance."""
-
-
-def our_names(configuration: Configuration, batch_norm: bool = False) -> list[str]:
-    """Return the names of a configuration's tensors, in order."""
-    names = []
-    for block, i, _ in _convolutions(configuration):
-        names += [f"conv{block}_{i}.weight", f"conv{block}_{i}.bias"]
-        if batch_norm:
-            names += [f"bn{block}_{i}.{part}" for part in NORM_PARTS]
-    return names + [f"{name}.{part}" for name in FULLY_CONNECTED for part in ("weight", "bias")]
 
 
 def recognize(
@@ -90,9 +78,9 @@ def recognize(
         # Our own export of a classifier on descriptors: no layer here stands for its division by a norm.
         layers = [layer for layer in layers if isinstance(layer, Weighted | MaxPool)]
         checkpoint = replace(checkpoint, graph=False)
-    layers = _named([layer for layer in _padded(layers) if not isinstance(layer, Dropout)], checkpoint, path)
+    layers = name_layers([layer for layer in _padded(layers) if not isinstance(layer, Dropout)], checkpoint, path)
     arrays = _arrays(layers)
-    configuration, batch_norm = _best_fit(arrays, checkpoint.names)
+    configuration, batch_norm = best_fit(arrays, checkpoint.names)
     alpha = _normalization(layers, configuration, path)
     pools = [layer.round_up for layer in layers if isinstance(layer, MaxPool)]
     config = NetworkConfig(
@@ -155,115 +143,6 @@ def _padded(layers: Sequence[Layer]) -> list[Layer]:
     return joined
 
 
-# -- names
-
-
-def _named(layers: Sequence[Layer], checkpoint: Checkpoint, path: Path) -> list[Layer]:
-    """Return the layers with the paper's names on those with weights, by the file's own names or in order."""
-    weighted = [layer for layer in layers if isinstance(layer, Conv | Dense)]
-    if len(weighted) < 4 and not checkpoint.names:
-        raise UserError(f"{path}: has {len(weighted)} layers with weights; the smallest VGG has 8")
-    start = _head(layers)
-    fully = [w for w in layers[start:] if isinstance(w, Conv | Dense) and not (w.ours or "").startswith("conv")]
-    convolutions = [w for w in weighted if not any(w is other for other in fully)]
-    names = [*_names_of_convolutions(convolutions), *_names_of_head(fully, path)]
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise UserError(f"{path}: {twice[0]}: there are two layers of this name")
-    ours = {id(layer): name for layer, name in zip([*convolutions, *fully], names, strict=True)}
-    named, last = list[Layer](), ""
-    for layer in layers:
-        if isinstance(layer, Conv | Dense):
-            last = ours[id(layer)]
-            layer = replace(layer, ours=last)
-        elif isinstance(layer, BatchNorm):
-            layer = replace(layer, ours=last.replace("conv", "bn") if last.startswith("conv") else f"norm of {last}")
-        named.append(layer)
-    return named
-
-
-def _head(layers: Sequence[Layer]) -> int:
-    """Return where the fully connected layers begin, which may be written as convolutions."""
-    pools = 0
-    for place, layer in enumerate(layers):
-        pools += isinstance(layer, MaxPool)
-        if isinstance(layer, Conv):
-            named = layer.ours in FULLY_CONNECTED
-            if named or pools == 5 or (layer.ours is None and place and _sides(layer)[0] > 5):
-                return place
-        elif isinstance(layer, Dense):
-            return place
-    return len(layers)
-
-
-def _names_of_convolutions(layers: Sequence[Weighted]) -> list[str]:
-    named = [layer.ours for layer in layers]
-    if layers and named.count(None) <= len(named) / 2:
-        return [layer.ours or f"extra {layer.name}" for layer in layers]
-    return name_in_order([(_sides(layer)[-1], _shape(layer)[0]) for layer in layers])
-
-
-def _names_of_head(layers: Sequence[Weighted], path: Path) -> list[str]:
-    named = [layer.ours for layer in layers]
-    if any(named):
-        if named[-1] is None and "fc8" not in named:
-            named[-1] = "fc8"  # a fine-tuned network's last layer usually bears another name
-        return [ours or f"extra {layer.name}" for ours, layer in zip(named, layers, strict=True)]
-    if len(layers) not in (0, 3):
-        names = ", ".join(layer.name for layer in layers)
-        count = "1 fully connected layer" if len(layers) == 1 else f"{len(layers)} fully connected layers"
-        raise UserError(
-            f"{path}: has {count} ({names}), a VGG has 3, or none without its top: save the convolutions alone, and "
-            "they are read as a trunk"
-        )
-    return list(FULLY_CONNECTED[: len(layers)])
-
-
-def name_in_order(layers: list[tuple[int, int]]) -> list[str]:
-    """Name convolutions that a file has in order but under no names of ours.
-
-    Parameters
-    ----------
-    layers : list of (int, int)
-        Kernel side and output channels, input to output.
-
-    Returns
-    -------
-    list of str
-        `conv1_1` and so on: the names of the configuration that fits best, leaving out what is missing; `extra` and
-        a number for layers that it has not.
-    """
-    base = layers[0][1] / CHANNELS[0] if layers else 1.0
-    found = [(kernel, round(channels / base) if base else 0) for kernel, channels in layers]
-    best: tuple[float, list[str]] = (-1.0, [])
-    for configuration in CONFIGURATIONS.values():
-        expected = [(conv.kernel, conv.channels) for _, _, conv in _convolutions(configuration)]
-        names = [f"conv{block}_{i}" for block, i, _ in _convolutions(configuration)]
-        if [kernel for kernel, _ in expected] == [kernel for kernel, _ in found]:
-            return names  # a wrong number of channels is told later, by the layer's name
-        matcher = SequenceMatcher(None, expected, found, autojunk=False)
-        given = [f"extra{i}" for i in range(1, len(found) + 1)]
-        for match in matcher.get_matching_blocks():
-            given[match.b : match.b + match.size] = names[match.a : match.a + match.size]
-        best = max(best, (matcher.ratio(), given), key=lambda pair: pair[0])
-    return best[1]
-
-
-def _convolutions(configuration: Configuration) -> Iterable[tuple[int, int, Any]]:
-    """Yield block and place, both counted from 1, of a configuration's convolutions, and the convolution."""
-    for b, block in enumerate(configuration.blocks, start=1):
-        for i, conv in enumerate(block, start=1):
-            yield b, i, conv
-
-
-def _shape(layer: Weighted) -> tuple[int, ...]:
-    weight = layer.arrays.get("weight")
-    return (weight.shape if weight else ()) or (0,)
-
-
-def _sides(layer: Weighted) -> tuple[int, ...]:
-    return _shape(layer)[2:] or (1,)
-
-
 # -- settings and places
 
 
@@ -283,7 +162,7 @@ def _check_settings(layers: Sequence[Layer], path: Path) -> None:
             if {*values} - {1}:
                 found = " x ".join(map(str, dict.fromkeys(values)))
                 raise UserError(f"{where}: expected {name} 1, found {found}: is it another network?")
-        pad = 0 if layer.ours in FULLY_CONNECTED else _sides(layer)[0] // 2
+        pad = 0 if layer.ours in FULLY_CONNECTED else layer.sides[0] // 2
         if layer.padding is not None and {*layer.padding} != {pad}:
             sides = "{} above, {} left, {} below, {} right".format(*layer.padding)
             found = str(layer.padding[0]) if len({*layer.padding}) == 1 else sides
@@ -376,23 +255,6 @@ def _shifted(array: Array, shift: float) -> Array:
     return replace(array, read=lambda: array.read() + shift) if shift else array
 
 
-def _best_fit(arrays: Mapping[str, Array], known_names: Mapping[str, str]) -> tuple[Configuration, bool]:
-    """Return configuration and batch norm with the fewest arrays missing or too many; another kernel counts as both."""
-
-    def misfit(fit: tuple[Configuration, bool]) -> tuple[int, int]:
-        names = set(our_names(*fit))
-        known = len(names & arrays.keys())
-        kernels = sum(
-            name in arrays and arrays[name].shape[2:] != (conv.kernel, conv.kernel)
-            for name, conv in ((f"conv{b}_{i}.weight", conv) for b, i, conv in _convolutions(fit[0]))
-        )
-        too_many = len(arrays) - known
-        return len(names) - known + too_many + 4 * kernels, too_many
-
-    fits = [(each, norm) for each in CONFIGURATIONS.values() if not each.lrn for norm in (False, True)]
-    return min((fit for fit in fits if not known_names or our_names(*fit) == [*known_names]), key=misfit)
-
-
 def _empty(config: NetworkConfig) -> VGG:
     with torch.device("meta"):
         return VGG(config)
@@ -429,7 +291,7 @@ def _width(configuration: Configuration, shapes: Mapping[str, tuple[int, ...]]) 
     """Return the factor on the channels that most convolutions agree with."""
     outputs = [
         (shapes[name][0], conv.channels)
-        for b, i, conv in _convolutions(configuration)
+        for b, i, conv in convolutions_of(configuration)
         if shapes.get(name := f"conv{b}_{i}.weight")
     ]
     candidates = [channels / full for channels, full in outputs if channels > 0] or [1.0]
@@ -444,7 +306,7 @@ def _window(configuration: Configuration, shapes: Mapping[str, tuple[int, ...]],
         return 7
     if len(shape) == 4:
         return max(1, shape[2])
-    names = (f"conv{b}_{i}.weight" for b, i, _ in _convolutions(configuration))
+    names = (f"conv{b}_{i}.weight" for b, i, _ in convolutions_of(configuration))
     channels = [*(shapes[name][0] for name in names if shapes.get(name)), CHANNELS[-1]][-2:][0]
     side = isqrt(shape[1] // max(1, channels))
     if side < 1 or side * side * channels != shape[1]:

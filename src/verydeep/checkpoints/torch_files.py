@@ -21,7 +21,8 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.files import usual_permissions, write_aside
 from verydeep.checkpoints.inputs import TORCHVISION
 from verydeep.checkpoints.layers import Array, BatchNorm, Checkpoint, Conv, Dense, Weighted, zeros
-from verydeep.checkpoints.recognize import NORM_PARTS, parse_description
+from verydeep.checkpoints.naming import NORM_PARTS
+from verydeep.checkpoints.recognize import parse_description
 from verydeep.nets.configurations import CONFIGURATIONS, Configuration
 from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
