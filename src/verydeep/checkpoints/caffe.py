@@ -107,13 +107,9 @@ _V1_TYPES = {
     32: "DummyData", 33: "Slice", 34: "MVN", 35: "AbsVal", 36: "Silence", 37: "ContrastiveLoss", 38: "Exp",
     39: "Deconvolution",
 }  # fmt: skip
-_TYPES_OF_TEXT = {
-    "CONVOLUTION": "Convolution", "INNER_PRODUCT": "InnerProduct", "POOLING": "Pooling", "RELU": "ReLU",
-    "DROPOUT": "Dropout", "SOFTMAX": "Softmax", "SOFTMAX_LOSS": "SoftmaxWithLoss", "SIGMOID": "Sigmoid",
-    "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss", "ACCURACY": "Accuracy", "DATA": "Data",
-    "IMAGE_DATA": "ImageData", "MEMORY_DATA": "MemoryData", "HDF5_DATA": "HDF5Data", "DUMMY_DATA": "DummyData",
-    "SPLIT": "Split", "SILENCE": "Silence", "FLATTEN": "Flatten", "WINDOW_DATA": "WindowData",
-}  # fmt: skip
+_TYPES_OF_TEXT = {kind.lower(): kind for kind in _V1_TYPES.values()} | {"softmaxloss": "SoftmaxWithLoss"}
+"""Of the old format's INNER_PRODUCT and the like, without case and underscores."""
+
 _SIMPLE: dict[str, type[Layer]] = {
     "Dropout": kinds.Dropout,
     "Flatten": kinds.Flatten,
@@ -149,14 +145,9 @@ def read(path: Path, prototxt: Path | None = None) -> Checkpoint:
     net = Decoder(str(path)).decode(map_file(path), _NET)
     if not is_caffe(net):
         raise UserError(f"{path}: no layers of Caffe in it")
-    found, graph = dict[str, Message](), False
-    for layer in (_plain(layer, str(path)) for layer in [*net.get("layer", []), *net.get("layers", [])]):
-        name = layer["name"][0]
-        if name in found and layer.get("blobs"):
-            raise UserError(f"{path}: {name}: there are two layers of this name")
-        found[name] = layer
+    found, graph = _by_name(net, path), False
     if prototxt is not None:
-        definition = {layer["name"][0]: layer for layer in _definition(prototxt)}
+        definition = _definition(prototxt)
         _compare(found, definition, path, prototxt)
         # Caffe runs the definition, and looks weights up by name; what this one leaves out, the file says.
         graph = all(name in definition for name, layer in found.items() if layer.get("blobs"))
@@ -179,15 +170,23 @@ def read(path: Path, prototxt: Path | None = None) -> Checkpoint:
     )
 
 
-def _plain(layer: Message, where: str) -> Message:
-    """Return a layer with the type as the new format writes it."""
-    if "v0" in layer:
-        raise UserError(
-            f"{where}: is of Caffe's oldest format (before 2014); Caffe's upgrade_net_proto_binary renews it"
-        )
-    kind = layer.get("type", [""])[-1]
-    plain = _V1_TYPES.get(kind, "other") if isinstance(kind, int) else _TYPES_OF_TEXT.get(kind, kind)
-    return {**layer, "name": layer.get("name", [""])[-1:], "type": [plain]}
+def _by_name(net: Message, path: Path) -> dict[str, Message]:
+    """Return a net's layers by their names, with their types as the new format writes them."""
+    found: dict[str, Message] = {}
+    for layer in [*net.get("layer", []), *net.get("layers", [])]:
+        if not isinstance(layer, dict):
+            continue
+        if "v0" in layer:
+            raise UserError(
+                f"{path}: is of Caffe's oldest format (before 2014); Caffe's upgrade_net_proto_binary renews it"
+            )
+        kind = _one(layer, "type", "")
+        old = _V1_TYPES.get(kind, "other") if isinstance(kind, int) else str(kind)
+        name = _one(layer, "name", "") or f"{old} {len(found)}"
+        if name in found and layer.get("blobs"):
+            raise UserError(f"{path}: {name}: there are two layers of this name")
+        found[name] = {**layer, "type": [_TYPES_OF_TEXT.get(old.replace("_", "").lower(), old)]}
+    return found
 
 
 def _layers(name: str, layer: Message, path: Path) -> list[Layer]:
@@ -284,16 +283,15 @@ def _one(message: Message, name: str, default: Any) -> Any:
     return message.get(name, [default])[-1]
 
 
-def _definition(prototxt: Path) -> list[Message]:
+def _definition(prototxt: Path) -> dict[str, Message]:
     try:
         text = prototxt.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{prototxt}: not a readable text file ({error})") from None
-    net = parse(text, str(prototxt))
-    layers = [layer for layer in [*net.get("layer", []), *net.get("layers", [])] if isinstance(layer, dict)]
+    layers = _by_name(parse(text, str(prototxt)), prototxt)
     if not layers:
         raise UserError(f"{prototxt}: defines no layers")
-    return [_plain(layer, str(prototxt)) for layer in layers]
+    return layers
 
 
 def _compare(found: dict[str, Message], definition: dict[str, Message], path: Path, prototxt: Path) -> None:
