@@ -222,6 +222,30 @@ def test_files_that_claim_more_than_they_hold(tools, tmp_path):
         vd.load(tmp_path / "w.keras")
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("elsewhere", "fc1: its values lie in another file"),
+        ("records", r"fc1: expected numbers, found values of type \["),
+        ("description", "verydeep: claims more values"),
+    ],
+)
+def test_datasets_that_are_no_numbers_of_this_file(kind, said, tools, tmp_path):
+    write_keras_1(tmp_path / "w.h5", list(keras_layers(tools.make_plain("D"))))
+    (tmp_path / "secret").write_bytes(bytes(100_000))
+    with h5py.File(tmp_path / "w.h5", "r+") as file:
+        if kind == "description":
+            file.create_dataset("verydeep", (2**33,), dtype="f4", chunks=(1024,))
+        else:
+            del file["fc1/fc1_W_1:0"]
+        if kind == "elsewhere":
+            file["fc1"].create_dataset("fc1_W_1:0", (128, 24), "f4", external=[(tmp_path / "secret", 0, 12288)])
+        elif kind == "records":
+            file["fc1"].create_dataset("fc1_W_1:0", (128, 24), [("a", "f4"), ("b", "i8")])
+    with pytest.raises(UserError, match=said):
+        vd.load(tmp_path / "w.h5")
+
+
 def test_other_hdf5_files(keras, tmp_path):
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file["data"] = np.zeros(3)

@@ -1,6 +1,7 @@
 """torchvision's and timm's files, judged by plain torch networks under their names, and by their own code."""
 
 import pickle
+import zipfile
 from argparse import Namespace
 
 import numpy as np
@@ -146,6 +147,13 @@ def test_code_in_a_pickle_is_never_run(zipped, tools, tmp_path):
     with pytest.raises(UserError):
         vd.load(tmp_path / "bare.pth")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_packed_list_without_end(tmp_path):
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w/data.pkl", b"\x80\x02" + b"N0" * 2**24)
+    with pytest.raises(UserError, match="is damaged: its list of tensors claims 33,554,434 bytes"):
+        vd.load(tmp_path / "w.pth")
 
 
 def test_other_pickles_are_refused(tmp_path):

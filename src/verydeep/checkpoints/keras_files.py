@@ -88,7 +88,9 @@ def read(path: Path) -> Checkpoint:
         else:
             named = dict(_old_layers(group)) if old else None
             layers = [made for layer in _of_model(model, file.get("layers"), named) for made in _layers(*layer, path)]
-        description = file[KEY][()] if KEY in file else None
+        description = None
+        if KEY in file:
+            description = _checked(KEY, [file[KEY]], path)[0][()]
     except UserError:
         raise
     except (OSError, KeyError, AttributeError, RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -153,6 +155,18 @@ def _variables(group: Any) -> Arrays:
     return [group[part] for part in sorted(group, key=_natural)]
 
 
+def _checked(name: str, arrays: Arrays, path: Path) -> Arrays:
+    """Return datasets that hold what they claim; UserError for one that is larger, or lies in another file."""
+    for data in arrays:
+        if data.external or data.is_virtual or data.file.filename != arrays[0].file.filename:
+            raise UserError(f"{path}: {name}: its values lie in another file, which is not read")
+        if data.dtype.kind not in "fiuO":
+            raise UserError(f"{path}: {name}: expected numbers, found values of type {data.dtype}")
+        if data.nbytes > _PACKING * path.stat().st_size:
+            raise UserError(f"{path}: {name}: claims more values than the file holds")
+    return arrays
+
+
 def _natural(name: str) -> tuple[str, int]:
     """Sort key under which conv2d comes before conv2d_1, and conv2d_9 before conv2d_10."""
     match = re.fullmatch(r"(.*?)_?(\d*)", name)
@@ -203,7 +217,7 @@ def _layers(kind: str, about: dict[str, Any], arrays: Arrays, path: Path) -> Ite
         yield _weighted(name, arrays, path, about)
         yield from _activation(name, about.get("activation"))
     elif kind == "BatchNormalization":
-        yield _batch_norm(name, arrays, about)
+        yield _batch_norm(name, _checked(name, arrays, path), about)
     elif kind == "Activation":
         yield from _activation(name, about["activation"])
     elif kind == "Softmax":
@@ -224,7 +238,9 @@ def _layers(kind: str, about: dict[str, Any], arrays: Arrays, path: Path) -> Ite
     elif kind == "Rescaling":
         yield kinds.Affine(name, _three(about["scale"]), _three(about["offset"]))
     elif kind == "Normalization" and not about.get("invert"):
-        mean, variance = (_three(given) for given in (arrays[:2] or (about["mean"], about["variance"])))
+        mean, variance = (
+            _three(given) for given in (_checked(name, arrays[:2], path) or (about["mean"], about["variance"]))
+        )
         scale = tuple(1 / max(value**0.5, 1e-7) for value in variance)
         yield kinds.Affine(name, scale, tuple(-m * s for m, s in zip(mean, scale, strict=True)))
     elif kind not in (*_IDLE, "InputLayer"):
@@ -248,12 +264,11 @@ def _activation(name: str, activation: Any) -> Iterator[Layer]:
 
 def _weighted(name: str, arrays: Arrays, path: Path, about: Mapping[str, Any] | None = None) -> kinds.Weighted:
     """Return a convolution or fully connected layer; `about` are its settings, where the file has them."""
+    _checked(name, arrays, path)
     if not 0 < len(arrays) < 3 or arrays[0].ndim not in (2, 4):
         shapes = ", ".join(str(data.shape) for data in arrays)
         raise UserError(f"{path}: {name}: no layer of a VGG (its arrays: {shapes})")
     kernel = arrays[0]
-    if any(data.nbytes > _PACKING * path.stat().st_size for data in arrays):
-        raise UserError(f"{path}: {name}: claims more values than the file holds")
     if kernel.ndim == 4 and kernel.shape[0] != kernel.shape[1] and kernel.shape[2] == kernel.shape[3]:
         shape = " x ".join(map(str, kernel.shape))
         raise UserError(
@@ -298,7 +313,7 @@ def _of_weights(stored: list[tuple[str, Arrays]], old: bool, path: Path) -> list
     others: list[Layer] = []
     for name, arrays in stored:
         kind = _natural(name)[0]
-        if len(arrays) == 4 and {data.ndim for data in arrays} == {1}:
+        if len(_checked(name, arrays, path)) == 4 and {data.ndim for data in arrays} == {1}:
             norms.append(_batch_norm(name, arrays, {}))
         elif arrays:
             made = _weighted(name, arrays, path)

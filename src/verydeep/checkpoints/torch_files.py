@@ -29,6 +29,9 @@ from verydeep.nets.weights import describe
 
 KEY = "verydeep"
 
+_MOST_LIST = 1 << 24
+"""Bytes of the pickle that names a file's tensors: a VGG's has five thousand, and each is an instruction."""
+
 _SCALAR: Any = np.float64(0).__reduce__()[0]
 _HARMLESS: list[Any] = [
     Namespace,
@@ -100,11 +103,16 @@ def read_pickle(path: Path) -> Checkpoint:
         The file is damaged, or holds anything but tensors and plain values.
     """
     try:
+        zipped = zipfile.is_zipfile(path)
+        if zipped:
+            _check_list(path)
         # Mapped, so that tensors are read as they are copied; files of torch before 1.6 cannot be.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles written otherwise than torch does: they are refused or read
             with torch.serialization.safe_globals(_HARMLESS):
-                content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         reason = "Unsupported" in str(error) or "Weights only" in str(error)
         what = "holds Python objects beside tensors, which are never loaded" if reason else "damaged"
@@ -123,6 +131,13 @@ def read_pickle(path: Path) -> Checkpoint:
             raise UserError(f"{path}: {name}: claims more values than the file holds")
         arrays[name] = Array(name, tuple(tensor.shape), tensor.clone)
     return _checkpoint(arrays, description, path)
+
+
+def _check_list(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        sizes = [member.file_size for member in archive.infolist() if member.filename.endswith("/data.pkl")]
+    if max(sizes, default=0) > _MOST_LIST:
+        raise UserError(f"{path}: is damaged: its list of tensors claims {max(sizes):,} bytes")
 
 
 def _state(content: Any, path: Path) -> dict[str, Tensor]:
