@@ -187,7 +187,7 @@ def spoil(content, change):
         return "conv3_2.weight: expected 16 x 16 x 3 x 3, found no such layer"
     if change == "extra layer":
         content["layers"] = np.insert(cells, 9, {**cells[0, place["conv3_2"]], "name": "conv3_7"}, axis=1)
-        return "conv3_7, filters: configuration D has no such layer"
+        return "conv3_7: has no ReLU behind it, before conv3_1"
     if change == "wrong shape":
         cells[0, place["conv3_2"]]["weights"][0, 0] = np.zeros((3, 3, 5, 16), np.float32)
         return r"conv3_2.weight \(conv3_2, filters in the file\): expected 16 x 16 x 3 x 3, found 16 x 5 x 3 x 3"

@@ -200,7 +200,7 @@ def spoil(model, change):
         return r"expected a max-pool with kernel_shape \[2, 2\], found \[3, 3\]"
     if change == "fewer pools":
         next(node for node in nodes if node.op_type == "MaxPool").op_type = "AveragePool"
-        return "has 4 max-pools, a VGG has 5"
+        return "MaxPool_4: is an average pool"
     if change == "dilated":
         next(node for node in nodes if "conv5_1" in node.input).attribute.add(name="dilations", type=7, ints=[2, 2])
         return r"expected dilations 1, found \[2\]"

@@ -20,6 +20,7 @@ from verydeep.interchange.foreign import (
     name_in_order,
     parse_description,
 )
+from verydeep.interchange.graph import Kind, Step
 from verydeep.interchange.prototxt import parse, render
 from verydeep.interchange.wire import Decoder, Field, Message, Schema, encode, map_file
 from verydeep.nets.preprocessing import Preprocessing
@@ -48,6 +49,7 @@ _LRN: Schema = {
     "beta": Field(3, "float"),
     "k": Field(5, "float"),
 }
+_RELU: Schema = {"negative_slope": Field(1, "float")}
 _DROPOUT: Schema = {"dropout_ratio": Field(1, "float")}
 _TRANSFORM: Schema = {"scale": Field(1, "float"), "mean_file": Field(4, "text"), "mean_value": Field(5, "float")}
 _SHAPE: Schema = {"dim": Field(1, "int")}
@@ -72,6 +74,7 @@ _LAYER: Schema = {
     "inner_product_param": Field(117, _INNER_PRODUCT),
     "lrn_param": Field(118, _LRN),
     "pooling_param": Field(121, _POOLING),
+    "relu_param": Field(123, _RELU),
 }
 _V1_LAYER: Schema = {
     "v0": Field(1, "bytes"),
@@ -82,6 +85,7 @@ _V1_LAYER: Schema = {
     "inner_product_param": Field(17, _INNER_PRODUCT),
     "lrn_param": Field(18, _LRN),
     "pooling_param": Field(19, _POOLING),
+    "relu_param": Field(30, _RELU),
     "transform_param": Field(36, _TRANSFORM),
 }
 _NET: Schema = {
@@ -93,8 +97,23 @@ _NET: Schema = {
     # Ours: readers of protocol buffers skip numbers that they do not know.
     "verydeep": Field(50_001, "bytes"),
 }
-_V1_TYPES = {4: "Convolution", 14: "InnerProduct", 15: "LRN", 17: "Pooling"}
-_TYPES_OF_TEXT = {"CONVOLUTION": "Convolution", "INNER_PRODUCT": "InnerProduct", "POOLING": "Pooling"}
+_V1_TYPES = {
+    **{1: "Accuracy", 3: "Concat", 4: "Convolution", 5: "Data", 6: "Dropout", 8: "Flatten", 12: "ImageData"},
+    **{14: "InnerProduct", 15: "LRN", 17: "Pooling", 18: "ReLU", 19: "Sigmoid", 20: "Softmax", 21: "SoftmaxWithLoss"},
+    **{22: "Split", 23: "TanH", 24: "WindowData", 25: "Eltwise", 26: "Power", 27: "SigmoidCrossEntropyLoss"},
+    **{29: "MemoryData", 32: "DummyData", 36: "Silence"},
+}
+_TYPES_OF_TEXT = {
+    **{"CONVOLUTION": "Convolution", "INNER_PRODUCT": "InnerProduct", "POOLING": "Pooling", "RELU": "ReLU"},
+    **{"SOFTMAX": "Softmax", "SOFTMAX_LOSS": "SoftmaxWithLoss", "SIGMOID": "Sigmoid", "DROPOUT": "Dropout"},
+    **{"DATA": "Data", "IMAGE_DATA": "ImageData", "ACCURACY": "Accuracy", "FLATTEN": "Flatten", "SPLIT": "Split"},
+}
+_STEPS: dict[str, Kind] = {
+    **{"Convolution": "conv", "InnerProduct": "dense", "Pooling": "pool", "LRN": "lrn"},
+    **{"Softmax": "softmax", "Sigmoid": "sigmoid", "SigmoidCrossEntropyLoss": "sigmoid"},
+    **dict.fromkeys(("Accuracy", "SoftmaxWithLoss", "Dropout", "Flatten", "Split", "Silence", "Input"), "nothing"),
+    **dict.fromkeys(("Data", "ImageData", "MemoryData", "WindowData", "DummyData"), "nothing"),
+}
 
 
 def is_caffe(net: Message) -> bool:
@@ -121,9 +140,13 @@ def read(path: Path, prototxt: Path | None = None) -> Foreign:
     if not is_caffe(net):
         raise UserError(f"{path}: no layers of Caffe in it")
     layers = [_plain(layer, str(path)) for layer in [*net.get("layer", []), *net.get("layers", [])]]
-    preprocessing, lrn_alpha = _settings(layers, str(path), CAFFE)
+    definition = layers
     if prototxt is not None:
         definition = _definition(prototxt)
+        # What the definition says of pictures counts, not what the file's data layers were trained with.
+        layers = [{key: value for key, value in layer.items() if key != "transform_param"} for layer in layers]
+    preprocessing, lrn_alpha = _settings(layers, str(path), CAFFE)
+    if prototxt is not None:
         preprocessing, alpha = _settings(definition, str(prototxt), preprocessing)
         lrn_alpha = alpha if lrn_alpha is None else lrn_alpha
         _compare(layers, definition, path, prototxt)
@@ -135,7 +158,28 @@ def read(path: Path, prototxt: Path | None = None) -> Foreign:
         preprocessing=preprocessing,
         lrn_alpha=lrn_alpha,
         description=parse_description(bytes(net["verydeep"][-1]) if "verydeep" in net else None, path),
+        steps=tuple(map(_step, definition)) if prototxt is not None else _kept_steps(layers),
     )
+
+
+def _kept_steps(layers: list[Message]) -> tuple[Step, ...]:
+    """Return the layers that no VGG has, and a sigmoid at the end.
+
+    A file of weights may lack layers without weights, and hold them in any order: only a prototxt says all of them.
+    """
+    steps = [_step(layer) for layer in layers]
+    wrong = [step for step in steps if step.kind == "other"]
+    last = max((i for i, step in enumerate(steps) if step.kind in ("conv", "dense")), default=0)
+    return (*wrong, *([steps[last], *steps[last + 1 :]] if any(s.kind == "sigmoid" for s in steps[last:]) else []))
+
+
+def _step(layer: Message) -> Step:
+    kind, name = layer["type"][0], layer["name"][0]
+    if kind == "ReLU":
+        slope = _one(_last(layer, "relu_param"), "negative_slope", 0.0)
+        return Step("other", name, f"a ReLU with slope {slope:g} below 0") if slope else Step("relu", name)
+    known = _STEPS.get(kind)
+    return Step(known, name) if known else Step("other", name, f"a layer of type {kind}")
 
 
 def _plain(layer: Message, where: str) -> Message:
@@ -145,7 +189,7 @@ def _plain(layer: Message, where: str) -> Message:
             f"{where}: is of Caffe's oldest format (before 2014); Caffe's upgrade_net_proto_binary renews it"
         )
     kind = layer.get("type", [""])[-1]
-    plain = _V1_TYPES.get(kind, "other") if isinstance(kind, int) else _TYPES_OF_TEXT.get(kind, kind)
+    plain = _V1_TYPES.get(kind, f"number {kind}") if isinstance(kind, int) else _TYPES_OF_TEXT.get(kind, kind)
     return {**layer, "name": layer.get("name", [""])[-1:], "type": [plain]}
 
 
@@ -247,6 +291,8 @@ def _compare(layers: list[Message], definition: list[Message], path: Path, proto
 
 def _entries(layers: list[Message], path: Path) -> dict[str, Entry]:
     names = [layer["name"][0] for layer in layers]
+    # Caffe's example of net surgery calls fully connected layers so that it has made convolutions of.
+    names = [name.removesuffix("-conv") if name.startswith("fc") else name for name in names]
     if sum(name.startswith("conv") and name[4:5].isdigit() and name[5:6] == "_" for name in names) < len(names) / 2:
         names = _names_in_order(layers, path)
     elif "fc8" not in names and layers[-1]["type"][0] == "InnerProduct":

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
+from verydeep.interchange.graph import FULLY_CONNECTED, Step, check_vgg
 from verydeep.interchange.ilsvrc import class_names
 from verydeep.nets.config import STRIDE, NetworkConfig
 from verydeep.nets.configurations import CHANNELS, CONFIGURATIONS, Configuration
@@ -30,8 +31,6 @@ KERAS = Preprocessing(channel_order="BGR", pool_round_up=False)
 """The authors' input, as Keras's `preprocess_input` makes it; its pools round down."""
 
 PREPROCESSINGS = {"torchvision": TORCHVISION, "timm": TORCHVISION, "caffe": CAFFE, "keras": KERAS}
-
-FULLY_CONNECTED = ("fc6", "fc7", "fc8")
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,8 @@ class Foreign:
         Constant of a local response normalization behind the first block; None where there is none.
     description : dict, optional
         What `verydeep convert --to` wrote beside the weights: all that such a file does not hold by itself.
+    steps : tuple of Step
+        What the file computes, where it says that; none where it holds arrays alone.
     """
 
     kind: str
@@ -106,6 +107,7 @@ class Foreign:
     classes: tuple[str, ...] | None = None
     lrn_alpha: float | None = None
     description: dict[str, Any] | None = None
+    steps: tuple[Step, ...] = ()
 
 
 def check_normalization(where: str, alpha: float, *, size: int, beta: float, k: float, pools: int) -> float:
@@ -227,6 +229,8 @@ def to_network(foreign: Foreign, path: Path, classes: tuple[str, ...] | None = N
     UserError
         A layer is missing, too much, of another shape or not finite: the message names it.
     """
+    # What verydeep wrote is a VGG; it may have its preprocessing in front.
+    several = bool(foreign.steps) and foreign.description is None and check_vgg(foreign.steps, str(path))
     naming = _best_naming(foreign, path)
     found = {ours: foreign.entries[theirs] for ours, theirs in naming.theirs.items() if theirs in foreign.entries}
     known = set(naming.theirs.values())
@@ -242,7 +246,7 @@ def to_network(foreign: Foreign, path: Path, classes: tuple[str, ...] | None = N
         )
     state = {name: _values(name, shape, found[name], path) for name, shape in expected.items()}
     net.load_state_dict(state, assign=True)
-    net.provenance = {**net.provenance, "format": foreign.kind}
+    net.provenance = {**net.provenance, "format": foreign.kind, **({"multi_label": True} if several else {})}
     return net.eval()
 
 

@@ -18,6 +18,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
 from verydeep.basics.files import write_aside
 from verydeep.interchange.foreign import KERAS, OUR_NAMINGS, Entry, Foreign, name_in_order, parse_description
+from verydeep.interchange.graph import FULLY_CONNECTED, Kind, Step
 from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
 
@@ -57,6 +58,7 @@ def read(path: Path) -> Foreign:
     try:
         layers = list(_layers(file, path))
         description = file[KEY][()] if KEY in file else None
+        steps = tuple(_steps(_config(file, path)))
     except (OSError, KeyError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path}: not a readable Keras file ({type(error).__name__}: {error})") from None
     names = _names(layers, path)
@@ -71,7 +73,71 @@ def read(path: Path) -> Foreign:
         namings=OUR_NAMINGS,
         preprocessing=KERAS,
         description=parse_description(description, path),
+        steps=steps,
     )
+
+
+def _config(file: Any, path: Path) -> dict[str, Any]:
+    """Return what Keras wrote down of the model; nothing where the file holds weights alone."""
+    text = file.attrs.get("model_config")
+    if text is None and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read("config.json")
+    try:
+        config = json.loads(text) if text is not None else {}
+    except ValueError as error:
+        raise UserError(f"{path}: its model_config is no JSON ({error})") from None
+    return config if isinstance(config, dict) else {}
+
+
+_NOTHING = ("InputLayer", "Dropout", "SpatialDropout2D", "Flatten", "ZeroPadding2D")
+_STEPS: dict[str, Kind] = {**dict.fromkeys(_NOTHING, "nothing"), "BatchNormalization": "norm", "Softmax": "softmax"}
+_ACTIVATIONS: dict[Any, Kind] = {"relu": "relu", "softmax": "softmax", "sigmoid": "sigmoid"}
+
+
+def _steps(model: dict[str, Any]) -> Iterator[Step]:
+    """Yield what a model's layers do, those of models inside it, too."""
+    config = model.get("config", {})
+    layers = config.get("layers", []) if isinstance(config, dict) else config  # a list, as Keras 1 had it
+    padded = False  # by a layer of its own, as in VGGs of before Keras had `same`
+    for layer in layers:
+        kind, about = str(layer.get("class_name")), layer.get("config", {})
+        if isinstance(about, list) or "layers" in about:
+            yield from _steps(layer)
+            continue
+        name = str(about.get("name", kind))
+        if kind in ("Conv2D", "Convolution2D", "Dense"):
+            words = "" if kind == "Dense" else _wrong(about, padded)
+            yield Step("other", name, words) if words else Step("dense" if kind == "Dense" else "conv", name)
+        elif kind == "MaxPooling2D":
+            size, strides = about.get("pool_size"), about.get("strides") or about.get("pool_size")
+            plain = list(size or ()) == list(strides or ()) == [2, 2] and about.get("padding", "valid") == "valid"
+            yield Step("pool", name) if plain else Step("other", name, f"a max-pool of {size}, stride {strides}")
+        elif kind == "ReLU" and any(about.get(key) for key in ("negative_slope", "max_value", "threshold")):
+            yield Step("other", name, "a ReLU with a slope, a threshold or a greatest value")
+        elif kind in ("Activation", "ReLU") or kind in _STEPS:
+            yield Step(_STEPS.get(kind, "relu" if kind == "ReLU" else "nothing"), name)
+        else:
+            yield Step("other", name, f"a layer of type {kind}")
+        padded = kind == "ZeroPadding2D" and "1" in str(about.get("padding"))
+        given = about.get("activation")
+        if given not in (None, "linear"):
+            yield Step(_ACTIVATIONS.get(given, "other"), name, f"followed by the activation {given}")
+
+
+def _wrong(about: dict[str, Any], padded: bool) -> str:
+    """Say what a VGG's convolutions have not; nothing where there is nothing."""
+    if "th" in (about.get("dim_ordering"), about.get("data_format")) or about.get("data_format") == "channels_first":
+        return "a convolution with Theano's order of axes (channels first)"
+    for key in ("strides", "subsample", "dilation_rate", "groups"):
+        if {*np.ravel(about.get(key) or 1).tolist()} != {1}:
+            return f"a convolution with {key} {about[key]}"
+    kernel = list(about.get("kernel_size") or (about.get("nb_row"), about.get("nb_col")))
+    same = "same" in (about.get("padding"), about.get("border_mode"))
+    # Without padding: the fully connected layers, written as convolutions, and what a layer of zeros is before.
+    if same or padded or kernel == [1, 1] or (kernel[0] or 0) > 5:
+        return ""
+    return f"a convolution of {kernel[0]} x {kernel[1]} without padding"
 
 
 Layer = tuple[str, Any, Any]  # Keras's name, kernel and bias as HDF5 datasets (bias perhaps None)
@@ -111,6 +177,8 @@ def _layers(file: Any, path: Path) -> Iterator[Layer]:
             raise UserError(f"{path}: {name}: claims more values than the file holds")
         if datasets:
             kernel, *rest = datasets
+            if len(datasets) == 4 and all(data.ndim == 1 for data in datasets):
+                raise UserError(f"{path}: {name}: is batch norm, which is not read of Keras's files")
             if len(rest) > 1 or kernel.ndim not in (2, 4):
                 shapes = ", ".join(str(data.shape) for data in datasets)
                 raise UserError(f"{path}: {name}: no layer of a VGG (its arrays: {shapes})")
@@ -144,15 +212,23 @@ def _text(value: Any) -> str:
 
 def _names(layers: list[Layer], path: Path) -> list[str]:
     """Return our names: by Keras's own, or in order where the layers have other ones."""
+    shapes = [kernel.shape for _, kernel, _ in layers]
+    if any(len(shape) == 4 and shape[2] == shape[3] == 3 != shape[0] for shape in shapes):
+        raise UserError(f"{path}: {layers[0][0]}: its kernels are in Theano's order of axes, which is not read")
     named = [our_layer(name) for name, _, _ in layers]
     convolutions = [name for name in named if name and name.startswith("conv")]
     if convolutions:
+        unnamed = [i for i, ours in enumerate(named) if ours is None]
+        if len(unnamed) == 3 and unnamed == [*range(len(layers) - 3, len(layers))]:  # a head of one's own
+            named[-3:] = FULLY_CONNECTED
         return [ours or f"extra {name}" for ours, (name, _, _) in zip(named, layers, strict=True)]
-    kernels = [(kernel.shape[0], kernel.shape[-1]) for _, kernel, _ in layers if kernel.ndim == 4]
+    if all(len(shape) == 4 for shape in shapes) and [shape[0] for shape in shapes[-2:]] == [1, 1]:  # as VGG-Face's
+        return [*name_in_order([(shape[0], shape[-1]) for shape in shapes[:-3]]), *FULLY_CONNECTED]
+    kernels = [(shape[0], shape[-1]) for shape in shapes if len(shape) == 4]
     dense = len(layers) - len(kernels)
     if dense not in (0, 3):
         raise UserError(f"{path}: has {dense} fully connected layers, a VGG has 3 (or none, without its top)")
-    convs, fcs = iter(name_in_order(kernels)), iter(("fc6", "fc7", "fc8"))
+    convs, fcs = iter(name_in_order(kernels)), iter(FULLY_CONNECTED)
     return [next(convs) if kernel.ndim == 4 else next(fcs) for _, kernel, _ in layers]
 
 

@@ -13,6 +13,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
 from verydeep.interchange import matfile
 from verydeep.interchange.foreign import CAFFE, OUR_NAMINGS, Entry, Foreign, name_in_order
+from verydeep.interchange.graph import Kind, Step
 from verydeep.interchange.ilsvrc import class_names
 from verydeep.nets.preprocessing import Preprocessing
 
@@ -44,7 +45,7 @@ def read(path: Path) -> Foreign:
     if isinstance(net.get("net"), dict):  # saved as a variable, not with -struct
         net = net["net"]
     try:
-        kinds = list(_layers(net))
+        kinds, steps = list(_layers(net)), tuple(_steps(net))
         layers = [layer for layer in kinds if isinstance(layer, _Layer)]
         pads = [layer for layer in kinds if not isinstance(layer, _Layer)]
         preprocessing = replace(_preprocessing(net), pool_round_up=any(pads))
@@ -56,7 +57,47 @@ def read(path: Path) -> Foreign:
     for ours, layer in zip(names, layers, strict=True):
         entries[f"{ours}.weight"] = _filters(f"{layer.name}, filters", layer.filters)
         entries[f"{ours}.bias"] = _vector(f"{layer.name}, biases", layer.biases)
-    return Foreign("matconvnet", entries, OUR_NAMINGS, preprocessing, classes=classes)
+    return Foreign("matconvnet", entries, OUR_NAMINGS, preprocessing, classes=classes, steps=steps)
+
+
+_STEPS: dict[str, Kind] = {
+    **{"relu": "relu", "softmax": "softmax", "sigmoid": "sigmoid", "normalize": "lrn", "lrn": "lrn"},
+    **dict.fromkeys(("dropout", "softmaxloss", "loss", "flatten"), "nothing"),
+}
+
+
+def _steps(net: dict[str, Any]) -> Iterator[Step]:
+    """Yield what the layers do."""
+    pools = 0
+    for layer in _structs(net["layers"]):
+        kind, name = str(layer["type"]).removeprefix("dagnn.").lower(), str(layer["name"])
+        about = layer["block"] if isinstance(layer.get("block"), dict) else layer
+        leak = float(np.ravel(about.get("leak", 0)).max(initial=0))
+        if kind == "conv":
+            words = _wrong(_numbers(about, "size"), _numbers(about, "pad"), _numbers(about, "stride"), pools)
+            yield Step("other", name, words) if words else Step("conv", name)
+        elif kind in ("pool", "pooling"):
+            method = str(about.get("method", "max"))
+            yield Step("other", name, f"a pool by {method}") if method != "max" else Step("pool", name)
+            pools += 1
+        elif leak:
+            yield Step("other", name, f"a ReLU with slope {leak:g} below 0")
+        else:
+            yield Step(_STEPS.get(kind, "other"), name, f"a layer of type {kind}")
+
+
+def _numbers(about: dict[str, Any], key: str) -> list[int]:
+    return [int(value) for value in np.ravel(about.get(key, []))]
+
+
+def _wrong(size: list[int], pad: list[int], stride: list[int], pools: int) -> str:
+    """Say what a VGG's convolutions have not; nothing where there is nothing, or the file says nothing."""
+    if set(stride) - {1}:
+        return f"a convolution of stride {stride}"
+    kernel = size[0] if size else 3 if pools < 5 else 0
+    if pools < 5 and kernel > 1 and pad and set(pad) != {kernel // 2}:
+        return f"a convolution of {kernel} x {kernel} padded by {pad}, expected {kernel // 2}"
+    return ""
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from verydeep.interchange.foreign import (
     name_in_order,
     parse_description,
 )
+from verydeep.interchange.graph import Kind, Step, check_vgg
 from verydeep.interchange.wire import Decoder, Field, Message, Schema, map_file
 
 _PAIR: Schema = {"key": Field(1, "text"), "value": Field(2, "text")}
@@ -36,16 +37,22 @@ _ATTRIBUTE: Schema = {
     "name": Field(1, "text"),
     "f": Field(2, "float"),
     "i": Field(3, "int"),
+    "s": Field(4, "bytes"),
     "t": Field(5, _TENSOR),
     "ints": Field(8, "int"),
 }
 _NODE: Schema = {
     "input": Field(1, "text"),
     "output": Field(2, "text"),
+    "name": Field(3, "text"),
     "op_type": Field(4, "text"),
     "attribute": Field(5, _ATTRIBUTE),
 }
-_GRAPH: Schema = {"node": Field(1, _NODE), "initializer": Field(5, _TENSOR)}
+_GRAPH: Schema = {
+    "node": Field(1, _NODE),
+    "initializer": Field(5, _TENSOR),
+    "input": Field(11, {"name": Field(1, "text")}),
+}
 _MODEL: Schema = {"graph": Field(7, _GRAPH), "metadata_props": Field(14, _PAIR)}
 
 _TYPES = {1: "<f4", 10: "<f2", 11: "<f8"}
@@ -84,7 +91,12 @@ def read(path: Path) -> Foreign:
     graph = model["graph"][-1]
     properties = {_one(pair, "key", ""): _one(pair, "value", "") for pair in model.get("metadata_props", [])}
     constants = {_one(tensor, "name", ""): tensor for tensor in graph.get("initializer", [])}
-    walk = _walk(graph.get("node", []), constants, path)
+    nodes = graph.get("node", [])
+    walk = _walk(nodes, constants, path)
+    given = {_one(value, "name", "") for value in graph.get("input", [])} - set(constants)
+    steps = tuple(_steps(nodes, constants, given))
+    if "verydeep" not in properties:
+        check_vgg(steps, str(path))
     if len(walk.pools_up) != 5:
         raise UserError(f"{path}: has {len(walk.pools_up)} max-pools, a VGG has 5: is it another network?")
     return Foreign(
@@ -94,7 +106,66 @@ def read(path: Path) -> Foreign:
         preprocessing=replace(TORCHVISION, pool_round_up=any(walk.pools_up)),
         lrn_alpha=walk.lrn_alpha,
         description=parse_description(properties.get("verydeep"), path),
+        steps=steps,
     )
+
+
+_NOTHING = ("Identity", "Dropout", "Flatten", "Reshape", "Transpose", "Cast", "Squeeze", "Unsqueeze", "Constant")
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(_NOTHING, "nothing"),
+    **{"Conv": "conv", "Gemm": "dense", "MatMul": "dense", "BatchNormalization": "norm", "Relu": "relu"},
+    **{"MaxPool": "pool", "LRN": "lrn", "Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"},
+    **{"GlobalAveragePool": "mean", "ReduceMean": "mean"},
+}
+
+
+def _steps(nodes: list[Message], constants: dict[str, Message], given: set[str]) -> Iterator[Step]:
+    """Yield what happens to the picture, one node after another; nodes that compute constants or sizes are none."""
+    if not given:
+        yield Step("other", "the graph", "a graph without an input")
+    data, latest, pools, weighted = set(given), "", 0, ""
+    for node in nodes:
+        kind, outputs = _one(node, "op_type", ""), node.get("output", [""])
+        inputs = [name for name in node.get("input", []) if name in data]
+        if not inputs or kind in ("Shape", "Size"):
+            continue
+        name = _one(node, "name", "") or outputs[0]
+        attributes = {_one(a, "name", ""): a for a in node.get("attribute", [])}
+        if len(inputs) > 1:
+            yield Step("other", name, f"{kind} of two layers' values")
+        elif latest and inputs[0] != latest:
+            yield Step("other", name, f"{kind} of {inputs[0]}, which is not the layer before it")
+        elif kind == "Add" and weighted == inputs[0]:  # the bias of a matrix product
+            yield Step("nothing", name)
+        elif kind == "Conv":
+            weights = constants.get(node["input"][1], {}) if len(node["input"]) > 1 else {}
+            words = _padding(attributes, weights.get("dims", [])[2:], pools)
+            yield Step("other", name, words) if words else Step("conv", name)
+        elif kind == "AveragePool":
+            plain = set(attributes.get("kernel_shape", {}).get("ints", [])) == {1}
+            yield Step("nothing", name) if plain else Step("other", name, "an average pool")
+        elif kind == "Gemm" and {_one(attributes.get(a, {}), "f", 1.0) for a in ("alpha", "beta")} != {1.0}:
+            yield Step("other", name, "a matrix product scaled by alpha or beta")
+        elif kind in _KINDS:
+            yield Step(_KINDS[kind], name)
+        else:
+            yield Step("other", name, kind)
+        pools += kind == "MaxPool"
+        weighted = outputs[0] if kind in ("MatMul", "Gemm") else ""
+        latest = outputs[0]
+        data.update(outputs)
+
+
+def _padding(attributes: dict[str, Message], kernel: list[int], pools: int) -> str:
+    """Say what is wrong with a convolution's padding; nothing where its map keeps its size, or covers pool5's."""
+    pads = attributes.get("pads", {}).get("ints", [0] * 2 * len(kernel))
+    auto = _one(attributes.get("auto_pad", {}), "s", b"NOTSET")
+    if bytes(auto).startswith(b"SAME") or not kernel:
+        return ""
+    same = [side // 2 for side in kernel] * 2
+    if list(pads) == same or (pools == 5 and not any(pads)):
+        return ""
+    return f"a convolution of {' x '.join(map(str, kernel))} padded by {list(pads)}, expected {same}"
 
 
 def _one(message: Message, name: str, default: Any) -> Any:
@@ -112,6 +183,8 @@ def _walk(nodes: list[Message], constants: dict[str, Message], path: Path) -> _W
             constants[outputs[0]] = _one(attributes["value"], "t", {})
         elif kind == "Identity" and given:
             constants[outputs[0]] = given[0]
+        elif kind in ("Conv", "Gemm", "MatMul") and inputs[1:2] and inputs[1] not in constants:
+            raise UserError(f"{path}: {outputs[0]}: {kind} with weights that are no constants but pass through a layer")
         elif kind == "Conv":
             _add_convolution(walk, outputs[0], given, attributes, path)
         elif kind in ("Gemm", "MatMul") and given:
