@@ -371,6 +371,7 @@ ANOTHER = [
     (_unpadded, "conv3_2: expected pad 1, found 0"),
     (_typed("relu_conv2_1", "Sigmoid"), "relu_conv2_1: is a sigmoid; expected a ReLU behind conv2_1"),
     (_typed("relu_conv2_1", "TanH"), "relu_conv2_1: is TanH; expected a ReLU behind conv2_1"),
+    (lambda net: net.layer.add(name="odd", type="BatchNorm"), "odd: is BatchNorm, and a VGG has none there"),
     (_typed("relu_conv2_1", "Eltwise"), "relu_conv2_1: is Eltwise; expected a ReLU behind conv2_1"),
 ]
 

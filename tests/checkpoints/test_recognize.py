@@ -166,8 +166,19 @@ def _idle_nodes(graph):
     node.input[0] = "d"
 
 
-SAME = [_weights_through_transpose, _flatten_by_the_shape, _border_of_its_own, _pads_called_same, _clip_without_an_end,
-        _idle_nodes]  # fmt: skip
+def _relu_behind_its_pool(graph):
+    _swapped("Relu", "MaxPool")(graph)
+
+
+SAME = [
+    _relu_behind_its_pool,
+    _weights_through_transpose,
+    _flatten_by_the_shape,
+    _border_of_its_own,
+    _pads_called_same,
+    _clip_without_an_end,
+    _idle_nodes,
+]
 
 
 @pytest.mark.parametrize("change", SAME)
@@ -264,7 +275,7 @@ REFUSED = [
     (_without("Relu", 3), "MaxPool_10: is a max-pool; expected a ReLU behind Conv_8"),
     (_without("MaxPool", 2), "Conv_11: is a convolution; expected a 2 x 2 max-pool of stride 2 behind Relu_9"),
     (_without("Relu", 8), "Gemm_24: is a fully connected layer; expected a ReLU behind Gemm_22"),
-    (_swapped("Relu", "MaxPool"), "MaxPool_2: is a max-pool; expected a ReLU behind Conv_0"),
+    (_made("Flatten", "Softmax"), "is a soft-max; expected a flattening behind MaxPool_20"),
     (_skip, "sum: is Add .of Relu_7, a branch of the graph.; expected a ReLU behind Conv_8"),
     (_aside, "MaxPool_2: is MaxPool .of Conv_0, a branch of the graph.; expected a 2 x 2 max-pool"),
     (_attribute("Conv", 1, "pads", [0, 0, 2, 2]), "Conv_3: expected pad 1, found 0 above, 0 left, 2 below, 2 right"),

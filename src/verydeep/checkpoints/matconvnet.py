@@ -75,6 +75,7 @@ def _from_hdf5(file: Any, value: Any) -> Any:
 
 _SIMPLE: dict[str, type[Layer]] = {
     "dropout": kinds.Dropout,
+    "loss": kinds.Dropout,
     "sigmoid": kinds.Sigmoid,
     "softmax": kinds.Softmax,
     "softmaxloss": kinds.Softmax,

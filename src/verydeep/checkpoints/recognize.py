@@ -78,7 +78,7 @@ def recognize(
         # Our own export of a classifier on descriptors: no layer here stands for its division by a norm.
         layers = [layer for layer in layers if isinstance(layer, Weighted | MaxPool)]
         checkpoint = replace(checkpoint, graph=False)
-    layers = name_layers([layer for layer in _padded(layers) if not isinstance(layer, Dropout)], checkpoint, path)
+    layers = name_layers(_as_ours(layers), checkpoint, path)
     arrays = _arrays(layers)
     configuration, batch_norm = best_fit(arrays, checkpoint.names)
     alpha = _normalization(layers, configuration, path)
@@ -130,8 +130,11 @@ def parse_description(text: str | bytes | None, path: Path) -> dict[str, Any] | 
     return values
 
 
-def _padded(layers: Sequence[Layer]) -> list[Layer]:
-    """Return the layers with borders of zeros as padding of the convolutions behind them."""
+def _as_ours(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers as the paper has them where that is the same function.
+
+    Borders of zeros are padding of the convolutions behind them, a ReLU is before its pool, dropout is left out.
+    """
     joined: list[Layer] = []
     for layer in layers:
         before = joined[-1] if joined else None
@@ -139,7 +142,10 @@ def _padded(layers: Sequence[Layer]) -> list[Layer]:
             joined.pop()
             top, left, bottom, right = (a + b for a, b in zip(before.padding, layer.padding or (0,) * 4, strict=True))
             layer = replace(layer, padding=(top, left, bottom, right))
-        joined.append(layer)
+        if isinstance(layer, Relu) and isinstance(before, MaxPool):
+            joined.insert(-1, layer)
+        elif not isinstance(layer, Dropout):
+            joined.append(layer)
     return joined
 
 
