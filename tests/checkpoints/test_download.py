@@ -8,11 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from tests.conftest import SEED
 from verydeep.basics.errors import UserError
 from verydeep.checkpoints import download as module
 from verydeep.checkpoints.download import cache_folder, download
 
-CONTENT = np.random.default_rng().bytes(3_000_000)
+CONTENT = np.random.default_rng(SEED).bytes(3_000_000)
 SHA = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import verydeep as vd
+from tests.conftest import SEED
 from verydeep.basics.errors import UserError
 from verydeep.checkpoints.writing import write
 
@@ -38,7 +39,7 @@ def build(keras, letter, width=1 / 16, top=True, prefix=True):
             x = layers.Dense(24, activation="relu", name=name if prefix else None)(x)
         x = layers.Dense(10, name="predictions" if prefix else None)(x)
     model = keras.Model(start, x)
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(SEED)
     model.set_weights(
         [w if w.ndim > 1 else rng.normal(0, 0.1, w.shape).astype(np.float32) for w in model.get_weights()]
     )

@@ -14,6 +14,7 @@ import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.cli import localize as module
 from verydeep.cli import train as training
+from verydeep.cli import tune as tuning
 from verydeep.cli.data import app as data_app
 from verydeep.cli.evaluate import evaluate
 from verydeep.cli.fuse import fuse
@@ -29,7 +30,8 @@ def _app(command):
 
 
 APPS = {
-    "localize": module.app,
+    "localize": _app(module.localize),
+    "tune": _app(tuning.tune),
     "evaluate": _app(evaluate),
     "fuse": _app(fuse),
     "tables": _app(tables),
@@ -70,15 +72,15 @@ def _boxes(here, protocol="dense@96", out="boxes", *words):
 
 
 def test_the_examples_run_as_they_stand(here):
-    shown = " ".join(run("localize", "pictures", "--help").replace("│", " ").split())
+    shown = " ".join(run("localize", "--help").replace("│", " ").split())
     assert module.EXAMPLE in shown
     text = run("localize", *shlex.split(module.EXAMPLE)[2:])
     assert text.startswith("photo.jpg (crops@80;")
     with Image.open("boxes/photo.png") as drawn:
         assert drawn.format == "PNG"
     _boxes(here)
-    assert module.TUNE_EXAMPLE in " ".join(run("localize", "tune", "--help").replace("│", " ").split())
-    assert "held-out images" in run("localize", *shlex.split(module.TUNE_EXAMPLE)[2:])
+    assert tuning.EXAMPLE in " ".join(run("tune", "--help").replace("│", " ").split())
+    assert "held-out images" in run("tune", *shlex.split(tuning.EXAMPLE)[2:])
     assert json.loads(Path("threshold.json").read_text())["images"] == 6
 
 
@@ -108,7 +110,7 @@ def test_boxes_of_a_data_set_are_files_and_figures(here):
     for row in found["results"]:
         detections = Detections.read(Path(row["file"]))
         assert (len(detections), row["annotated_images"]) == (30, 30)
-        assert row["top5_error"] >= row["error_given_class"] - 1e-9 or row["top5_error"] <= 1
+        assert row["top5_error"] >= row["error_given_class"] - 1e-9
         low, high = row["mean_iou_interval"]
         assert low <= row["mean_iou"] <= high
     text = run("evaluate", *words, "--protocol", "center@80")
@@ -118,7 +120,7 @@ def test_boxes_of_a_data_set_are_files_and_figures(here):
 
 def test_a_tuned_threshold_goes_into_tests_fusion_and_tables(here):
     file = _boxes(here)
-    run("localize", "tune", file, "--share", "0.3", "--out", "t.json")
+    run("tune", file, "--share", "0.3", "--out", "t.json")
     again = _boxes(here, "dense@96", "boxes", "--tuned", "t.json")
     rule = Detections.read(again).metadata["merging"]
     assert rule == {**rule, "held_out": 0.3, "threshold": json.loads(Path("t.json").read_text())["threshold"]}
@@ -171,9 +173,9 @@ TRAIN = ["--net", "A", "--data", "scenes", "--recipe", "scenes", "--out", "new"]
         ("evaluate", [*BOXES, "--protocol", "dense@80", "--threshold", "nan"], "threshold nan"),
         ("localize", [*PICTURE, "--protocol", "dense@32"], "32"),
         ("localize", [*PICTURE, "--top", "0"], "top 0"),
-        ("localize", [*PICTURE, "--tuned", "photo.jpg"], "photo.jpg: no file of verydeep localize tune"),
+        ("localize", [*PICTURE, "--tuned", "photo.jpg"], "photo.jpg: no file of verydeep tune"),
         ("localize", [*PICTURE[:3], "--localizer", "runs/A", "--out", "new"], "runs/A"),
-        ("localize", ["tune", "photo.jpg"], "photo.jpg: not a readable Parquet file"),
+        ("tune", ["photo.jpg"], "photo.jpg: not a readable Parquet file"),
         ("train", [*TRAIN, "--regression", "scr"], "--regression scr is for boxes: add --task localize"),
         ("train", [*TRAIN, "--task", "localize", "--tune", "fc"], "give the classifier to take them from, --init-from"),
         ("train", [*TRAIN, "--task", "localize", "--init-from", "runs/A-boxes"], "runs/A-boxes"),

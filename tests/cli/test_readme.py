@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import verydeep as vd
+from tests.conftest import SEED
 from verydeep.checkpoints.writing import write
 from verydeep.cli.main import app
 
@@ -28,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with photos/ and new.jpg; a narrow D lies in the cache where the authors' is downloaded to."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VERYDEEP_CACHE", str(tmp_path / "cache"))
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(SEED)
     for i in range(PHOTOGRAPHS):
         name = CLASSES[i % len(CLASSES)]
         (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """Small networks and data sets of arrays, and the paper's network once more in plain float64 numpy."""
 
-import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -47,14 +46,6 @@ class ArrayDataset(Dataset):
         return ArrayDataset(
             pictures, [sample.label for sample in chosen], self.classes, [sample.id for sample in chosen]
         )
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    """Fresh random numbers each time; a failed test prints the seed, and SEED=... repeats it."""
-    seed = int(os.environ.get("SEED") or np.random.SeedSequence().generate_state(1)[0])
-    print(f"seed: SEED={seed}")
-    return np.random.default_rng(seed)
 
 
 @pytest.fixture

@@ -266,7 +266,7 @@ def localize(classifier: str, localizer: str, pictures: Words, *options: object)
 
 
 def tune(files: Words, *options: object) -> Any:
-    return report("localize", "tune", *files, *options)
+    return report("tune", *files, *options)
 
 
 def merge(boxes: Array, threshold: float, match: str) -> tuple[Array, Array]:

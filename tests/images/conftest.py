@@ -1,19 +1,10 @@
 """Pictures and chance for the tests of images."""
 
-import secrets
 from io import BytesIO
 
 import numpy as np
 import pytest
 from PIL import Image
-
-
-@pytest.fixture
-def rng():
-    """Fresh chance each time; the seed is printed with a failure."""
-    seed = secrets.randbelow(2**32)
-    print(f"seed {seed}")
-    return np.random.default_rng(seed)
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def test_a_choice_is_written_and_read(make_detections, tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"threshold": "x", "match": "recommended", "curve": []})])
 def test_other_files_are_refused(text, tmp_path):
     (tmp_path / "threshold.json").write_text(text)
-    with pytest.raises(UserError, match="no file of verydeep localize tune") as raised:
+    with pytest.raises(UserError, match="no file of verydeep tune") as raised:
         Tuned.read(tmp_path / "threshold.json")
     assert "\n" not in str(raised.value)
 

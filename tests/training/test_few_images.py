@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import verydeep as vd
+from tests.conftest import SEED
 from verydeep.localization.task import Localization
 from verydeep.training.recipe import load_recipe
 from verydeep.training.run_folder import find_weights
@@ -19,7 +20,7 @@ BOX = """<annotation><size><width>{0}</width><height>{1}</height></size><object>
 
 def photographs(folder: Path, a_class: int) -> Path:
     """Pictures of two sizes whose classes differ in the direction of their stripes."""
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(SEED)
     for name in ("across", "down"):
         (folder / name).mkdir(parents=True)
         for i in range(a_class):

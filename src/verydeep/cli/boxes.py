@@ -35,7 +35,7 @@ def chosen_rule(
             raise UserError("--tuned says threshold and match; leave out --threshold and --match")
         return Tuned.read(tuned)
     if match == "literal" and threshold is None:
-        raise UserError("--match literal counts in pixels: give a --threshold, or find one with verydeep localize tune")
+        raise UserError("--match literal counts in pixels: give a --threshold, or find one with verydeep tune")
     rule = MergeRule(DEFAULT_RULE.threshold if threshold is None else threshold, match or "recommended")
     return Tuned(rule, (), 0, 0.0, "", "")  # as if tuned on other images: none of these is left out
 

@@ -38,7 +38,7 @@ def evaluate(
         Literal["recommended", "literal"] | None, typer.Option(help="Localize: how alike two boxes are.")
     ] = None,
     tuned: Annotated[
-        Path | None, typer.Option(help="Localize: file of `verydeep localize tune`; its held-out images are left out.")
+        Path | None, typer.Option(help="Localize: file of `verydeep tune`; its held-out images are left out.")
     ] = None,
     softmax: Annotated[
         Literal["image", "location"], typer.Option(help="Soft-max of the mean score, or at each location.")

@@ -19,7 +19,7 @@ def fuse(
     ],
     out: Annotated[Path | None, typer.Option(help="Write the mean, or the merged boxes, to this file.")] = None,
     tuned: Annotated[
-        Path | None, typer.Option(help="Boxes: file of `verydeep localize tune`; its held-out images are left out.")
+        Path | None, typer.Option(help="Boxes: file of `verydeep tune`; its held-out images are left out.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Boxes: those as alike as this are merged.")] = None,
     json_: Json = False,

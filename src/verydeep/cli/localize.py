@@ -1,10 +1,9 @@
-"""`verydeep localize`: what is where in pictures; `verydeep localize tune`: how boxes are merged best."""
+"""`verydeep localize`: what is where in pictures."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
 
 from verydeep.cli.each_picture import each_picture, finish
 from verydeep.cli.options import Device, Engine, Json, Memory, Pictures
@@ -13,33 +12,9 @@ if TYPE_CHECKING:
     from verydeep.localization.localize import Localized
 
 EXAMPLE = "verydeep localize photo.jpg --classifier runs/A --localizer runs/A-boxes --out boxes"
-TUNE_EXAMPLE = "verydeep localize tune boxes/dense@96.parquet --out threshold.json"
-_PICTURES = "pictures"
 
 
-class _PicturesFirst(TyperGroup):
-    """Takes whatever does not begin with a command's name for pictures: `localize photo.jpg`, `localize tune FILE`.
-
-    A picture called tune is given as ./tune.
-    """
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the hidden command in front where no command is named."""
-        if args and args[0] not in self.commands:
-            args = [_PICTURES, *args]
-        return super().parse_args(ctx, args)
-
-
-app = typer.Typer(cls=_PicturesFirst, no_args_is_help=True)
-
-
-@app.callback()
-def _localize() -> None:
-    """Say what is where in pictures: verydeep localize IMAGE... --classifier W --localizer L."""
-
-
-@app.command(_PICTURES, hidden=True)
-def pictures(
+def localize(
     images: Pictures,
     classifier: Annotated[Path, typer.Option(help="Weights or run of the network that names and rates.")],
     localizer: Annotated[Path, typer.Option(help="Weights or run of the network that gives boxes.")],
@@ -51,7 +26,7 @@ def pictures(
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures with their boxes drawn.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Boxes as alike as this are merged.")] = None,
     match: Annotated[Literal["recommended", "literal"] | None, typer.Option(help="How alike two boxes are.")] = None,
-    tuned: Annotated[Path | None, typer.Option(help="File of `verydeep localize tune`: threshold and match.")] = None,
+    tuned: Annotated[Path | None, typer.Option(help="File of `verydeep tune`: threshold and match.")] = None,
     memory: Memory = "2GiB",
     device: Device = "auto",
     engine: Engine = "auto",
@@ -63,8 +38,6 @@ def pictures(
     are named on stderr; the others are localized all the same, and the exit status is 2.
 
     Example: verydeep localize photo.jpg --classifier runs/A --localizer runs/A-boxes --out boxes
-
-    `verydeep localize tune --help`: how the merging of boxes is tuned.
     """
     from verydeep.cli.boxes import chosen_rule
     from verydeep.images.files import find_pictures
@@ -120,43 +93,3 @@ def _words(result: "Localized") -> str:
         edges = " ".join(f"{edge:7.1f}" for edge in found.box)
         lines.append(f"  {found.name.ljust(width)}  {found.posterior:6.1%}  box {edges}")
     return "\n".join(lines)
-
-
-@app.command()
-def tune(
-    files: Annotated[
-        list[Path], typer.Argument(help="Files of boxes that verydeep evaluate wrote; several are merged together.")
-    ],
-    match: Annotated[Literal["recommended", "literal"], typer.Option(help="How alike two boxes are.")] = "recommended",
-    share: Annotated[float, typer.Option(help="Share of the images to hold out and choose on.")] = 0.2,
-    out: Annotated[Path | None, typer.Option(help="Write threshold and hold-out here, for --tuned.")] = None,
-    json_: Json = False,
-) -> None:
-    """Choose the threshold of merging on a held-out part of the images; no network is run.
-
-    Example: verydeep localize tune boxes/dense@96.parquet --out threshold.json
-    """
-    import json
-
-    from verydeep.cli.errors_table import table
-    from verydeep.localization.detections import Detections
-    from verydeep.localization.metrics import localization_metrics
-    from verydeep.localization.scoring import merge_detections
-    from verydeep.localization.tuning import tune as choose
-
-    parts, names = [Detections.read(file) for file in files], [str(file) for file in files]
-    tuned = choose(parts, match, share, names=names)
-    rest = localization_metrics(merge_detections(parts, tuned.rule_for(tuned.data, tuned.split), names))
-    if out:
-        tuned.write(out)
-    if json_:
-        values = {**vars(tuned.rule), "curve": tuned.curve, "images": tuned.images, "file": str(out) if out else None}
-        others = {"images": rest.images, "error_given_class": rest.given_class.rate, "top5_error": rest.top5.rate}
-        typer.echo(json.dumps({**values, "others": others}, indent=2))
-        return
-    lines = [(f"{threshold:g}", f"{100 * error:.1f}") for threshold, error in tuned.curve]
-    typer.echo(table([("threshold", "error % given class"), *lines]))
-    typer.echo(f"least on {tuned.images} held-out images: {tuned.rule.threshold:g} ({tuned.rule.match} match score)")
-    typer.echo(f"on the other {rest.images} images: error given class {rest.given_class}, top-5 error {rest.top5}")
-    if out:
-        typer.echo(str(out))

@@ -28,13 +28,15 @@ COMMANDS = (
     ("tables", "tables"),
     ("reproduce", "reproduce"),
     ("predict", "predict"),
+    ("localize", "localize"),
+    ("tune", "tune"),
     ("scoremap", "scoremap"),
     ("convert", "convert"),
     ("export", "export"),
     ("features", "features"),
     ("transfer", "transfer"),
 )
-GROUPS = (("localize", "localize"), ("data", "data"), ("bench", "bench"))
+GROUPS = (("data", "data"), ("bench", "bench"))
 
 for _name, _module in COMMANDS:
     app.command(_name)(getattr(import_module(f"verydeep.cli.{_module}"), _name))

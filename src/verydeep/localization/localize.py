@@ -21,7 +21,7 @@ from verydeep.localization.scoring import best_box
 from verydeep.nets.vgg import VGG, load
 
 DEFAULT_RULE = MergeRule(0.5)
-"""Boxes that overlap well become one; `verydeep localize tune` finds the threshold for a data set."""
+"""Boxes that overlap well become one; `verydeep tune` finds the threshold for a data set."""
 
 DENSE_FROM = 224
 """Side of the windows, px, from which on boxes are by default computed densely. A network tells places by the zeros

@@ -65,7 +65,7 @@ class Tuned:
             rule = MergeRule(float(values.pop("threshold")), values.pop("match"))
             return Tuned(rule, tuple((t, e) for t, e in values.pop("curve")), **values)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: no file of verydeep localize tune ({type(error).__name__}: {error})") from None
+            raise UserError(f"{path}: no file of verydeep tune ({type(error).__name__}: {error})") from None
 
     def rule_for(self, data: str, split: str) -> MergeRule:
         """Return the rule for the images of a data set's split; on those tuned on it leaves the held-out ones out."""
