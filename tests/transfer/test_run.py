@@ -12,9 +12,9 @@ from PIL import Image
 import verydeep as vd
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.datasets.opening import Reading
+from verydeep.evaluation.metrics import average_precision, mean_class_recall
 from verydeep.transfer.baselines import random_weights
 from verydeep.transfer.collection import collect
-from verydeep.transfer.measures import average_precision, mean_class_recall
 from verydeep.transfer.parts import NetworkPart, network_hash
 from verydeep.transfer.report import _confusions
 from verydeep.transfer.run import transfer

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from verydeep.transfer.measures import calibration_curve
+from verydeep.evaluation.metrics import calibration_curve
 
 MOST_NAMED = 120
 """Classes up to which every one is named at an axis."""

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from verydeep.basics.errors import UserError
-from verydeep.transfer.measures import average_precision, mean_class_recall
+from verydeep.evaluation.metrics import average_precision, mean_class_recall
 
 Kind = Literal["svm", "logistic"]
 Rows = NDArray[np.float32]

@@ -14,11 +14,11 @@ from PIL import Image
 
 from verydeep.basics.files import write_text
 from verydeep.basics.rng import generator
+from verydeep.evaluation.metrics import Mean, confidences
 from verydeep.transfer import charts
 from verydeep.transfer.collection import Collection
-from verydeep.transfer.measures import guessed
 from verydeep.transfer.store import Rows
-from verydeep.transfer.words import figure, files_in_words, splits_in_words, warnings
+from verydeep.transfer.words import files_in_words, splits_in_words, warnings
 from verydeep.transfer.work import Outcome
 
 PAGE = Path(__file__).parent / "report.html"
@@ -76,11 +76,11 @@ def _short(value: Any) -> str:
 
 def _table(result: dict[str, Any]) -> str:
     """Return the systems: as the protocol has them, as deployed, and what they are compared with."""
-    rows = [(system["name"], figure(system["merit"], system["std"])) for system in result["systems"]]
-    rows += [(words, figure(made["merit"], None)) for words, made in files_in_words(result)]
+    rows = [(system["name"], str(Mean(system["merit"], system["std"]))) for system in result["systems"]]
+    rows += [(words, str(Mean(made["merit"]))) for words, made in files_in_words(result)]
     if found := result["compared"]:
         recipe = f", recipe {found['recipe']}" if found["recipe"] else ""
-        rows.append((f"{found['weights']}{recipe}, {found['protocol']}", figure(found["merit"], None)))
+        rows.append((f"{found['weights']}{recipe}, {found['protocol']}", str(Mean(found["merit"]))))
     body = "".join(f"<tr><td>{html.escape(name)}</td><td>{value}</td></tr>" for name, value in rows)
     return f"<table><tr><th>system</th><th>{result['measure']}, %</th></tr>{body}</table>"
 
@@ -106,7 +106,7 @@ def _one(collection: Collection, rows: Rows, outcome: Outcome) -> list[tuple[str
         ("Nearest neighbors among the training images", _neighbors(collection, rows, outcome)),
         ("Recall of each class", charts.bars(outcome.figures["class_recall"], classes, "recall")),
         ("Confusion", _confusions(labels, guesses, classes) + charts.confusion(labels, guesses, classes)),
-        ("Are the posteriors honest?", charts.reliability(*guessed(labels, outcome.posteriors)) + honest),
+        ("Are the posteriors honest?", charts.reliability(*confidences(labels, outcome.posteriors)) + honest),
         ("The descriptors in the plane (t-SNE)", charts.descriptor_map(rows[test], labels, classes)),
     ]
 

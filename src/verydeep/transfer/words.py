@@ -3,17 +3,6 @@
 from typing import Any
 
 
-def figure(merit: float, std: float | None) -> str:
-    """Return a figure in per cent, with its standard deviation over splits where there are several.
-
-    Examples
-    --------
-    >>> figure(0.9234, 0.0051), figure(0.5, None)
-    ('92.3 ± 0.5', '50.0')
-    """
-    return f"{100 * merit:.1f}" + (f" ± {100 * std:.1f}" if std is not None else "")
-
-
 def files_in_words(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Return each network's file with what it is and how it was tested, and its figures."""
     several = len(result["systems"][0]["splits"]) > 1

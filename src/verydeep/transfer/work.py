@@ -13,6 +13,13 @@ from verydeep.basics.rng import generator
 from verydeep.basics.version import VERSION
 from verydeep.datasets.opening import Reading
 from verydeep.evaluation.evaluate import Evaluator
+from verydeep.evaluation.metrics import (
+    average_precision,
+    class_recall,
+    confidences,
+    expected_calibration_error,
+    mean_class_recall,
+)
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.combine import combine
 from verydeep.inference.protocol import Protocol, default_protocol
@@ -26,13 +33,6 @@ from verydeep.transfer.collection import collect, content_hashes
 from verydeep.transfer.deploy import as_network
 from verydeep.transfer.descriptor import Descriptor
 from verydeep.transfer.linear import Chosen, choose
-from verydeep.transfer.measures import (
-    average_precision,
-    class_recall,
-    expected_calibration_error,
-    guessed,
-    mean_class_recall,
-)
 from verydeep.transfer.parts import PAPERS_LAYER, Source
 from verydeep.transfer.protocols import (
     VALIDATION_SHARE,
@@ -313,14 +313,14 @@ class Transfer:
         evaluator = Evaluator(net, self.collection.dataset.subset(split.test.tolist()), runtime=self.runtime)
         protocol = default_protocol(net) if net.config.descriptor else Protocol("dense", scales)
         found = evaluator.posteriors(protocol)
-        guesses = found.probabilities.argmax(axis=1)
+        predicted = found.probabilities.argmax(axis=1)
         return {
             "weights": str(weights),
             "protocol": str(protocol),
-            "merit": mean_class_recall(found.labels, guesses, len(found.classes)),
-            "accuracy": float((guesses == found.labels).mean()),
+            "merit": mean_class_recall(found.labels, predicted, len(found.classes)),
+            "accuracy": float((predicted == found.labels).mean()),
             "calibration_error": expected_calibration_error(
-                *guessed(found.labels, found.probabilities.astype(np.float64))
+                *confidences(found.labels, found.probabilities.astype(np.float64))
             ),
             "recipe": net.provenance.get("recipe"),
         }
@@ -356,6 +356,6 @@ def measure(
     return {
         "merit": mean_class_recall(labels, guesses, targets.shape[1]),
         "accuracy": float((labels == guesses).mean()),
-        "calibration_error": expected_calibration_error(*guessed(labels, posteriors)),
+        "calibration_error": expected_calibration_error(*confidences(labels, posteriors)),
         "class_recall": class_recall(labels, guesses, targets.shape[1]).tolist(),
     }
