@@ -1,107 +1,26 @@
-"""What a descriptor is given, whatever its form, as a data set: paths, arrays, PIL images, parts of pictures."""
+"""What is described, whatever its form, as a data set: paths, arrays, PIL images, several splits, parts of pictures."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from verydeep.basics.errors import BadImageError, UserError
+from verydeep.basics.progress import track
+from verydeep.basics.threads import in_threads
 from verydeep.datasets.dataset import Box, Dataset, Sample
 from verydeep.datasets.storage import FolderFile, Storage
-
-Picture = NDArray[np.uint8]
-
-
-class Arrays(Dataset):
-    """Pictures held in memory.
-
-    Parameters
-    ----------
-    pictures : sequence of ndarray of uint8, shape (H, W, 3)
-        Upright RGB.
-    """
-
-    def __init__(self, pictures: Sequence[Picture]) -> None:
-        samples = [Sample(str(i), -1) for i in range(len(pictures))]
-        super().__init__("arrays", "test", (), samples, Storage(Path("arrays"), {}))
-        self.pictures = pictures
-
-    def where(self, index: int) -> str:
-        """Return the place of image `index`, as messages name it."""
-        return f"image {self.samples[index].id}"
-
-    def image(self, index: int) -> Picture:
-        """Return image `index`."""
-        return self.pictures[index]
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Return (height, width) of image `index`."""
-        height, width, _ = self.pictures[index].shape
-        return height, width
-
-    def content_hash(self, index: int) -> bytes:
-        """Return 16 bytes that are the same for the same pixels."""
-        picture = self.pictures[index]
-        return blake2b(f"{picture.shape}".encode() + picture.tobytes(), digest_size=16).digest()
-
-    def subset(self, indices: Iterable[int]) -> "Arrays":
-        """Return the images `indices`, in that order."""
-        return Arrays([self.pictures[index] for index in indices])
+from verydeep.inference.views import Picture
 
 
-class Boxes(Dataset):
-    """What lies in a box of each picture.
-
-    Parameters
-    ----------
-    whole : Dataset
-        The whole pictures.
-    boxes : sequence of Box
-        One for each, in pixels of the upright original; what lies beyond the picture's edges is cut off.
-    """
-
-    def __init__(self, whole: Dataset, boxes: Sequence[Box]) -> None:
-        super().__init__(
-            whole.name, whole.split, whole.classes, whole.samples, whole.storage, whole.provenance, whole.bad
-        )
-        self.whole, self.boxes = whole, boxes
-
-    def where(self, index: int) -> str:
-        """Return the path of image `index`, as messages name it."""
-        return self.whole.where(index)
-
-    def image(self, index: int) -> Picture:
-        """Return the part of image `index` within its box."""
-        picture = self.whole.image(index)
-        top, left, bottom, right = self._edges(index, picture.shape[0], picture.shape[1])
-        return np.ascontiguousarray(picture[top:bottom, left:right])
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Return (height, width) of the box's part of the picture."""
-        top, left, bottom, right = self._edges(index, *self.whole.size(index))
-        return bottom - top, right - left
-
-    def content_hash(self, index: int) -> bytes:
-        """Return 16 bytes that are the same for the same box of the same picture."""
-        return blake2b(self.whole.content_hash(index) + str(self.boxes[index]).encode(), digest_size=16).digest()
-
-    def subset(self, indices: Iterable[int]) -> "Boxes":
-        """Return the images `indices`, in that order."""
-        indices = list(indices)
-        return Boxes(self.whole.subset(indices), [self.boxes[index] for index in indices])
-
-    def _edges(self, index: int, height: int, width: int) -> tuple[int, int, int, int]:
-        box = self.boxes[index]
-        top, left = max(0, int(box.ymin)), max(0, int(box.xmin))
-        bottom, right = min(height, round(box.ymax)), min(width, round(box.xmax))
-        if top >= bottom or left >= right:
-            raise BadImageError(self.where(index), f"{box} holds no pixel of its {width} x {height}")
-        return top, left, bottom, right
+def content_hashes(dataset: Dataset) -> list[bytes]:
+    """Return the hash of each picture's content, reading files in threads."""
+    return list(track(in_threads(dataset.content_hash, range(len(dataset))), len(dataset), "reading"))
 
 
 def as_dataset(X: Any) -> Dataset:
@@ -124,13 +43,115 @@ def as_dataset(X: Any) -> Dataset:
     elements = list(X)
     if elements and all(isinstance(element, str | PathLike) for element in elements):
         return paths([Path(element) for element in elements])
-    return Arrays([_picture(element, i) for i, element in enumerate(elements)])
+    return _Arrays([_picture(element, i) for i, element in enumerate(elements)])
 
 
 def paths(files: Sequence[Path]) -> Dataset:
     """Return image files as a data set without labels, in the order given, a file given twice being there twice."""
     samples = [Sample(str(file), -1) for file in files]
     return Dataset("files", "test", (), samples, Storage(Path(), {str(file): FolderFile(str(file)) for file in files}))
+
+
+def joined(splits: Sequence[Dataset]) -> Dataset:
+    """Return the splits of one source, one behind the other, as the split `all`."""
+    first = splits[0]
+    bad = tuple(error for split in splits for error in split.bad)
+    provenance = "; ".join(dict.fromkeys(split.provenance for split in splits))
+    storage = getattr(first, "storage", Storage(Path(first.name), {}))  # `scenes` has no files
+    about = Dataset(first.name, "all", first.classes, [], storage, provenance, bad)
+    return _Derived(about, [_Part(split, i) for split in splits for i in range(len(split))])
+
+
+def in_boxes(dataset: Dataset, boxes: Sequence[Box]) -> Dataset:
+    """Return what lies in a box of each picture.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The whole pictures.
+    boxes : sequence of Box
+        One for each, in pixels of the upright original; what lies beyond the picture's edges is cut off.
+    """
+    return _Derived(dataset, [_Part(dataset, i, box) for i, box in enumerate(boxes)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """An image of a data set, or what lies in a box of it."""
+
+    dataset: Dataset
+    index: int
+    box: Box | None = None
+
+    def edges(self, height: int, width: int) -> tuple[slice, slice]:
+        """Return the rows and columns of an image of this size."""
+        if self.box is None:
+            return slice(0, height), slice(0, width)
+        top, left = max(0, int(self.box.ymin)), max(0, int(self.box.xmin))
+        bottom, right = min(height, round(self.box.ymax)), min(width, round(self.box.xmax))
+        if top >= bottom or left >= right:
+            where = self.dataset.where(self.index)
+            raise BadImageError(where, f"{self.box} holds no pixel of its {width} x {height}")
+        return slice(top, bottom), slice(left, right)
+
+
+class _Derived(Dataset):
+    """Images of other data sets, or parts of them; what is said of all of them is as `about` has it."""
+
+    def __init__(self, about: Dataset, parts: Sequence[_Part]) -> None:
+        samples = [part.dataset.samples[part.index] for part in parts]
+        super().__init__(about.name, about.split, about.classes, samples, about.storage, about.provenance, about.bad)
+        self.parts = parts
+
+    def where(self, index: int) -> str:
+        return self.parts[index].dataset.where(self.parts[index].index)
+
+    def read(self, index: int) -> bytes:
+        return self.parts[index].dataset.read(self.parts[index].index)
+
+    def image(self, index: int) -> Picture:
+        part = self.parts[index]
+        picture = part.dataset.image(part.index)
+        return np.ascontiguousarray(picture[part.edges(*picture.shape[:2])])
+
+    def size(self, index: int) -> tuple[int, int]:
+        part = self.parts[index]
+        rows, columns = part.edges(*part.dataset.size(part.index))
+        return rows.stop - rows.start, columns.stop - columns.start
+
+    def content_hash(self, index: int) -> bytes:
+        part = self.parts[index]
+        whole = part.dataset.content_hash(part.index)
+        return whole if part.box is None else blake2b(whole + str(part.box).encode(), digest_size=16).digest()
+
+    def subset(self, indices: Iterable[int]) -> "_Derived":
+        return _Derived(self, [self.parts[index] for index in indices])
+
+
+class _Arrays(Dataset):
+    """Pictures held in memory, upright RGB."""
+
+    def __init__(self, pictures: Sequence[Picture]) -> None:
+        samples = [Sample(str(i), -1) for i in range(len(pictures))]
+        super().__init__("arrays", "test", (), samples, Storage(Path("arrays"), {}))
+        self.pictures = pictures
+
+    def where(self, index: int) -> str:
+        return f"image {self.samples[index].id}"
+
+    def image(self, index: int) -> Picture:
+        return self.pictures[index]
+
+    def size(self, index: int) -> tuple[int, int]:
+        height, width, _ = self.pictures[index].shape
+        return height, width
+
+    def content_hash(self, index: int) -> bytes:
+        picture = self.pictures[index]
+        return blake2b(f"{picture.shape}".encode() + picture.tobytes(), digest_size=16).digest()
+
+    def subset(self, indices: Iterable[int]) -> "_Arrays":
+        return _Arrays([self.pictures[index] for index in indices])
 
 
 def _picture(element: Any, index: int) -> Picture:
