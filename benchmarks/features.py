@@ -16,8 +16,8 @@ from verydeep.basics.machine import describe_machine
 from verydeep.datasets.dataset import Dataset
 from verydeep.inference.runtime import Runtime
 from verydeep.nets.vgg import create
+from verydeep.transfer.data import content_hashes, paths
 from verydeep.transfer.elementary import LayerDescriptor, Source
-from verydeep.transfer.pictures import content_hashes, paths
 from verydeep.transfer.store import Store
 
 TARGET = 0.9

@@ -9,8 +9,7 @@ from verydeep.basics.errors import BadImageError
 from verydeep.datasets import scenes
 from verydeep.datasets.dataset import Box
 from verydeep.datasets.opening import Reading
-from verydeep.transfer.data import read_data
-from verydeep.transfer.pictures import as_dataset, in_boxes
+from verydeep.transfer.data import as_dataset, in_boxes, read_data
 from verydeep.transfer.protocols import PROTOCOLS, Split
 
 FOLDER = PROTOCOLS["folder"]

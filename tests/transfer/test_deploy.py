@@ -23,9 +23,8 @@ from verydeep.inference.forward import Forward
 from verydeep.inference.options import Options
 from verydeep.inference.runtime import Runtime
 from verydeep.nets.config import DescriptorConfig
-from verydeep.transfer.deploy import deploy
 from verydeep.transfer.protocols import find_protocol
-from verydeep.transfer.run import transfer
+from verydeep.transfer.run import deploy, transfer
 from verydeep.transfer.work import Settings, Transfer
 
 LAYERS = ("conv3_1", "conv5_1.relu", "pool5", "fc6.relu", "fc7.relu")

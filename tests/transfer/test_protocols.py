@@ -68,3 +68,11 @@ def test_folds_that_cannot_be_made():
         folds(labels_of(10, 4), CLASSES[:2], 5)
     with pytest.raises(UserError, match="at least two"):
         folds(labels_of(10, 4), CLASSES[:2], 1)
+
+
+def test_images_are_ranked_by_scores_also_where_posteriors_are_equal():
+    targets = np.array([[-1, 1], [1, -1]], np.int8)
+    scores = np.array([[50.0, 60.0], [60.0, 50.0]])
+    assert PROTOCOLS["voc2012"].metrics(scores, np.ones((2, 2)), targets)["merit"] == 1
+    found = PROTOCOLS["folder"].metrics(scores, np.ones((2, 2)), targets)
+    assert (found["merit"], found["accuracy"], found["class_recall"]) == (1, 1, [1, 1])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from verydeep.transfer import store as module
-from verydeep.transfer.pictures import as_dataset
+from verydeep.transfer.data import as_dataset
 from verydeep.transfer.store import Store
 
 

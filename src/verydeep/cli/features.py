@@ -84,8 +84,7 @@ def _pictures(
     from verydeep.datasets.checking import decode_all
     from verydeep.datasets.opening import Reading
     from verydeep.images.files import find_pictures
-    from verydeep.transfer.data import read_all
-    from verydeep.transfer.pictures import paths
+    from verydeep.transfer.data import paths, read_all
 
     if len(images) == 1 and (reader or _is_data_set(images[0])):
         dataset, own = read_all(str(images[0]), Reading(reader, on_bad_image))

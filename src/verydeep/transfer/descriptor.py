@@ -16,8 +16,8 @@ from verydeep.inference.memory import parse_memory
 from verydeep.inference.runtime import DEFAULT_MEMORY, Runtime
 from verydeep.nets.config import check_choices
 from verydeep.nets.vgg import VGG
+from verydeep.transfer.data import as_dataset, content_hashes
 from verydeep.transfer.elementary import LayerDescriptor, Source, usual_layer
-from verydeep.transfer.pictures import as_dataset, content_hashes
 from verydeep.transfer.store import Store
 
 Weights = VGG | str | Path
@@ -168,6 +168,18 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             [LayerDescriptor(source, layer, int(scale), self.flip) for scale in scales]
             for source, layer in zip(self.sources(), self.layers(), strict=True)
         ]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides what it gives for a picture, JSON-able."""
+        return {
+            "weights_hash": [source.hash for source in self.sources()],
+            "layer": " & ".join(dict.fromkeys(self.layers())),
+            "scales": [int(scale) for scale in self.scales],
+            "aggregate": self.aggregate,
+            "flip": bool(self.flip),
+            "normalize": self.normalize,
+        }
 
     def layers(self) -> list[str]:
         """Return the layer of each network."""

@@ -16,8 +16,8 @@ from verydeep.basics.files import first_difference, write_aside, write_text
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
 from verydeep.inference.combine import Rows
+from verydeep.transfer.data import content_hashes
 from verydeep.transfer.descriptor import Descriptor
-from verydeep.transfer.pictures import content_hashes
 from verydeep.transfer.store import Store
 
 GROUP_BYTES = 32 * 2**20
@@ -98,17 +98,13 @@ def write_features(
 
 def _describe(descriptor: Descriptor, dataset: Dataset, dtype: str) -> dict[str, Any]:
     """Return all that decides a file of features, as JSON has it."""
-    sources = descriptor.sources()
+    sources, identity = descriptor.sources(), descriptor.identity
     about = {
         "kind": "features",
         "weights": [source.path for source in sources],
-        "weights_hash": [source.hash for source in sources],
+        "weights_hash": identity["weights_hash"],
         "configuration": [source.net.configuration.name for source in sources],
-        "layer": " & ".join(dict.fromkeys(descriptor.layers())),
-        "scales": [int(scale) for scale in descriptor.scales],
-        "aggregate": descriptor.aggregate,
-        "flip": bool(descriptor.flip),
-        "normalize": descriptor.normalize,
+        **identity,
         "preprocessing": [source.net.preprocessing.to_dict() for source in sources],
         "dtype": dtype,
         "data": dataset.name,

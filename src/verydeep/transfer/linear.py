@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from verydeep.basics.errors import UserError
+from verydeep.evaluation.metrics import Values
 from verydeep.inference.combine import Rows
+from verydeep.transfer.protocols import Targets
 
 Kind = Literal["svm", "logistic"]
-Targets = NDArray[np.int8]
-Values = NDArray[np.float64]
 
 GRID = (0.01, 0.1, 1.0, 10.0, 100.0)
 """Values of C that are tried; the paper does not name its own."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from verydeep.basics.errors import UserError
 from verydeep.basics.rng import generator
 from verydeep.evaluation.metrics import (
+    Values,
     average_precision,
     class_recall,
     confidences,
@@ -18,7 +19,7 @@ from verydeep.evaluation.metrics import (
 )
 
 Targets = NDArray[np.int8]
-Values = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 VALIDATION_SHARE = 0.2
 """Of each class's training images, the share that C is chosen on."""
@@ -128,19 +129,17 @@ class Split:
     """Indices of a data set's images: trained on, C chosen on, tested on."""
 
     name: str
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    test: NDArray[np.int64]
+    train: Indices
+    validation: Indices
+    test: Indices
 
     @property
-    def known(self) -> NDArray[np.int64]:
+    def known(self) -> Indices:
         """What the classifier is fit on in the end: training and validation part."""
         return np.concatenate([self.train, self.validation])
 
 
-def random_splits(
-    labels: NDArray[np.int64], classes: Sequence[str], protocol: TransferProtocol, seed: int = 0
-) -> list[Split]:
+def random_splits(labels: Indices, classes: Sequence[str], protocol: TransferProtocol, seed: int = 0) -> list[Split]:
     """Draw the random splits of a Caltech protocol; each choice follows from (seed, split, class).
 
     Parameters
@@ -176,7 +175,7 @@ def random_splits(
     return splits
 
 
-def folds(labels: NDArray[np.int64], classes: Sequence[str], count: int, seed: int = 0) -> list[Split]:
+def folds(labels: Indices, classes: Sequence[str], count: int, seed: int = 0) -> list[Split]:
     """Divide a data set into stratified folds; each is the test once, and a fifth of the rest the validation.
 
     Raises
@@ -205,7 +204,7 @@ def folds(labels: NDArray[np.int64], classes: Sequence[str], count: int, seed: i
     ]
 
 
-def hold_out(own: Mapping[str, NDArray[np.int64]], seed: int = 0) -> Split:
+def hold_out(own: Mapping[str, Indices], seed: int = 0) -> Split:
     """Return the split that a data set has itself, from its `train`, `val` and, where it has one, `test` images."""
     if "test" in own and "val" in own:
         return Split("hold-out", own["train"], own["val"], own["test"])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.metrics import confusion_matrix
 
 from verydeep.basics.files import write_text
 from verydeep.basics.rng import generator
@@ -86,8 +87,6 @@ def write_report(path: Path, data: Data, rows: Rows, outcome: Outcome, result: d
         What `result.json` will hold.
     """
     identity = result["identity"]
-    sections = _sections(data, rows, outcome)
-    notes = "".join(f"<p class='note'>{html.escape(text)}</p>" for text in warnings(result))
     parts = {
         "title": html.escape(f"{identity['data']} by {result['name']}"),
         "subtitle": html.escape(
@@ -95,8 +94,8 @@ def write_report(path: Path, data: Data, rows: Rows, outcome: Outcome, result: d
             f"{result['data_provenance']}"
         ),
         "table": _table(result),
-        "notes": notes,
-        "sections": "".join(f"<h2>{title}</h2>{body}" for title, body in sections if body),
+        "notes": "".join(f"<p class='note'>{html.escape(text)}</p>" for text in warnings(result)),
+        "sections": "".join(f"<h2>{title}</h2>{body}" for title, body in _sections(data, rows, outcome) if body),
         "made": "".join(
             f"<tr><td>{html.escape(key.replace('_', ' '))}</td><td>{html.escape(_short(value))}</td></tr>"
             for key, value in identity.items()
@@ -138,13 +137,14 @@ def _sections(data: Data, rows: Rows, outcome: Outcome) -> list[tuple[str, str]]
         drawn = test[(targets > 0).any(axis=1)]
         colored = "<p class='note'>An image of several classes has the color of the first.</p>"
     else:
-        labels, predicted = data.labels[test], outcome.scores.argmax(axis=1)
+        labels, predicted = data.labels[test], posteriors.argmax(axis=1)
         mistaken &= np.arange(len(classes)) == predicted[:, None]
         about = f"Of the guesses; expected calibration error {error:.1%}; the numbers are images."
         reliability = charts.reliability(*confidences(labels, posteriors))
+        counts = confusion_matrix(labels, predicted, labels=range(len(classes)))
         each = [
             ("Recall of each class", charts.bars(metrics["class_recall"], classes, "recall")),
-            ("Confusion", _confusions(labels, predicted, classes) + charts.confusion(labels, predicted, classes)),
+            ("Confusion", _confusions(counts, classes) + charts.confusion(counts, classes)),
         ]
         drawn, colored = test, ""
     plane = charts.descriptor_map(rows[drawn], data.labels[drawn], classes)
@@ -169,10 +169,8 @@ def _mistakes(data: Data, outcome: Outcome, mistaken: NDArray[np.bool_]) -> str:
     return _pictures(data, shown)
 
 
-def _confusions(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]) -> str:
+def _confusions(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
     """Return the classes most often taken for one certain other, by the share of their images."""
-    counts = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(counts, (labels, predicted), 1)
     images = counts.sum(axis=1)
     shares = np.where(np.eye(len(classes), dtype=bool), 0, counts / np.maximum(images[:, None], 1))
     lines = ""

@@ -23,19 +23,22 @@ PIECE_SECONDS = 60.0
 
 
 class Elementary(Protocol):
-    """One elementary descriptor, such as a network's layer at one scale: computed once, combined in many ways."""
+    """One elementary descriptor, such as a network's layer at one scale: computed once, combined in many ways.
 
-    @property
-    def name(self) -> str:
-        """In words, for the progress bar."""
+    Attributes
+    ----------
+    name : str
+        In words, for the progress bar.
+    width : int
+        Numbers a picture.
+    """
+
+    name: str
+    width: int
 
     @property
     def identity(self) -> dict[str, Any]:
         """All that its values depend on beside the picture, JSON-able."""
-
-    @property
-    def width(self) -> int:
-        """Numbers a picture."""
 
     def rows(self, dataset: Dataset) -> Iterator[tuple[list[int], Rows]]:
         """Yield indices of pictures, in any order, and their descriptors: float32, one row each."""

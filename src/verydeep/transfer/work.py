@@ -13,7 +13,6 @@ from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.opening import Reading
 from verydeep.evaluation.evaluate import Evaluator
-from verydeep.evaluation.metrics import confidences, expected_calibration_error, mean_class_recall
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.combine import Rows, combine
 from verydeep.inference.protocol import Protocol, default_protocol
@@ -21,11 +20,10 @@ from verydeep.inference.runtime import Runtime
 from verydeep.nets.config import Aggregate, Normalize, check_choices
 from verydeep.nets.vgg import VGG, load, with_random_weights
 from verydeep.training.run_folder import find_weights
-from verydeep.transfer.data import read_data
+from verydeep.transfer.data import content_hashes, one_class, read_data
 from verydeep.transfer.descriptor import Descriptor, Weights
 from verydeep.transfer.elementary import PAPERS_LAYER, PictureDescriptor, Source
 from verydeep.transfer.linear import Chosen, Kind, Problem, choose
-from verydeep.transfer.pictures import content_hashes
 from verydeep.transfer.protocols import Split, TransferProtocol, folds, hold_out, random_splits
 from verydeep.transfer.store import Store, default_folder
 
@@ -89,17 +87,14 @@ class Outcome:
         Which images.
     chosen : Chosen
         The classifier.
-    scores : ndarray, shape (test images, K)
-        Calibrated, before the soft-max or sigmoid.
     posteriors : ndarray, shape (test images, K)
-        After it.
+        Calibrated.
     metrics : dict
         With what is known of the split and the choice of C, JSON-able.
     """
 
     split: Split
     chosen: Chosen
-    scores: NDArray[np.float64]
     posteriors: NDArray[np.float64]
     metrics: dict[str, Any]
 
@@ -180,18 +175,16 @@ class Transfer:
     @property
     def identity(self) -> dict[str, Any]:
         """All that decides the result, JSON-able."""
-        descriptor = self.descriptor
+        # Folders of before name the usual layer also where there is no network.
+        nothing: dict[str, Any] = {"weights_hash": [], "layer": PAPERS_LAYER, "scales": [], "aggregate": None}
         return {
             "protocol": self.protocol.name,
             "data": self.data.dataset.name,
             "images": len(self.data.ids),
             "classes": list(self.data.classes),
-            "weights_hash": [source.hash for source in descriptor.sources()] if descriptor else [],
+            "weights_hash": [],  # the report shows all in this order
             **asdict(self.settings),
-            # Folders of before name the usual layer also where there is no network.
-            "layer": " & ".join(dict.fromkeys(descriptor.layers())) if descriptor else PAPERS_LAYER,
-            "scales": [int(scale) for scale in descriptor.scales] if descriptor else [],
-            "aggregate": descriptor.aggregate if descriptor else None,
+            **(self.descriptor.identity if self.descriptor else nothing),
         }
 
     def describe(self) -> dict[str, Rows]:
@@ -215,8 +208,7 @@ class Transfer:
         problem = Problem(self.settings.classifier, protocol.multi_label, self.settings.balanced)
         training, validation = ((rows[part], targets[part]) for part in (split.train, split.validation))
         chosen = choose(training, validation, problem, protocol.score)
-        scores = chosen.linear.scores(rows[split.test])
-        posteriors = chosen.linear.posteriors(rows[split.test])
+        scores, posteriors = chosen.linear.scores(rows[split.test]), chosen.linear.posteriors(rows[split.test])
         metrics = {
             "name": split.name,
             "train": len(split.train),
@@ -226,7 +218,7 @@ class Transfer:
             "validation_merit": {str(C): value for C, value in chosen.validation.items()},
             **protocol.metrics(scores, posteriors, targets[split.test]),
         }
-        return Outcome(split, chosen, scores, posteriors, metrics)
+        return Outcome(split, chosen, posteriors, metrics)
 
     def imbalance(self) -> dict[str, Any]:
         """Return how many training images the classes have in the first split, and what is done about it."""
@@ -254,14 +246,12 @@ class Transfer:
         protocol = default_protocol(net) if net.config.descriptor else Protocol("dense", scales)
         test = self.data.dataset.subset(self.splits[0].test.tolist())
         found = Evaluator(net, test, runtime=self.runtime).posteriors(protocol)
-        predicted = found.probabilities.argmax(axis=1)
-        sure = confidences(found.labels, found.probabilities.astype(np.float64))
+        posteriors = found.probabilities.astype(np.float64)
+        metrics = self.protocol.metrics(posteriors, posteriors, one_class(found.labels, net.classes))
         return {
             "weights": str(weights),
             "protocol": str(protocol),
-            "merit": mean_class_recall(found.labels, predicted, len(found.classes)),
-            "accuracy": float((predicted == found.labels).mean()),
-            "calibration_error": expected_calibration_error(*sure),
+            **{key: metrics[key] for key in ("merit", "accuracy", "calibration_error")},
             "recipe": net.provenance.get("recipe"),
         }
 
