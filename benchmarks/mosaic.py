@@ -15,11 +15,11 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
 from verydeep.basics.files import write_aside
 from verydeep.basics.machine import describe_machine
+from verydeep.checkpoints.reading import load
 from verydeep.datasets.storage import open_storage
 from verydeep.images.decode import decode
 from verydeep.images.files import IMAGE_SUFFIXES
 from verydeep.images.rescale import rescale
-from verydeep.interchange.reading import load
 from verydeep.nets.vgg import VGG
 from verydeep.scoremaps.score_map import Level, ScoreMap, score_map
 

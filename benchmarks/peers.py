@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from verydeep.basics.extras import need
-from verydeep.interchange.onnx_graph import make_model
-from verydeep.interchange.openvino_format import import_openvino
-from verydeep.interchange.served import Contract
+from verydeep.exports.export_module import Contract
+from verydeep.exports.onnx_graph import make_model
+from verydeep.exports.openvino_format import import_openvino
 from verydeep.nets.vgg import VGG
 
 Run = Callable[[Tensor], Tensor]

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 from verydeep.basics.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from verydeep.checkpoints.reading import load as load
     from verydeep.datasets.opening import open_dataset as open_dataset
     from verydeep.engines.compiled import compile_cpu as compile_cpu
     from verydeep.evaluation.evaluate import evaluate as evaluate
     from verydeep.evaluation.fuse import fuse as fuse
     from verydeep.evaluation.posteriors import Posteriors as Posteriors
     from verydeep.evaluation.predict import predict as predict
+    from verydeep.exports.export import export as export
     from verydeep.inference.protocol import Protocol as Protocol
-    from verydeep.interchange.export import export as export
-    from verydeep.interchange.reading import load as load
     from verydeep.localization.localize import localize as localize
     from verydeep.nets.preprocessing import Preprocessing as Preprocessing
     from verydeep.nets.vgg import VGG as VGG
@@ -35,13 +35,13 @@ _PUBLIC = {
     "Posteriors": "verydeep.evaluation.posteriors",
     "predict": "verydeep.evaluation.predict",
     "Protocol": "verydeep.inference.protocol",
-    "export": "verydeep.interchange.export",
+    "export": "verydeep.exports.export",
     "compile_cpu": "verydeep.engines.compiled",
     "localize": "verydeep.localization.localize",
     "create": "verydeep.nets.vgg",
     "VGG": "verydeep.nets.vgg",
     "Preprocessing": "verydeep.nets.preprocessing",
-    "load": "verydeep.interchange.reading",
+    "load": "verydeep.checkpoints.reading",
     "save": "verydeep.nets.weights",
     "densify": "verydeep.scoremaps.densify",
     "read_map": "verydeep.scoremaps.score_map",

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 import verydeep as vd
 from verydeep.cli import export as module
-from verydeep.interchange import onnx_format
-from verydeep.interchange.export import MismatchError
+from verydeep.exports import onnx_format
+from verydeep.exports.export import MismatchError
 
 app = typer.Typer()
 app.command()(module.export)

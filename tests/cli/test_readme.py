@@ -10,8 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import verydeep as vd
+from verydeep.checkpoints.writing import write
 from verydeep.cli.main import app
-from verydeep.interchange.writing import write
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 CLASSES, PHOTOGRAPHS = ("emu", "lotus", "revolver", "scissors", "umbrella"), 235

@@ -48,7 +48,7 @@ def foreign(folder: Path) -> None:
     from safetensors.torch import save_file
     from scipy.io import savemat
 
-    from tests.interchange import conftest, test_caffe, test_keras_files, test_matconvnet, test_onnx_file
+    from tests.checkpoints import conftest, test_caffe, test_keras_files, test_matconvnet, test_onnx_file
 
     class Plain(conftest.Plain):
         """Its first fully connected layer as a convolution, as some of the writers want it."""

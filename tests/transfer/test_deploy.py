@@ -317,7 +317,7 @@ def test_other_networks_refuse_the_protocol_and_these_what_does_not_fit(make_net
 
 
 def test_projects_that_have_no_such_network_are_not_written(make_classifier, tmp_path):
-    from verydeep.interchange.writing import write
+    from verydeep.checkpoints.writing import write
 
     for layer in ("pool5", "fc7.relu"):
         with pytest.raises(UserError, match=f"classifier on descriptors of {layer}; verydeep export writes it"):

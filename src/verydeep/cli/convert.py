@@ -43,9 +43,9 @@ def convert(
     import json
 
     from verydeep.basics.errors import UserError
-    from verydeep.interchange.folding import fold_batch_norm as fold
-    from verydeep.interchange.reading import load
-    from verydeep.interchange.writing import write
+    from verydeep.checkpoints.reading import load
+    from verydeep.checkpoints.writing import fold_batch_norm as fold
+    from verydeep.checkpoints.writing import write
     from verydeep.nets.weights import save
 
     if to == "verydeep" and out.suffix != ".safetensors":
@@ -107,6 +107,8 @@ def _text(values: dict[str, Any]) -> str:
         f"input: {given['channel_order']}, 0 to {given['value_range']:g}, mean {mean}, std {std} (R, G, B); "
         f"pools round {'up' if given['pool_round_up'] else 'down'}",
     ]
+    if about.get("multi_label"):
+        lines.append("classes are independent: each has a posterior of its own, by a sigmoid")
     if values["format"] != "verydeep":
         lines.append(f"{values['format']} does not know this input by itself: give it pictures prepared so")
     return "\n".join([*lines, values["out"]])

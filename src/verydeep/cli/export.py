@@ -8,7 +8,7 @@ import typer
 from verydeep.cli.options import Json
 
 if TYPE_CHECKING:
-    from verydeep.interchange.export import Export
+    from verydeep.exports.export import Export
 
 EXAMPLE = "verydeep export runs/A --format onnx --raw-input --out a.onnx"
 
@@ -48,7 +48,7 @@ def export(
     """
     import json
 
-    from verydeep.interchange.export import export as write
+    from verydeep.exports.export import export as write
     from verydeep.training.run_folder import find_weights
 
     done = write(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from verydeep.basics.errors import UserError
+from verydeep.checkpoints.reading import load
 from verydeep.datasets import open_dataset
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.fuse import fuse
@@ -13,7 +14,6 @@ from verydeep.evaluation.metrics import ErrorRate, errors
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
-from verydeep.interchange.reading import load
 from verydeep.nets.vgg import VGG
 from verydeep.results import published
 from verydeep.results.reproduce import measure_data, testing_macs

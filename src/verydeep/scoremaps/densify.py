@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from verydeep.basics.errors import UserError
-from verydeep.interchange.foreign import TORCHVISION
+from verydeep.checkpoints.inputs import TORCHVISION
 from verydeep.nets.layers import LocalResponseNorm
 from verydeep.nets.plain import fold, statistics
 from verydeep.nets.preprocessing import Preprocessing

@@ -17,9 +17,9 @@ from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash
 from verydeep.basics.progress import track
+from verydeep.checkpoints.reading import load
 from verydeep.images.rescale_rows import Source, rescaled
 from verydeep.inference.runtime import pick_engine
-from verydeep.interchange.reading import load
 from verydeep.scoremaps.bands import Rectangle, bands, extents, map_size, steps
 from verydeep.scoremaps.densify import Dense, densify
 from verydeep.scoremaps.georeference import Georeference, read_georeference

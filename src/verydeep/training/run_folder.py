@@ -11,9 +11,9 @@ import tomli_w
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash, write_text
+from verydeep.checkpoints.converted import as_ours
+from verydeep.checkpoints.public import is_name
 from verydeep.datasets.dataset import Dataset
-from verydeep.interchange.converted import as_ours
-from verydeep.interchange.public import is_name
 from verydeep.training.log import read_log
 from verydeep.training.recipe import Recipe, parse_toml, validate
 
@@ -107,7 +107,7 @@ def _identity(recipe: Recipe, words: dict[str, str]) -> dict[str, Any]:
 def find_weights(source: str | Path) -> Path:
     """Return the weights file that a run's folder, a path or the name of public weights stands for.
 
-    Files of other projects are converted once, and kept: see `verydeep.interchange.converted`.
+    Files of other projects are converted once, and kept: see `verydeep.checkpoints.converted`.
 
     A run that is not finished, or has failed, is named on stderr, once: its network is half-made.
 

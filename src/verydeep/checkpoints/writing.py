@@ -1,0 +1,87 @@
+"""A network as the file of another project."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from verydeep.basics.errors import UserError
+from verydeep.checkpoints import caffe, keras_files, torch_files
+from verydeep.nets.plain import Conv
+from verydeep.nets.vgg import VGG
+
+TARGETS = ("torchvision", "timm", "keras", "caffe")
+
+
+def write(net: VGG, path: str | Path, target: str) -> None:
+    """Write a network's weights as another project's own loader takes them.
+
+    Reading the file again gives the same network, bit for bit, with its classes and preprocessing: they stand in
+    the file where its own project does not look. That project will not do our preprocessing by itself; whoever uses
+    the file there must.
+
+    Parameters
+    ----------
+    net : VGG
+        The network.
+    path : str or Path
+        torchvision, timm: `.pth` or `.safetensors`; Keras: `.weights.h5` or `.h5`; Caffe: `.caffemodel`, with a
+        `.prototxt` beside it.
+    target : {"torchvision", "timm", "keras", "caffe"}
+        Whose file.
+
+    Raises
+    ------
+    UserError
+        The target has no such network (one that `verydeep transfer` made, say), or the file's ending is another one.
+    """
+    net.check_task("classify")
+    path = Path(path)
+    if net.config.trunk or net.config.descriptor:
+        raise UserError(
+            f"{path}: {target} has no network whose fc8 is a classifier on descriptors of {net.config.described}; "
+            "verydeep export writes it for ONNX Runtime, OpenVINO and torch"
+        )
+    if target in ("torchvision", "timm"):
+        torch_files.write(net, path, target)
+    elif target == "keras":
+        keras_files.write(net, path)
+    elif target == "caffe":
+        caffe.write(net, path)
+    else:
+        raise UserError(f"no format {target!r} to write; expected one of {', '.join(TARGETS)}")
+
+
+@torch.no_grad()
+def fold_batch_norm(net: VGG) -> VGG:
+    """Return the network without batch norm, its statistics moved into weights and biases of the convolutions.
+
+    Parameters
+    ----------
+    net : VGG
+        With batch norm.
+
+    Returns
+    -------
+    VGG
+        In evaluation mode; its outputs are those of `net` in evaluation mode.
+
+    Raises
+    ------
+    UserError
+        The network has no batch norm.
+    """
+    if not net.batch_norm:
+        raise UserError("there is no batch norm to fold: leave --fold-batch-norm out")
+    convolutions = [layer for layer in net.plain_layers() if isinstance(layer, Conv)]
+    state = {
+        f"{layer.name}.{kind}": tensor
+        for layer in convolutions
+        for kind, tensor in zip(("weight", "bias"), layer.folded(), strict=True)
+    }
+    provenance = {**net.provenance, "batch_norm": "folded into the convolutions"}
+    with torch.device("meta"):
+        folded = VGG(replace(net.config, batch_norm=False))
+    folded.provenance = provenance
+    folded.load_state_dict(state, assign=True)
+    return folded.eval()

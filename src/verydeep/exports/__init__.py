@@ -1,0 +1,1 @@
+"""Networks of ours as files for other engines, checked by running them there."""
