@@ -14,12 +14,10 @@ from sklearn.datasets import load_sample_images
 from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
 from verydeep.datasets.dataset import Dataset
-from verydeep.evaluation.evaluate import equal_sizes
-from verydeep.inference.loading import Loader
+from verydeep.inference.runtime import Runtime
 from verydeep.nets.vgg import create
-from verydeep.transfer.collection import content_hashes
-from verydeep.transfer.parts import NetworkPart, Source
-from verydeep.transfer.pictures import paths
+from verydeep.transfer.data import content_hashes, paths
+from verydeep.transfer.elementary import LayerDescriptor, Source
 from verydeep.transfer.store import Store
 
 TARGET = 0.9
@@ -60,14 +58,12 @@ def run(
     """
     if images < 1 or repeats < 1 or scale < 224:
         raise UserError(f"images {images}, repeats {repeats}, scale {scale}: expected at least 1, 1 and 224")
-    source = Source(create("D", classes=1, width=width, seed=0).eval(), device=device)
-    part = NetworkPart(source, "fc7.relu", scale, True)
+    source = Source(create("D", classes=1, width=width, seed=0).eval(), runtime=Runtime(device))
+    part = LayerDescriptor(source, "fc7.relu", scale, True)
     times: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         files = _photographs(Path(folder), images)
-        loader = Loader(files, source.net, source.memory // 4)
-        batches = equal_sizes(source.forward, loader.sizes, part.protocol)
-        pictures = list(loader.pictures(part.protocol, batches))
+        pictures = [rescaled for _, rescaled in part.batches(files)]
         source.forward.activations(pictures[0], part.layer)  # warms up
         for number in range(repeats):
             start = time.perf_counter()
@@ -106,7 +102,7 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _bare(part: NetworkPart, batches: list[list[Any]]) -> None:
+def _bare(part: LayerDescriptor, batches: list[list[Any]]) -> None:
     """Run the network on prepared pictures and their mirror images, and wait for the end."""
     forward = part.source.forward
     for pictures in batches:

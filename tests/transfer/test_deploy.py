@@ -24,9 +24,8 @@ from verydeep.inference.options import Options
 from verydeep.inference.runtime import Runtime
 from verydeep.nets.config import DescriptorConfig
 from verydeep.transfer.protocols import find_protocol
-from verydeep.transfer.run import transfer
-from verydeep.transfer.settings import Settings
-from verydeep.transfer.work import Transfer
+from verydeep.transfer.run import deploy, transfer
+from verydeep.transfer.work import Settings, Transfer
 
 LAYERS = ("conv3_1", "conv5_1.relu", "pool5", "fc6.relu", "fc7.relu")
 SCALES = ((56,), (64, 40, 56))
@@ -90,7 +89,7 @@ def measure(weights, data, settings, folder):
     """Do what `transfer` does but for the report: return what was measured, and what was written of it."""
     work = Transfer(weights, str(data), find_protocol("folder"), settings, folder / "kept", Runtime("cpu"))
     outcome = work.classify(work.describe()["image"], work.splits[0])
-    return work.posteriors(outcome), work.deploy(folder, outcome), outcome.figures["merit"]
+    return work.posteriors(outcome), deploy(work, folder, outcome), outcome.metrics["merit"]
 
 
 @pytest.mark.parametrize("layer", LAYERS)

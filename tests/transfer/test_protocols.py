@@ -10,7 +10,7 @@ CLASSES = tuple("abc")
 
 
 def labels_of(*counts):
-    return np.repeat(np.arange(len(counts)), counts).tolist()
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 def test_the_papers_numbers():
@@ -25,7 +25,7 @@ def test_the_papers_numbers():
 @pytest.mark.parametrize("name", ["caltech101", "caltech256"])
 def test_random_splits_have_the_protocols_sizes(name, rng):
     protocol, counts = find_protocol(name), (61, 140, 75)
-    labels = rng.permutation(labels_of(*counts)).tolist()
+    labels = rng.permutation(labels_of(*counts))
     splits = random_splits(labels, CLASSES, protocol, seed=4)
     assert len(splits) == 3
     for split in splits:
@@ -51,7 +51,7 @@ def test_too_few_images_are_named():
 
 def test_every_image_is_tested_in_one_fold_and_classes_are_spread_evenly(rng):
     counts = (23, 8, 41)
-    labels = rng.permutation(labels_of(*counts)).tolist()
+    labels = rng.permutation(labels_of(*counts))
     found = folds(labels, CLASSES, 4)
     assert sorted(np.concatenate([split.test for split in found]).tolist()) == list(range(len(labels)))
     for split in found:
@@ -68,3 +68,11 @@ def test_folds_that_cannot_be_made():
         folds(labels_of(10, 4), CLASSES[:2], 5)
     with pytest.raises(UserError, match="at least two"):
         folds(labels_of(10, 4), CLASSES[:2], 1)
+
+
+def test_images_are_ranked_by_scores_also_where_posteriors_are_equal():
+    targets = np.array([[-1, 1], [1, -1]], np.int8)
+    scores = np.array([[50.0, 60.0], [60.0, 50.0]])
+    assert PROTOCOLS["voc2012"].metrics(scores, np.ones((2, 2)), targets)["merit"] == 1
+    found = PROTOCOLS["folder"].metrics(scores, np.ones((2, 2)), targets)
+    assert (found["merit"], found["accuracy"], found["class_recall"]) == (1, 1, [1, 1])

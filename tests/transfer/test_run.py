@@ -12,13 +12,14 @@ from PIL import Image
 import verydeep as vd
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.datasets.opening import Reading
-from verydeep.transfer.baselines import random_weights
-from verydeep.transfer.collection import collect
-from verydeep.transfer.measures import average_precision, mean_class_recall
-from verydeep.transfer.parts import NetworkPart, network_hash
+from verydeep.evaluation.metrics import average_precision, mean_class_recall
+from verydeep.nets.vgg import with_random_weights
+from verydeep.transfer.data import read_data
+from verydeep.transfer.elementary import LayerDescriptor, network_hash
+from verydeep.transfer.protocols import PROTOCOLS
 from verydeep.transfer.report import _confusions
 from verydeep.transfer.run import transfer
-from verydeep.transfer.settings import Settings
+from verydeep.transfer.work import Settings
 
 SKIP = Reading(on_bad_image="skip")
 SETTINGS = Settings(scales=(64, 96))
@@ -61,7 +62,7 @@ def test_a_folder_becomes_a_network_that_knows_its_classes(colors, wide, tmp_pat
 
 def test_a_finished_transfer_is_read_and_another_is_refused(colors, weights, tmp_path, monkeypatch):
     first = transfer([weights], str(colors), "folder", tmp_path / "out", SETTINGS)
-    monkeypatch.setattr(NetworkPart, "rows", lambda *args: pytest.fail("computed again"))
+    monkeypatch.setattr(LayerDescriptor, "rows", lambda *args: pytest.fail("computed again"))
     assert transfer([weights], str(colors), "folder", tmp_path / "out", SETTINGS) == first
     assert transfer([weights], str(colors), "folder", tmp_path / "stack", Settings(scales=(64, 96), aggregate="stack"))
     with pytest.raises(UserError, match=r"holds another transfer \(normalize is l2 there, none here\)"):
@@ -91,12 +92,11 @@ def test_the_report_holds_what_was_promised(colors, weights, tmp_path):
 
 
 def test_confusions_are_named_the_most_frequent_first():
-    labels, guesses = np.array([0] * 4 + [1] * 2 + [2] * 5), np.array([0, 1, 1, 2, 0, 1, 2, 2, 2, 2, 2])
-    table = _confusions(labels, guesses, ("sea_horse", "<b>", "cup"))
+    table = _confusions(np.array([[1, 2, 1], [1, 1, 0], [0, 0, 5]]), ("sea_horse", "<b>", "cup"))
     rows = re.findall(r"<tr><td>(.*?)</td><td>(.*?)</td><td>(.*?)</td></tr>", table)
     assert sorted(rows[:2]) == [("&lt;b&gt;", "sea horse", "50% (1 of 2)"), ("sea horse", "&lt;b&gt;", "50% (2 of 4)")]
     assert rows[2:] == [("sea horse", "cup", "25% (1 of 4)")]
-    assert _confusions(labels, labels, ("a", "b", "c")) == ""
+    assert _confusions(np.diag([4, 2, 5]), ("a", "b", "c")) == ""
 
 
 def test_two_networks_stack_and_each_is_deployed(colors, weights, make_net, tmp_path):
@@ -137,12 +137,14 @@ def test_baselines_need_no_trained_network(colors, weights, tmp_path, baseline):
     if baseline == "pixels":  # the gradients of noise have no color, and of 24 random numbers few may see it
         assert result["systems"][0]["merit"] > 0.8
     if baseline == "random":
-        assert result["identity"]["weights_hash"] == [network_hash(random_weights(vd.load(weights)))]
+        assert result["identity"]["weights_hash"] == [
+            network_hash(with_random_weights(vd.load(weights).config, "he", 0))
+        ]
 
 
 def test_random_weights_differ_in_nothing_but_the_weights(make_net):
     net = make_net("B", batch_norm=True)
-    other = random_weights(net)
+    other = with_random_weights(net.config, "he", 0)
     assert other.preprocessing == net.preprocessing
     assert {name: value.shape for name, value in other.state_dict().items()} == {
         name: value.shape for name, value in net.state_dict().items()
@@ -219,12 +221,12 @@ def test_voc_is_scored_by_average_precision_of_each_class(voc, weights, tmp_path
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Average precision of each class" in page
     assert "Are the posteriors honest?" in page
-    picture = collect(str(voc), "voc2012").dataset.image(2)  # a blue and a red half
+    picture = read_data(str(voc), PROTOCOLS["voc2012"], Reading()).dataset.image(2)  # a blue and a red half
     found = vd.predict(net, picture)
     assert str(found.protocol) == "descriptor@64,96"
     assert min(found.posterior) > 0.4  # both at once: no soft-max
     assert np.nanmin(vd.score_map(picture, net).levels[0].values.sum(axis=0)) != pytest.approx(1)
-    whole = collect(str(voc), "voc2012")
+    whole = read_data(str(voc), PROTOCOLS["voc2012"], Reading())
     test = whole.own["val"].tolist()
     guesses = np.stack([vd.predict(net, whole.dataset.image(i)).posterior for i in test])
     found = [average_precision(whole.targets[test][:, k], guesses[:, k], False) for k in range(2)]
@@ -241,7 +243,7 @@ def test_actions_use_the_picture_and_the_person(voc, weights, tmp_path):
     assert both["merit"] > 0.8  # the action is the color of the box
     assert result["deployed"] == []
     assert "persons' boxes takes two descriptors" in result["no_network"]
-    found = collect(str(voc), "voc2012-action")
+    found = read_data(str(voc), PROTOCOLS["voc2012-action"], Reading())
     assert found.boxes is not None
     assert found.boxes.size(0) == (70, 50)
 

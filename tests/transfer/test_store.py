@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from verydeep.transfer import store as module
-from verydeep.transfer.pictures import Arrays
+from verydeep.transfer.data import as_dataset
 from verydeep.transfer.store import Store
 
 
@@ -27,7 +27,7 @@ class Mean:
 
 @pytest.fixture
 def dataset(rng):
-    return Arrays([rng.integers(0, 256, (4, 5, 3), dtype=np.uint8) for _ in range(10)])
+    return as_dataset([rng.integers(0, 256, (4, 5, 3), dtype=np.uint8) for _ in range(10)])
 
 
 def keys_of(dataset):
@@ -62,7 +62,7 @@ def test_a_stopped_extraction_continues(dataset, tmp_path):
 
 
 def test_equal_pictures_are_computed_once_and_other_settings_apart(dataset, tmp_path):
-    twice = Arrays([*dataset.pictures, *dataset.pictures])
+    twice = as_dataset([*dataset.pictures, *dataset.pictures])
     part = Mean()
     store = Store(tmp_path)
     assert store.fill(part, twice, keys_of(twice)) == part.asked == 10
@@ -71,7 +71,7 @@ def test_equal_pictures_are_computed_once_and_other_settings_apart(dataset, tmp_
 
 
 def test_a_hash_that_ends_in_zeros_is_itself(tmp_path):
-    dataset = Arrays([np.full((2, 2, 3), i, np.uint8) for i in range(3)])
+    dataset = as_dataset([np.full((2, 2, 3), i, np.uint8) for i in range(3)])
     keys = [b"a" * 16, b"a" * 12 + b"\0" * 4, b"\0" * 16]
     Store(tmp_path).fill(Mean(), dataset, keys)
     np.testing.assert_array_equal(Store(tmp_path).read(Mean(), keys)[:, 0], [0, 1, 2])

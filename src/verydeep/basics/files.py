@@ -137,6 +137,8 @@ def claim(
 def first_difference(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> str:
     """Return in words the first key whose values differ, also deep inside; nothing where all are the same.
 
+    Values too long for a line are not shown.
+
     Examples
     --------
     >>> first_difference({"a": {"b": 1}}, {"a": {"b": 2}})
@@ -148,7 +150,7 @@ def first_difference(there: Mapping[str, Any], here: Mapping[str, Any], prefix: 
             if found := first_difference(a, b, f"{prefix}{key}."):
                 return found
         elif a != b:
-            return f"{prefix}{key} is {a} there, {b} here"
+            return f"{prefix}{key} " + ("differs" if len(f"{a}{b}") > 100 else f"is {a} there, {b} here")
     return ""
 
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from verydeep.cli.options import Device, Engine, Json, Memory, OnBadImage, Reader
+from verydeep.cli.options import Device, Engine, Json, Memory, OnBadImage, Reader, parse_scales
 
 if TYPE_CHECKING:
-    from verydeep.transfer.features import Labeled
+    from verydeep.datasets.dataset import Dataset
 
 EXAMPLE = "verydeep features photos --weights runs/A --scales 64,96 --out features.parquet"
 
@@ -57,7 +57,6 @@ def features(
     from verydeep.transfer.descriptor import Descriptor
     from verydeep.transfer.features import write_features
     from verydeep.transfer.protocols import PROTOCOLS
-    from verydeep.transfer.settings import parse_scales
     from verydeep.transfer.store import Store, default_folder
 
     describe = Descriptor(
@@ -66,10 +65,10 @@ def features(
     window = describe.sources()[0].net.image_size
     describe.scales = parse_scales(scales) if scales else PROTOCOLS["folder"].scales_for(window)
     describe.fit()
-    pictures = _pictures(images, reader, on_bad_image)
-    for bad in pictures.dataset.bad:
+    pictures, splits = _pictures(images, reader, on_bad_image)
+    for bad in pictures.bad:
         typer.echo(f"left out: {bad}", err=True)
-    written = write_features(describe, pictures, out, Store(cache or default_folder()), dtype)
+    written = write_features(describe, pictures, splits, out, Store(cache or default_folder()), dtype)
     if json_:
         typer.echo(json.dumps({"file": str(out), **asdict(written)}))
     else:
@@ -77,26 +76,26 @@ def features(
         typer.echo(f"{written.rows} pictures, {written.width} numbers each ({known})\n{out}")
 
 
-def _pictures(images: list[Path], reader: str | None, on_bad_image: Literal["error", "skip"]) -> "Labeled":
-    """Return one data set with all its splits, or the pictures named, without labels."""
+def _pictures(
+    images: list[Path], reader: str | None, on_bad_image: Literal["error", "skip"]
+) -> "tuple[Dataset, list[str]]":
+    """Return one data set, and the split of each of its images; or the pictures named, without labels and splits."""
     from verydeep.basics.errors import BadImageError
     from verydeep.datasets.checking import decode_all
     from verydeep.datasets.opening import Reading
     from verydeep.images.files import find_pictures
-    from verydeep.transfer.collection import read_all
-    from verydeep.transfer.features import Labeled
-    from verydeep.transfer.pictures import paths
+    from verydeep.transfer.data import paths, read_all
 
     if len(images) == 1 and (reader or _is_data_set(images[0])):
         dataset, own = read_all(str(images[0]), Reading(reader, on_bad_image))
-        return Labeled(dataset, [name for name, indices in own.items() for _ in indices])
+        return dataset, [name for name, indices in own.items() for _ in indices]
     files = paths(find_pictures(images))
     if on_bad_image == "skip":
         results = list(decode_all(files))
         bad = tuple(result for result in results if isinstance(result, BadImageError))
         files = files.subset(i for i, result in enumerate(results) if not isinstance(result, BadImageError))
         files.bad = bad
-    return Labeled(files, [""] * len(files))
+    return files, [""] * len(files)
 
 
 def _is_data_set(path: Path) -> bool:

@@ -24,3 +24,16 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Timed runs of each way.")]
 Width = Annotated[float, typer.Option(help="Factor on the network's channels; 1 is the paper's.")]
+
+
+def parse_scales(text: str) -> tuple[int, ...]:
+    """Read scales such as ``256,384,512``; UserError where the text is none."""
+    from verydeep.basics.errors import UserError
+
+    try:
+        scales = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or min(scales) < 1 or len(set(scales)) < len(scales):
+        raise UserError(f"--scales {text}: expected whole numbers with commas between, each once, such as 256,384,512")
+    return scales

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from verydeep.cli.options import Device, Json, Memory, OnBadImage, Reader
+from verydeep.cli.options import Device, Json, Memory, OnBadImage, Reader, parse_scales
 
 EXAMPLE = "verydeep transfer --weights runs/A --data photos --protocol folder --scales 64,96 --out flowers"
 
@@ -69,20 +69,10 @@ def transfer(
     from verydeep.datasets.opening import Reading
     from verydeep.inference.memory import parse_memory
     from verydeep.transfer.run import transfer as run
-    from verydeep.transfer.settings import Settings, parse_scales
+    from verydeep.transfer.work import Settings
 
-    choice = Settings(
-        layer,
-        parse_scales(scales) if scales else None,
-        aggregate,
-        flip,
-        normalize,
-        classifier,
-        balanced,
-        baseline,
-        folds,
-        seed,
-    )
+    chosen = parse_scales(scales) if scales else None
+    choice = Settings(layer, chosen, aggregate, flip, normalize, classifier, balanced, baseline, folds, seed)
     result = run(
         weights or [],
         data,
@@ -102,21 +92,22 @@ def transfer(
 
 def _words(result: dict[str, Any], out: Path) -> str:
     from verydeep.cli.errors_table import table
-    from verydeep.transfer.words import figure, files_in_words, splits_in_words, warnings
+    from verydeep.evaluation.metrics import Mean
+    from verydeep.transfer.report import files_in_words, splits_in_words, warnings
 
     head = ("system", "numbers", f"{result['measure']} %", "C")
     rows = [
         (
             system["name"],
             str(system["width"]),
-            figure(system["merit"], system["std"]),
+            str(Mean(system["merit"], system["std"])),
             ", ".join(f"{split['C']:g}" for split in system["splits"]),
         )
         for system in result["systems"]
     ]
-    rows += [(words, "", figure(made["merit"], None), f"{made['C']:g}") for words, made in files_in_words(result)]
+    rows += [(words, "", str(Mean(made["merit"])), f"{made['C']:g}") for words, made in files_in_words(result)]
     if compared := result["compared"]:
-        rows.append((f"{compared['weights']}, {compared['protocol']}", "", figure(compared["merit"], None), ""))
+        rows.append((f"{compared['weights']}, {compared['protocol']}", "", str(Mean(compared["merit"])), ""))
     splits = splits_in_words(result["systems"][0]["splits"])
     about = f"{result['identity']['data']}, {len(result['identity']['classes'])} classes; {splits}"
     return "\n".join([about, table([head, *rows]), *warnings(result), str(out / "report.html")])

@@ -1,4 +1,4 @@
-"""Errors of posteriors: top-k, bootstrap intervals, McNemar's test of two systems."""
+"""Metrics of posteriors: top-k errors with intervals, class recall, average precision, calibration, McNemar's test."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,11 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.rng import generator
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.ranks import ranks
+
+Values = NDArray[np.float64]
+
+BINS = 10
+"""Of a calibration curve."""
 
 
 def wrong(posteriors: Posteriors, k: int) -> NDArray[np.bool_]:
@@ -96,6 +101,23 @@ class ErrorRate:
         return f"{100 * self.rate:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
+@dataclass(frozen=True)
+class Mean:
+    """A metric in [0, 1], and its standard deviation over splits where there are several; as text in per cent.
+
+    Examples
+    --------
+    >>> str(Mean(0.9234, 0.0051)), str(Mean(0.5))
+    ('92.3 ± 0.5', '50.0')
+    """
+
+    value: float
+    std: float | None = None
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f}" + (f" ± {100 * self.std:.1f}" if self.std is not None else "")
+
+
 def error_rate(posteriors: Posteriors, k: int) -> ErrorRate:
     """Return the top-k error with its 95 % bootstrap interval; ties and few classes as in `wrong`."""
     missed = wrong(posteriors, k)
@@ -146,3 +168,79 @@ def mcnemar(first_wrong: NDArray[np.bool_], second_wrong: NDArray[np.bool_]) -> 
 def mcnemar_of(first: Posteriors, second: Posteriors, k: int) -> McNemar:
     """Test two systems' top-k errors on the same images, which are matched by id; ties as in `wrong`."""
     return mcnemar(wrong(first, k), wrong(second.rows(first.ids), k))
+
+
+def class_recall(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """Return the share of each class's images that are named right, shape (classes,); NaN for a class without any."""
+    counts = np.bincount(labels, minlength=classes)
+    right = np.bincount(labels[labels == predicted], minlength=classes)
+    return np.where(counts > 0, right / np.maximum(counts, 1), np.nan)
+
+
+def mean_class_recall(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> float:
+    """Return the mean over the classes that have images of the share named right: Caltech-101's metric."""
+    return float(np.nanmean(class_recall(labels, predicted, classes)))
+
+
+def average_precision(targets: NDArray[np.int8], scores: NDArray[np.float64], eleven_point: bool) -> float:
+    """Return the average precision of one class, as the PASCAL VOC challenge defines it.
+
+    Parameters
+    ----------
+    targets : ndarray of int8, shape (N,)
+        1 where the class is there, -1 where not, 0 ("difficult") where the image does not count.
+    scores : ndarray, shape (N,)
+        The higher, the surer. Equal ones rank in the order given.
+    eleven_point : bool
+        VOC-2007's metric, the mean over recall 0, 0.1, ..., 1 of the best precision at that recall or beyond;
+        else that of VOC-2010 and later, the area under the same curve.
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN where no image has the class.
+
+    Examples
+    --------
+    >>> ranked = np.array([1, -1, 1, -1], np.int8)
+    >>> scores = np.array([4.0, 3.0, 2.0, 1.0])
+    >>> round(average_precision(ranked, scores, False), 4), round(average_precision(ranked, scores, True), 4)
+    (0.8333, 0.8485)
+    """
+    counted = targets != 0
+    ranked = targets[counted][np.argsort(-scores[counted], kind="stable")] > 0
+    if not ranked.any():
+        return float("nan")
+    hits = np.cumsum(ranked)
+    precision = hits / np.arange(1, len(ranked) + 1)
+    best_beyond = np.maximum.accumulate(precision[::-1])[::-1]
+    if not eleven_point:
+        return float(best_beyond[ranked].mean())  # recall rises by the same step at each hit
+    # In whole hits: 0.1 as a float would miss the hit that stands exactly on it.
+    needed = -(-np.arange(11) * hits[-1] // 10)
+    return float(np.mean([best_beyond[np.searchsorted(hits, count)] for count in needed]))
+
+
+def confidences(labels: NDArray[np.int64], posteriors: Values) -> tuple[Values, NDArray[np.bool_]]:
+    """Return the posterior of each image's most probable class, and whether it is the right one, both shape (N,)."""
+    return posteriors.max(axis=1), posteriors.argmax(axis=1) == labels
+
+
+def calibration_curve(posteriors: Values, right: NDArray[np.bool_]) -> list[tuple[int, float, float]]:
+    """Return (how many, mean posterior, share that is right) in ten equal bins of the posterior; empty ones left out.
+
+    Parameters
+    ----------
+    posteriors : ndarray, shape (M,)
+        Of one statement each, such as the class that an image has.
+    right : ndarray of bool, shape (M,)
+        Whether the statement is true.
+    """
+    bins = np.minimum((posteriors * BINS).astype(int), BINS - 1)
+    inside = [bins == b for b in np.unique(bins).tolist()]
+    return [(int(own.sum()), float(posteriors[own].mean()), float(right[own].mean())) for own in inside]
+
+
+def expected_calibration_error(posteriors: Values, right: NDArray[np.bool_]) -> float:
+    """Return the mean distance between posterior and share right over the bins, weighted by their size, in [0, 1]."""
+    return sum(count * abs(mean - share) for count, mean, share in calibration_curve(posteriors, right)) / len(right)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
 from verydeep.evaluation.fuse import fuse
-from verydeep.evaluation.metrics import ErrorRate, McNemar, errors, mcnemar, wrong
+from verydeep.evaluation.metrics import ErrorRate, McNemar, Mean, errors, mcnemar, wrong
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
@@ -20,21 +20,9 @@ from verydeep.localization.detections import Detections, read_metadata
 from verydeep.localization.metrics import localization_metrics
 from verydeep.nets.configurations import CONFIGURATIONS
 from verydeep.results.published import Scales
-from verydeep.transfer.words import figure
 
 ORDER = list(CONFIGURATIONS)
 FC_ONLY, BATCH_NORM = "FC only", "batch norm"
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A metric of a transfer in [0, 1], and its standard deviation over random splits where there are several."""
-
-    value: float
-    std: float | None = None
-
-    def __str__(self) -> str:
-        return figure(self.value, self.std)
 
 
 @dataclass(frozen=True)

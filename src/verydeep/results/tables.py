@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from verydeep.basics.errors import UserError
+from verydeep.evaluation.metrics import Mean
 from verydeep.inference.protocol import Kind, Protocol
 from verydeep.localization.baselines import WHOLE, with_constant_box
 from verydeep.localization.detections import Detections
 from verydeep.localization.metrics import localization_metrics
 from verydeep.results import published
 from verydeep.results.published import Scales
-from verydeep.results.result import BATCH_NORM, FC_ONLY, ORDER, Mean, Network, Result, fused
+from verydeep.results.result import BATCH_NORM, FC_ONLY, ORDER, Network, Result, fused
 from verydeep.results.table import METHODS, Column, Row, Table
 
 COMPARED: tuple[Kind, ...] = ("dense", "crops", "dense+crops")

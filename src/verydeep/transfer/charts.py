@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from verydeep.transfer.measures import calibration_curve
+from verydeep.evaluation.metrics import calibration_curve
 
 MOST_NAMED = 120
 """Classes up to which every one is named at an axis."""
@@ -19,10 +19,8 @@ MOST_POINTS = 1500
 LABEL = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
 
 
-def confusion(labels: NDArray[np.int64], guesses: NDArray[np.int64], classes: Sequence[str]) -> str:
+def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
     """Return the confusion matrix, the rows being true classes and adding up to 1."""
-    counts = np.zeros((len(classes), len(classes)))
-    np.add.at(counts, (labels, guesses), 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(13.0, 3.5 + 0.16 * len(classes))
     figure = _figure(side + 1, side)

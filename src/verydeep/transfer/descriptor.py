@@ -1,6 +1,7 @@
 """The paper's descriptor of pictures (appendix B) as a scikit-learn transformer."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets.dataset import Dataset
-from verydeep.inference.combine import combine
+from verydeep.inference.combine import Rows, combine
 from verydeep.inference.memory import parse_memory
-from verydeep.inference.runtime import DEFAULT_MEMORY
+from verydeep.inference.runtime import DEFAULT_MEMORY, Runtime
 from verydeep.nets.config import check_choices
 from verydeep.nets.vgg import VGG
-from verydeep.transfer.parts import NetworkPart, Source, usual_layer
-from verydeep.transfer.pictures import as_dataset
-from verydeep.transfer.store import Rows, Store
+from verydeep.transfer.data import as_dataset, content_hashes
+from verydeep.transfer.elementary import LayerDescriptor, Source, usual_layer
+from verydeep.transfer.store import Store
 
 Weights = VGG | str | Path
 
@@ -51,7 +52,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Bytes, or a text such as ``2GiB``, for pictures and activations, beside the weights.
     device : {"auto", "cpu", "cuda", "mps"}
         Where the network runs.
-    engine : {"auto", "native", "torch", "openvino", "onnxruntime"}
+    engine : {"auto", "native", "torch"}
         What runs its layers; see `verydeep.inference.runtime.pick_engine`.
 
     Raises
@@ -116,19 +117,19 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             Columns as `get_feature_names_out` names them.
         """
         dataset = as_dataset(X)
-        keys = [dataset.content_hash(index) for index in range(len(dataset))]
         store = Store(Path(self.cache) if self.cache is not None else None)
-        return self.read(store, dataset, keys)
+        return self.read(store, dataset, content_hashes(dataset))
 
     def read(self, store: Store, dataset: Dataset, keys: Sequence[bytes]) -> Rows:
         """Return the descriptors of a data set, computing what the store has not; `keys` are its content hashes."""
         parts = self.parts()
-        for scales in parts:
-            for part in scales:
-                store.fill(part, dataset, keys)
-        return combine(
-            [[store.read(part, keys) for part in scales] for scales in parts], self.aggregate, self.normalize
-        )
+        for part in chain(*parts):
+            store.fill(part, dataset, keys)
+        return self.combine([[store.read(part, keys) for part in scales] for scales in parts])
+
+    def combine(self, parts: Sequence[Sequence[Rows]]) -> Rows:
+        """Return elementary descriptors, for each network of each scale, as one."""
+        return combine(parts, self.aggregate, self.normalize)
 
     def maps(self, X: Any) -> list[Rows]:
         """Return the layer's whole map for each picture, h x w x channels, neither mirrored nor normalized.
@@ -138,7 +139,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         UserError
             For several networks or scales: there is no one map then.
         """
-        parts = [part for scales in self.parts() for part in scales]
+        parts = list(chain(*self.parts()))
         if len(parts) > 1:
             raise UserError(f"maps: {len(parts)} networks and scales; give one network and one scale")
         found = dict(parts[0].maps(as_dataset(X)))
@@ -157,16 +158,28 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             names += [f"{prefix}{layer}@{scale}_{i}" for scale in which for i in range(width)]
         return np.array(names, dtype=object)
 
-    def parts(self) -> list[list[NetworkPart]]:
+    def parts(self) -> list[list[LayerDescriptor]]:
         """Return what the descriptor is made of: for each network, each scale."""
         check_choices(self.aggregate, self.normalize)
         scales = list(self.scales)
         if not scales or len(set(scales)) < len(scales):
             raise UserError(f"scales {scales}: expected one or more, each once, for example 256,384,512")
         return [
-            [NetworkPart(source, layer, int(scale), self.flip) for scale in scales]
+            [LayerDescriptor(source, layer, int(scale), self.flip) for scale in scales]
             for source, layer in zip(self.sources(), self.layers(), strict=True)
         ]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides what it gives for a picture, JSON-able."""
+        return {
+            "weights_hash": [source.hash for source in self.sources()],
+            "layer": " & ".join(dict.fromkeys(self.layers())),
+            "scales": [int(scale) for scale in self.scales],
+            "aggregate": self.aggregate,
+            "flip": bool(self.flip),
+            "normalize": self.normalize,
+        }
 
     def layers(self) -> list[str]:
         """Return the layer of each network."""
@@ -178,10 +191,11 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if not given:
             raise UserError("weights: at least one network is needed")
         memory = parse_memory(self.memory) if isinstance(self.memory, str) else self.memory
-        asked = ([str(w) if not isinstance(w, VGG) else id(w) for w in given], memory, self.device, self.engine)
+        runtime = Runtime(self.device, self.engine, memory)
+        asked = ([str(w) if not isinstance(w, VGG) else id(w) for w in given], runtime)
         kept = self.__dict__.get("_kept")
         if kept is None or kept[0] != asked:
-            kept = self._kept = (asked, [Source(weights, memory, self.device, self.engine) for weights in given])
+            kept = self._kept = (asked, [Source(weights, runtime) for weights in given])
         return kept[1]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,35 +12,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import write_aside, write_text
+from verydeep.basics.files import first_difference, write_aside, write_text
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
-from verydeep.inference.combine import combine
-from verydeep.transfer.collection import content_hashes
+from verydeep.inference.combine import Rows
+from verydeep.transfer.data import content_hashes
 from verydeep.transfer.descriptor import Descriptor
-from verydeep.transfer.store import Rows, Store
+from verydeep.transfer.store import Store
 
 GROUP_BYTES = 32 * 2**20
 """Descriptors in memory at a time while a file is written: one row group."""
 _KEY = b"verydeep"
-_WRITTEN = ("created_by", "weights")
-"""What may differ between two files of the same features: who wrote them, and where the weights lay then."""
+_MAY_DIFFER = ("created_by", "weights")
+"""Between two files of the same features: who wrote them, and where the weights lay then."""
 
-
-@dataclass(frozen=True)
-class Labeled:
-    """Pictures to describe, and what stands beside their descriptors.
-
-    Attributes
-    ----------
-    dataset : Dataset
-        The pictures; a label of -1 is none.
-    splits : sequence of str
-        Of each picture: `train`, `val`, `test`, or empty where there are none.
-    """
-
-    dataset: Dataset
-    splits: Sequence[str]
+Columns = dict[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +39,12 @@ class Written:
 
 
 def write_features(
-    descriptor: Descriptor, pictures: Labeled, out: Path, store: Store, dtype: Literal["float32", "float16"] = "float32"
+    descriptor: Descriptor,
+    dataset: Dataset,
+    splits: Sequence[str],
+    out: Path,
+    store: Store,
+    dtype: Literal["float32", "float16"] = "float32",
 ) -> Written:
     """Write the descriptors of pictures, in their order; what the store has is not computed again.
 
@@ -64,8 +56,10 @@ def write_features(
     ----------
     descriptor : Descriptor
         How to describe them.
-    pictures : Labeled
-        Which.
+    dataset : Dataset
+        The pictures; a label of -1 is none.
+    splits : sequence of str
+        Of each picture: `train`, `val`, `test`, or empty where there are none.
     out : Path
         Ends in `.parquet` or `.npy`. If it is there already and holds just these features, nothing is done.
     store : Store
@@ -82,100 +76,81 @@ def write_features(
     """
     if out.suffix not in (".parquet", ".npy"):
         raise UserError(f"--out {out}: expected a name that ends in .parquet or .npy")
-    dataset = pictures.dataset
-    about = describe_features(descriptor, dataset, dtype)
-    if out.is_file():
-        _check_same(out, about, dataset)
-        return Written(len(dataset), len(descriptor.get_feature_names_out()), 0)
-    keys = content_hashes(dataset)
-    parts = descriptor.parts()
-    computed = sum(store.fill(part, dataset, keys) for scales in parts for part in scales)
+    about = _describe(descriptor, dataset, dtype)
+    ids = [sample.id for sample in dataset.samples]
     width = len(descriptor.get_feature_names_out())
+    if out.is_file():
+        _check_same(out, about, ids)
+        return Written(len(ids), width, 0)
+    keys, parts = content_hashes(dataset), descriptor.parts()
+    computed = sum(store.fill(part, dataset, keys) for part in chain(*parts))
     size = max(1, GROUP_BYTES // (4 * width))
 
-    def groups() -> Iterator[tuple[slice, Rows]]:
+    def groups() -> Iterator[Rows]:
         for start in range(0, len(keys), size):
             some = keys[start : start + size]
-            rows = [[store.read(part, some) for part in scales] for scales in parts]
-            yield slice(start, start + size), combine(rows, descriptor.aggregate, descriptor.normalize).astype(dtype)
+            yield descriptor.combine([[store.read(part, some) for part in scales] for scales in parts]).astype(dtype)
 
-    (_write_parquet if out.suffix == ".parquet" else _write_npy)(out, about, pictures, width, groups())
-    return Written(len(dataset), width, computed)
+    columns: Columns = {"id": ids, "label": [sample.label for sample in dataset.samples], "split": list(splits)}
+    (_write_parquet if out.suffix == ".parquet" else _write_npy)(out, about, columns, width, groups())
+    return Written(len(ids), width, computed)
 
 
-def describe_features(descriptor: Descriptor, dataset: Dataset, dtype: str) -> dict[str, Any]:
-    """Return all that decides a file of features, JSON-able."""
-    sources = descriptor.sources()
-    return {
+def _describe(descriptor: Descriptor, dataset: Dataset, dtype: str) -> dict[str, Any]:
+    """Return all that decides a file of features, as JSON has it."""
+    sources, identity = descriptor.sources(), descriptor.identity
+    about = {
         "kind": "features",
         "weights": [source.path for source in sources],
-        "weights_hash": [source.hash for source in sources],
+        "weights_hash": identity["weights_hash"],
         "configuration": [source.net.configuration.name for source in sources],
-        "layer": " & ".join(dict.fromkeys(descriptor.layers())),
-        "scales": [int(scale) for scale in descriptor.scales],
-        "aggregate": descriptor.aggregate,
-        "flip": bool(descriptor.flip),
-        "normalize": descriptor.normalize,
-        "preprocessing": json.loads(json.dumps([source.net.preprocessing.to_dict() for source in sources])),
+        **identity,
+        "preprocessing": [source.net.preprocessing.to_dict() for source in sources],
         "dtype": dtype,
         "data": dataset.name,
         "data_provenance": dataset.provenance,
         "classes": list(dataset.classes),
         "created_by": f"verydeep {VERSION}",
     }
+    return dict(json.loads(json.dumps(about)))
 
 
-def _write_parquet(
-    out: Path, about: dict[str, Any], pictures: Labeled, width: int, groups: Iterator[tuple[slice, Rows]]
-) -> None:
-    samples = pictures.dataset.samples
+def _write_parquet(out: Path, about: dict[str, Any], columns: Columns, width: int, groups: Iterator[Rows]) -> None:
     kind = pa.float16() if about["dtype"] == "float16" else pa.float32()
     fields = [("id", pa.string()), ("label", pa.int64()), ("split", pa.string()), ("descriptor", pa.list_(kind, width))]
     schema = pa.schema(fields, metadata={_KEY: json.dumps(about).encode()})
+    beside = pa.table(columns, schema=pa.schema(fields[:3]))
+    start = 0
     with write_aside(out) as aside, pq.ParquetWriter(aside, schema, compression="zstd") as writer:
-        for rows, values in groups:
-            columns = [
-                pa.array([sample.id for sample in samples[rows]], pa.string()),
-                pa.array([sample.label for sample in samples[rows]], pa.int64()),
-                pa.array(pictures.splits[rows], pa.string()),
-                pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), width),
-            ]
-            writer.write_table(pa.table(columns, schema=schema))
+        for rows in groups:
+            descriptors = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), width)
+            group = beside.slice(start, len(rows)).append_column(schema.field("descriptor"), descriptors)
+            writer.write_table(group)
+            start += len(rows)
 
 
-def _write_npy(
-    out: Path, about: dict[str, Any], pictures: Labeled, width: int, groups: Iterator[tuple[slice, Rows]]
-) -> None:
-    samples = pictures.dataset.samples
+def _write_npy(out: Path, about: dict[str, Any], columns: Columns, width: int, groups: Iterator[Rows]) -> None:
+    shape = (len(columns["id"]), width)
     with write_aside(out) as aside:
         with aside.open("wb") as file:
-            header = {"descr": np.dtype(about["dtype"]).str, "fortran_order": False, "shape": (len(samples), width)}
+            header = {"descr": np.dtype(about["dtype"]).str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-            for _, values in groups:
-                file.write(np.ascontiguousarray(values).tobytes())
-        table = {
-            "ids": [sample.id for sample in samples],
-            "labels": [sample.label for sample in samples],
-            "splits": list(pictures.splits),
-        }
-        write_text(out.with_suffix(".json"), json.dumps({**about, **table}))
+            for rows in groups:
+                file.write(np.ascontiguousarray(rows).tobytes())
+        write_text(
+            out.with_suffix(".json"), json.dumps({**about, **{f"{name}s": values for name, values in columns.items()}})
+        )
 
 
-def _check_same(out: Path, about: dict[str, Any], dataset: Dataset) -> None:
-    there, ids = _read_about(out)
-    for key in about:
-        if key not in _WRITTEN and there.get(key) != about[key]:
-            raise UserError(
-                f"{out}: holds features of another network, data or settings ({key} is {_short(there.get(key))} there, "
-                f"{_short(about[key])} here); choose another --out or remove it"
-            )
-    if ids != [sample.id for sample in dataset.samples]:
+def _check_same(out: Path, about: dict[str, Any], ids: list[str]) -> None:
+    there, ids_there = _read_about(out)
+    fixed = [key for key in about if key not in _MAY_DIFFER]
+    if what := first_difference({key: there.get(key) for key in fixed}, {key: about[key] for key in fixed}):
+        raise UserError(
+            f"{out}: holds features of another network, data or settings ({what}); choose another --out or remove it"
+        )
+    if ids_there != ids:
         raise UserError(f"{out}: holds features of other pictures; choose another --out or remove it")
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _read_about(out: Path) -> tuple[dict[str, Any], list[str]]:

@@ -1,14 +1,25 @@
-"""The paper's ways of training and testing a linear classifier on other data sets, as data (appendix B)."""
+"""The paper's ways of training and testing a linear classifier on other data sets: splits, metrics (appendix B)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.rng import generator
+from verydeep.evaluation.metrics import (
+    Values,
+    average_precision,
+    class_recall,
+    confidences,
+    expected_calibration_error,
+    mean_class_recall,
+)
+
+Targets = NDArray[np.int8]
+Indices = NDArray[np.int64]
 
 VALIDATION_SHARE = 0.2
 """Of each class's training images, the share that C is chosen on."""
@@ -23,8 +34,8 @@ class TransferProtocol:
     ----------
     name : str
         As the command line knows it.
-    measure : {"mean class recall", "mAP"}
-        What is reported.
+    metric : {"mean class recall", "mAP"}
+        What is reported, and C chosen by.
     scales : tuple of int
         The paper's Q, for networks with windows of 224 pixels.
     aggregate : {"mean", "stack"}
@@ -40,7 +51,7 @@ class TransferProtocol:
     """
 
     name: str
-    measure: Literal["mean class recall", "mAP"]
+    metric: Literal["mean class recall", "mAP"]
     scales: tuple[int, ...]
     aggregate: Literal["mean", "stack"]
     train: int = 0
@@ -51,7 +62,7 @@ class TransferProtocol:
     @property
     def multi_label(self) -> bool:
         """Whether an image may have several classes."""
-        return self.measure == "mAP"
+        return self.metric == "mAP"
 
     def scales_for(self, window: int) -> tuple[int, ...]:
         """Return the scales that are to a network's window what the paper's are to 224 pixels.
@@ -62,6 +73,34 @@ class TransferProtocol:
         ((256, 384, 512), (73, 110, 146))
         """
         return tuple(round(scale * window / PAPERS_WINDOW) for scale in self.scales)
+
+    def score(self, scores: Values, targets: Targets) -> float:
+        """Return the metric in [0, 1] of scores and targets, both N x K."""
+        if not self.multi_label:
+            return mean_class_recall(targets.argmax(axis=1), scores.argmax(axis=1), targets.shape[1])
+        return float(np.nanmean(_average_precisions(scores, targets, self.eleven_point)))
+
+    def metrics(self, scores: Values, posteriors: Values, targets: Targets) -> dict[str, Any]:
+        """Return all metrics, JSON-able; `merit` is the one that is reported."""
+        found: dict[str, Any] = {"merit": self.score(scores, targets)}
+        if self.multi_label:
+            each = {
+                "ap_11_point": _average_precisions(scores, targets, True),
+                "ap_all_points": _average_precisions(scores, targets, False),
+            }
+            found |= {f"m{name}": float(np.nanmean(values)) for name, values in each.items()}
+            counted = targets != 0
+            error = expected_calibration_error(posteriors[counted], targets[counted] > 0)
+            return {**found, "calibration_error": error, **each}
+        labels, predicted = targets.argmax(axis=1), scores.argmax(axis=1)
+        found["accuracy"] = float((labels == predicted).mean())
+        found["calibration_error"] = expected_calibration_error(*confidences(labels, posteriors))
+        found["class_recall"] = class_recall(labels, predicted, targets.shape[1]).tolist()
+        return found
+
+
+def _average_precisions(scores: Values, targets: Targets, eleven_point: bool) -> list[float]:
+    return [average_precision(targets[:, k], scores[:, k], eleven_point) for k in range(targets.shape[1])]
 
 
 THREE, FIVE = (256, 384, 512), (256, 384, 512, 640, 768)
@@ -90,19 +129,22 @@ class Split:
     """Indices of a data set's images: trained on, C chosen on, tested on."""
 
     name: str
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    test: NDArray[np.int64]
+    train: Indices
+    validation: Indices
+    test: Indices
+
+    @property
+    def known(self) -> Indices:
+        """What the classifier is fit on in the end: training and validation part."""
+        return np.concatenate([self.train, self.validation])
 
 
-def random_splits(
-    labels: Sequence[int], classes: Sequence[str], protocol: TransferProtocol, seed: int = 0
-) -> list[Split]:
+def random_splits(labels: Indices, classes: Sequence[str], protocol: TransferProtocol, seed: int = 0) -> list[Split]:
     """Draw the random splits of a Caltech protocol; each choice follows from (seed, split, class).
 
     Parameters
     ----------
-    labels : sequence of int, length N
+    labels : ndarray of int64, shape (N,)
     classes : sequence of str
         Their names.
     protocol : TransferProtocol
@@ -115,29 +157,25 @@ def random_splits(
     UserError
         A class has too few images, at least one being needed for the test.
     """
-    members = _members(labels, classes)
-    for name, own in members.items():
+    members = [np.flatnonzero(labels == k) for k in range(len(classes))]
+    for name, own in zip(classes, members, strict=True):
         if len(own) < protocol.train + 1:
             raise UserError(
                 f"class {name}: has {len(own)} images, the protocol {protocol.name} needs {protocol.train} to train on "
                 "and one or more to test on; is this the whole data set? (for other data: --protocol folder)"
             )
+    held = round(VALIDATION_SHARE * protocol.train)
+    end = None if protocol.test is None else protocol.train + protocol.test
+    ranges = slice(held, protocol.train), slice(held), slice(protocol.train, end)
     splits = []
     for number in range(protocol.splits):
-        drawn: tuple[list[int], list[int], list[int]] = ([], [], [])
-        for k, own in enumerate(members.values()):
-            order = generator(seed, number, k).permutation(own).tolist()
-            held = round(VALIDATION_SHARE * protocol.train)
-            end = None if protocol.test is None else protocol.train + protocol.test
-            for part, chosen in zip(
-                drawn, (order[held : protocol.train], order[:held], order[protocol.train : end]), strict=True
-            ):
-                part.extend(chosen)
-        splits.append(Split(f"split {number + 1}", *(np.sort(np.array(part, np.int64)) for part in drawn)))
+        orders = [generator(seed, number, k).permutation(own) for k, own in enumerate(members)]
+        parts = [np.sort(np.concatenate([order[part] for order in orders])) for part in ranges]
+        splits.append(Split(f"split {number + 1}", *parts))
     return splits
 
 
-def folds(labels: Sequence[int], classes: Sequence[str], count: int, seed: int = 0) -> list[Split]:
+def folds(labels: Indices, classes: Sequence[str], count: int, seed: int = 0) -> list[Split]:
     """Divide a data set into stratified folds; each is the test once, and a fifth of the rest the validation.
 
     Raises
@@ -149,7 +187,8 @@ def folds(labels: Sequence[int], classes: Sequence[str], count: int, seed: int =
         raise UserError(f"folds {count}: at least two are needed")
     fold = np.zeros(len(labels), np.int64)
     held = np.zeros((count, len(labels)), bool)
-    for k, (name, own) in enumerate(_members(labels, classes).items()):
+    for k, name in enumerate(classes):
+        own = np.flatnonzero(labels == k)
         if len(own) < max(count, 3):
             raise UserError(
                 f"class {name}: has {len(own)} images, {count} folds need {max(count, 3)} or more; use fewer folds"
@@ -160,16 +199,17 @@ def folds(labels: Sequence[int], classes: Sequence[str], count: int, seed: int =
             rest = order[fold[order] != number]
             held[number, rest[: max(1, round(VALIDATION_SHARE * len(rest)))]] = True
     return [
-        Split(
-            f"fold {number + 1}",
-            np.flatnonzero((fold != number) & ~held[number]),
-            np.flatnonzero(held[number]),
-            np.flatnonzero(fold == number),
-        )
-        for number in range(count)
+        Split(f"fold {n + 1}", *(np.flatnonzero(part) for part in ((fold != n) & ~held[n], held[n], fold == n)))
+        for n in range(count)
     ]
 
 
-def _members(labels: Sequence[int], classes: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    every = np.asarray(labels)
-    return {name: np.flatnonzero(every == k) for k, name in enumerate(classes)}
+def hold_out(own: Mapping[str, Indices], seed: int = 0) -> Split:
+    """Return the split that a data set has itself, from its `train`, `val` and, where it has one, `test` images."""
+    if "test" in own and "val" in own:
+        return Split("hold-out", own["train"], own["val"], own["test"])
+    # VOC-2012's test labels are withheld, ImageNet's val is its test: C is chosen on a part of train.
+    order = generator(seed).permutation(own["train"])
+    held = round(VALIDATION_SHARE * len(order))
+    name = "test" if "test" in own else "val (test labels are withheld)"
+    return Split(name, np.sort(order[held:]), np.sort(order[:held]), own["test"] if "test" in own else own["val"])

@@ -15,28 +15,30 @@ from numpy.typing import NDArray
 from verydeep.basics.files import write_aside, write_text
 from verydeep.basics.progress import track
 from verydeep.datasets.dataset import Dataset
+from verydeep.inference.combine import Rows
 
 PIECE_BYTES = 32 * 2**20
 """Descriptors in memory before they are written: what a stopped extraction may lose, beside `PIECE_SECONDS` of work."""
 PIECE_SECONDS = 60.0
 
-Rows = NDArray[np.float32]
 
+class Elementary(Protocol):
+    """One elementary descriptor, such as a network's layer at one scale: computed once, combined in many ways.
 
-class Part(Protocol):
-    """One elementary descriptor, such as a network's layer at one scale: computed once, combined in many ways."""
+    Attributes
+    ----------
+    name : str
+        In words, for the progress bar.
+    width : int
+        Numbers a picture.
+    """
 
-    @property
-    def name(self) -> str:
-        """In words, for the progress bar."""
+    name: str
+    width: int
 
     @property
     def identity(self) -> dict[str, Any]:
         """All that its values depend on beside the picture, JSON-able."""
-
-    @property
-    def width(self) -> int:
-        """Numbers a picture."""
 
     def rows(self, dataset: Dataset) -> Iterator[tuple[list[int], Rows]]:
         """Yield indices of pictures, in any order, and their descriptors: float32, one row each."""
@@ -59,12 +61,12 @@ class Store:
         self._pieces: dict[str, list[Path | NDArray[Any]]] = {}
         self._places: dict[str, dict[bytes, tuple[int, int]]] = {}
 
-    def fill(self, part: Part, dataset: Dataset, keys: Sequence[bytes]) -> int:
+    def fill(self, part: Elementary, dataset: Dataset, keys: Sequence[bytes]) -> int:
         """Compute what is not there yet.
 
         Parameters
         ----------
-        part : Part
+        part : Elementary
             What to compute.
         dataset : Dataset
             The pictures.
@@ -85,12 +87,15 @@ class Store:
         missing = {key: index for index, key in enumerate(keys) if key not in places}  # of equal pictures one
         if not missing:
             return 0
-        wanted, indices = list(missing), list(missing.values())
-        fresh = np.empty(_rows_a_piece(part.width), _kind(part.width))
+        wanted = list(missing)
+        # V and not S: numpy would cut the zeros at the end of a hash off.
+        kind = np.dtype([("image", "V16"), ("descriptor", np.float32, (part.width,))])
+        fresh = np.empty(max(1, PIECE_BYTES // kind.itemsize), kind)
         count, last = 0, time.monotonic()
-        batches = part.rows(dataset.subset(indices))
+        batches = part.rows(dataset.subset(missing.values()))
+        single = (pair for indices, rows in batches for pair in zip(indices, rows, strict=True))
         try:
-            for index, row in track(_one_by_one(batches), len(wanted), part.name):
+            for index, row in track(single, len(wanted), part.name):
                 fresh[count] = (wanted[index], row)
                 count += 1
                 if count == len(fresh) or time.monotonic() - last > PIECE_SECONDS:
@@ -101,7 +106,7 @@ class Store:
                 self._add(part, fresh[:count])
         return len(wanted)
 
-    def read(self, part: Part, keys: Sequence[bytes]) -> Rows:
+    def read(self, part: Elementary, keys: Sequence[bytes]) -> Rows:
         """Return descriptors that are there, N x `part.width`, in the order of `keys`."""
         places, pieces = self._open(part), self._pieces[_label(part)]
         where = np.array([places[key] for key in keys], dtype=np.int64).reshape(-1, 2)
@@ -114,7 +119,7 @@ class Store:
             out[chosen] = values["descriptor"][where[chosen, 1]]
         return out
 
-    def _open(self, part: Part) -> dict[bytes, tuple[int, int]]:
+    def _open(self, part: Elementary) -> dict[bytes, tuple[int, int]]:
         """Return piece and row of every picture known for a part."""
         label = _label(part)
         if label not in self._places:
@@ -128,7 +133,7 @@ class Store:
         self._pieces[label].append(piece)
         self._places[label].update((image.tobytes(), (number, row)) for row, image in enumerate(images))
 
-    def _add(self, part: Part, rows: NDArray[Any]) -> None:
+    def _add(self, part: Elementary, rows: NDArray[Any]) -> None:
         label = _label(part)
         if self.folder is None:
             self._enter(label, rows.copy(), rows["image"])
@@ -147,19 +152,5 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "verydeep" / "descriptors"
 
 
-def _label(part: Part) -> str:
+def _label(part: Elementary) -> str:
     return blake2b(json.dumps(part.identity, sort_keys=True).encode(), digest_size=12).hexdigest()
-
-
-def _kind(width: int) -> np.dtype[Any]:
-    # V and not S: numpy would cut the zeros at the end of a hash off.
-    return np.dtype([("image", "V16"), ("descriptor", np.float32, (width,))])
-
-
-def _rows_a_piece(width: int) -> int:
-    return max(1, PIECE_BYTES // _kind(width).itemsize)
-
-
-def _one_by_one(batches: Iterator[tuple[list[int], Rows]]) -> Iterator[tuple[int, Rows]]:
-    for indices, rows in batches:
-        yield from zip(indices, rows, strict=True)

@@ -1,14 +1,14 @@
-"""Figures of merit against their definitions, written down once more."""
+"""Class recall, average precision and calibration against their definitions, written down once more."""
 
 import numpy as np
 import pytest
 
-from verydeep.transfer.measures import (
+from verydeep.evaluation.metrics import (
     average_precision,
     calibration_curve,
     class_recall,
+    confidences,
     expected_calibration_error,
-    guessed,
     mean_class_recall,
 )
 
@@ -50,18 +50,18 @@ def test_a_perfect_ranking_a_hopeless_one_and_none():
 
 
 def test_recall_is_the_mean_over_classes_not_images():
-    labels, guesses = np.array([0] * 8 + [1, 1]), np.array([0] * 8 + [0, 1])
-    assert class_recall(labels, guesses, 3)[:2].tolist() == [1, 0.5]
-    assert np.isnan(class_recall(labels, guesses, 3)[2])
-    assert mean_class_recall(labels, guesses, 3) == 0.75  # the accuracy is 0.9
+    labels, predicted = np.array([0] * 8 + [1, 1]), np.array([0] * 8 + [0, 1])
+    assert class_recall(labels, predicted, 3)[:2].tolist() == [1, 0.5]
+    assert np.isnan(class_recall(labels, predicted, 3)[2])
+    assert mean_class_recall(labels, predicted, 3) == 0.75  # the accuracy is 0.9
 
 
 def test_calibration_error_of_known_posteriors():
     labels = np.array([0] * 7 + [1] * 3)
     honest = np.tile([0.7, 0.3], (10, 1))
-    assert expected_calibration_error(*guessed(labels, honest)) == pytest.approx(0)
-    assert expected_calibration_error(*guessed(labels, np.tile([0.95, 0.05], (10, 1)))) == pytest.approx(0.25)
-    assert calibration_curve(*guessed(labels, honest)) == [(10, pytest.approx(0.7), 0.7)]
+    assert expected_calibration_error(*confidences(labels, honest)) == pytest.approx(0)
+    assert expected_calibration_error(*confidences(labels, np.tile([0.95, 0.05], (10, 1)))) == pytest.approx(0.25)
+    assert calibration_curve(*confidences(labels, honest)) == [(10, pytest.approx(0.7), 0.7)]
     posteriors, right = np.array([0.0, 0.04, 0.5, 1.0]), np.array([False, True, True, True])
     assert calibration_curve(posteriors, right) == [(2, 0.02, 0.5), (1, 0.5, 1.0), (1, 1.0, 1.0)]
     assert expected_calibration_error(posteriors, right) == pytest.approx((2 * 0.48 + 0.5) / 4)
