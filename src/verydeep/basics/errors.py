@@ -14,16 +14,8 @@ class UserError(ValueError):
 class SharedError(UserError):
     """A request that no process of a group can carry out: the first says so, and they end together.
 
-    `torchrun` kills the other processes as soon as one has failed, and might kill the first before it has spoken.
-
-    Parameters
-    ----------
-    message : str
-        As of a UserError.
-    first : bool
-        Whether this process is the one that speaks.
-    wait : callable
-        Returns when every process has called it; to be called when the message is said.
+    `torchrun` kills the other processes as soon as one has failed, and might kill the first before it has spoken; so
+    all call `wait`, which returns when every process has called it, once the message is said.
     """
 
     def __init__(self, message: str, first: bool, wait: Callable[[], object]) -> None:
@@ -40,15 +32,7 @@ class WorkError(RuntimeError):
 
 
 class BadImageError(UserError):
-    """A file that cannot be read as an image.
-
-    Parameters
-    ----------
-    name : str
-        Path of the file, or `archive.tar/member`.
-    reason : str
-        Why it cannot be read.
-    """
+    """A file, named by its path or `archive.tar/member`, that cannot be read as an image."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}")
@@ -60,17 +44,7 @@ class BadImageError(UserError):
 
 
 class BadBoxError(UserError):
-    """An annotation that gives no usable box.
-
-    Parameters
-    ----------
-    name : str
-        Path of the file, or `archive.tar/member`.
-    reason : str
-        What is wrong, with the value.
-    image : str
-        Id of the image it belongs to; empty where that is not there.
-    """
+    """An annotation that gives no usable box; `image` is the id of its image, empty where that is not there."""
 
     def __init__(self, name: str, reason: str, image: str = "") -> None:
         super().__init__(f"{name}: {reason}")

@@ -7,25 +7,7 @@ from verydeep.basics.errors import UserError
 
 
 def need(module: str, extra: str) -> Any:
-    """Import a package that one of verydeep's extras installs.
-
-    Parameters
-    ----------
-    module : str
-        Its import name, perhaps with a submodule: `onnxruntime.quantization`.
-    extra : str
-        The extra that brings it.
-
-    Raises
-    ------
-    UserError
-        It is not installed; the message says how to install it.
-
-    Examples
-    --------
-    >>> need("json", "none").dumps([1])
-    '[1]'
-    """
+    """Import a package, or a submodule of it, that an extra installs; UserError says how to install it."""
     try:
         return import_module(module)
     except ImportError as error:

@@ -22,21 +22,8 @@ else:
 def write_aside(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, renamed to it on success and removed on failure.
 
-    Parameters
-    ----------
-    path : Path
-        Where the finished file is to stand; missing parent folders are made. An existing file stays as it is
-        until the new one is complete.
-
-    Yields
-    ------
-    Path
-        Path of the file to write, in the same folder, so that the rename is atomic.
-
-    Raises
-    ------
-    UserError
-        The file cannot be written there.
+    Missing parent folders are made; an existing file stays as it is until the new one is complete. UserError where
+    nothing can be written there.
 
     Examples
     --------
@@ -87,29 +74,10 @@ def claim(
 ) -> None:
     """Make a folder that of the one thing which `identity` describes, or find that it already is.
 
-    Parameters
-    ----------
-    folder : Path
-        The folder; made where it is missing.
-    identity : mapping
-        What tells this thing from others of its kind, as TOML can hold it.
-    file : str
-        Name of the TOML file in the folder that holds the identity.
-    kind : str
-        What is kept there, for messages: `study`, `run`.
-    difference : callable, optional
-        Given the identity that is there and this one, says in words what differs, or nothing where the folder is this
-        one's; by default `first_difference`.
-    taken_over : str
-        Name of a file or folder that a folder without the TOML file may hold and be claimed all the same; by default
-        only an empty folder is.
-    look_only : bool
-        Whether to write nothing, only to raise where the folder could not be claimed.
-
-    Raises
-    ------
-    UserError
-        The folder is another one's, holds something else, is no folder, or its TOML file is damaged.
+    The TOML `file` in it holds the identity; `kind` (`study`, `run`) names it in messages. `difference` says in words
+    how the identity that is there and this one differ, nothing where the folder is this one's. A folder that has no
+    such file is claimed if it is empty or holds `taken_over`. With `look_only` nothing is written. UserError where the
+    folder is another one's, holds something else or is no folder, or its TOML is damaged.
 
     Examples
     --------

@@ -19,27 +19,8 @@ def track(
 ) -> Iterator[T]:
     """Pass `iterable` through, drawing progress, rate and time left.
 
-    Parameters
-    ----------
-    iterable : iterable
-        What is worked through.
-    total : int or None
-        How many units there are in all; None where that is unknown.
-    description : str
-        What is being done, shown at the left.
-    unit : str
-        What is counted.
-    size : int
-        Units each item stands for (a batch of 64 images counts 64).
-    patience : float
-        Seconds before the bar appears: short work draws nothing.
-    quiet : bool
-        Whether to draw nothing at all.
-
-    Yields
-    ------
-    object
-        The items of `iterable`, in order.
+    `total` counts units, None where unknown; each item stands for `size` of them (a batch of 64 images counts 64). The
+    bar appears after `patience` seconds: short work draws nothing.
     """
     if quiet or not sys.stderr.isatty():
         yield from iterable

@@ -4,17 +4,10 @@ import numpy as np
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:
-    """Return a generator that depends on `seed` and `key` alone.
+    """Return a generator that depends on `seed` and `key`, such as epoch and sample index, alone; none is negative.
 
-    Whoever asks for `generator(seed, epoch, index)` gets the same draws, in whatever process and in whatever
-    order; different keys give independent streams.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the run, not negative.
-    *key : int
-        What is drawn for, for example epoch and sample index; not negative.
+    Whoever asks for `generator(seed, epoch, index)` gets the same draws, in whatever process and in whatever order;
+    different keys give independent streams.
 
     Examples
     --------

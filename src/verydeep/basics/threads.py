@@ -14,21 +14,12 @@ Result = TypeVar("Result")
 def in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None, ahead: int | None = None
 ) -> Generator[Result, None, None]:
-    """Yield a function's result for each item, in the items' order.
+    """Yield a function's result for each item, in the items' order; items are taken as needed, and may be endless.
 
     `Executor.map` begins with a `Future` for every item, gigabytes for a million of them, and keeps all results that
-    nobody has taken yet; here so many wait at most as are asked for.
-
-    Parameters
-    ----------
-    function : callable
-        Called in threads; an exception of its is raised where its result would have come, and what waits is dropped.
-    items : iterable
-        Taken as needed, so that it may be endless.
-    threads : int, optional
-        Where not given some more than there are cores, for work that waits for files.
-    ahead : int, optional
-        Items at most that are worked on or wait for being taken; by default two a thread.
+    nobody has taken yet; here at most `ahead` items wait, by default two a thread. An exception is raised where its
+    result would have come, and what waits is dropped. By default there are some more threads than cores, for work that
+    waits for files.
     """
     threads = threads or cores() + 4
     ahead = 2 * threads if ahead is None else ahead

@@ -21,26 +21,11 @@ _POOLS_ALONE = 3
 
 
 class NativeLayers:
-    """A network's layers up to a chosen one, with weights packed for the native library.
+    """A network's layers, after `after` or from the image, up to `layer`, with weights packed for the native library.
 
-    Parameters
-    ----------
-    net : Network
-        The network; its weights are those of the moment.
-    layer : str
-        One of its `layer_names`, the last that runs.
-    after : str, optional
-        The layer whose values are the input; by default images are.
-    accuracy : {"exact", "fast"}
-        `exact`: float32 throughout. `fast`: the weights of fully connected layers are kept in half precision where
-        the processor widens it by itself, as those with AVX2 do.
-    processor : Processor, optional
-        Kind of code; by default the fastest that this machine runs.
-
-    Raises
-    ------
-    UserError
-        The native library was not built, or this machine does not run that kind of code.
+    Weights are those of the moment. `exact` is float32 throughout; `fast` keeps the weights of fully connected layers
+    in half precision where the processor widens it by itself, as those with AVX2 do. UserError where the native library
+    was not built, or this machine does not run the `processor`'s kind of code.
     """
 
     def __init__(
@@ -61,16 +46,9 @@ class NativeLayers:
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the network's `activations` returns for the layer, N x C x h x w.
 
-        Parameters
-        ----------
-        x : Tensor
-            N x 3 x H x W, preprocessed, or the values of the layer `after`. What the library does not run - a network
-            in training, gradients, other types than float32, other devices than the CPU - goes to the network itself.
-
-        Raises
-        ------
-        UserError
-            No image, images of another number of channels, or smaller than the network takes. It is a ValueError.
+        What the library does not run - a network in training, gradients, other types than float32, other devices than
+        the CPU - goes to the network itself. UserError for images of another number of channels, or smaller than the
+        network takes.
         """
         if x.dim() != 4 or x.shape[0] < 1 or x.shape[1] != self.channels:
             raise UserError(
@@ -93,13 +71,8 @@ class NativeLayers:
 class CompiledNet(nn.Module):
     """Behaves as the network that it was made of; in testing, on a CPU, in float32, its layers run natively.
 
-    Its weights are those of the moment it was made. Attributes that it lacks are the network's. It can be copied
-    and pickled, which makes it anew.
-
-    Parameters
-    ----------
-    net, accuracy, processor
-        As in `compile_cpu`.
+    Its weights are those of the moment it was made. Attributes that it lacks are the network's. It can be copied and
+    pickled, which makes it anew. Parameters are those of `compile_cpu`.
     """
 
     def __init__(self, net: Network, accuracy: Accuracy = "exact", processor: Processor | None = None) -> None:
@@ -162,12 +135,7 @@ def _is_plain(x: Tensor) -> bool:
 def plan(layers: Sequence[Plain], half: bool = False) -> list[Step | Plain]:
     """Return layers as steps for the native library, and as they are where torch has to run them.
 
-    Parameters
-    ----------
-    layers : sequence of Plain
-        A network's, from `plain_layers`.
-    half : bool
-        Whether weights of fully connected layers are to be kept in half precision.
+    With `half` the weights of fully connected layers are to be kept in half precision.
     """
     planned: list[Step | Plain] = []
     pools = index = 0

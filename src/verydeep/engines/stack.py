@@ -70,21 +70,9 @@ _numbers = itertools.count()
 
 
 class Stack:
-    """Layers whose weights are packed for the native library.
+    """Layers whose weights are packed for the native library; `channels` come in.
 
-    Parameters
-    ----------
-    steps : sequence of Step
-        The layers; the first says how many channels come in.
-    channels : int
-        Channels of the input.
-    processor : Processor, optional
-        Kind of code; by default the fastest that this machine runs.
-
-    Raises
-    ------
-    UserError
-        The library was not built, or this machine does not run that kind of code.
+    UserError where the library was not built, or this machine does not run the `processor`'s kind of code.
     """
 
     def __init__(self, steps: Sequence[Step], channels: int, processor: Processor | None = None) -> None:
@@ -124,13 +112,7 @@ class Stack:
         return torch.ops.verydeep.stack(x, self.number, round_up)  # type: ignore[no-any-return]
 
     def run(self, x: Tensor, round_up: bool) -> Tensor:
-        """Do what the operator does: check, lay out, run, lay out.
-
-        Raises
-        ------
-        ValueError
-            The library cannot run this input: it would read or write beyond it.
-        """
+        """Do what the operator does; ValueError where the library would read or write beyond the input."""
         images, given, height, width = x.shape
         channels, rows, columns = self.shape(height, width, round_up)
         if given != self.channels or x.dtype != torch.float32 or min(images, height, width, rows, columns) < 1:

@@ -53,17 +53,7 @@ class Rectangle:
 def summarize(net: Network, height: int, width: int) -> list[LayerSummary]:
     """Return the layers with weights, the pools and the normalization, in order, for an image of a certain size.
 
-    Parameters
-    ----------
-    net : Network
-        The network; its weights do not matter.
-    height, width : int
-        Size of the image in pixels, at least `net.least_size` each.
-
-    Raises
-    ------
-    UserError
-        The image is smaller than `net.least_size`.
+    UserError where the image is smaller than `net.least_size`; weights do not matter.
     """
     net.check_size(height, width)
     rows: list[LayerSummary] = []
@@ -91,12 +81,7 @@ def _count(module: nn.Module) -> int:
 
 
 def score_map_size(net: Network, height: int, width: int) -> tuple[int, int]:
-    """Return rows and columns of the score map of an image of `height` x `width` pixels.
-
-    Raises
-    ------
-    UserError
-        The image is smaller than `net.least_size`.
+    """Return rows and columns of an image's score map; UserError where it is smaller than `net.least_size`.
 
     Examples
     --------

@@ -46,14 +46,7 @@ def standard_deviation(scheme: str, fan_in: int, fan_out: int) -> float:
 def initialize(net: Network, scheme: str, seed: int | None = None) -> None:
     """Draw all weights anew: zero-mean normal, biases 0, batch norm the identity.
 
-    Parameters
-    ----------
-    net : Network
-        Changed in place.
-    scheme : str
-        See `standard_deviation`.
-    seed : int, optional
-        Makes the weights a function of the seed; without it they follow torch's global generator.
+    Without a seed they follow torch's global generator; schemes are `standard_deviation`'s.
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     for layer in net:
@@ -72,27 +65,9 @@ def initialize(net: Network, scheme: str, seed: int | None = None) -> None:
 def copy_layers(
     source: Network, target: Network, names: tuple[str, ...] | None = None, without: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
-    """Copy layers by name, with their batch norm.
+    """Copy layers with weights, and their batch norm, by name, by default all but `without`; return the names.
 
-    Parameters
-    ----------
-    source, target : Network
-        Where the layers come from and go to.
-    names : tuple of str, optional
-        Names of convolutions and fully connected layers, for example `COPIED_FROM_A`; by default every layer
-        with weights that `target` has.
-    without : tuple of str
-        Names of layers that are not copied all the same: they keep their random weights.
-
-    Returns
-    -------
-    tuple of str
-        The names copied.
-
-    Raises
-    ------
-    UserError
-        A layer is missing in one of the two or its shape differs; nothing is copied then.
+    UserError where a layer is missing in one of the two or its shape differs; nothing is copied then.
     """
     wanted = names or tuple(name for name, layer in target.named_children() if isinstance(layer, nn.Conv2d))
     if source.batch_norm != target.batch_norm:

@@ -80,19 +80,10 @@ Plain = Conv | Relu | MaxPool | Normalization
 
 
 def plain_layers(modules: Iterable[tuple[str, nn.Module]], round_up: bool) -> list[Plain]:
-    """Return named modules as plain layers, in order; dropout, which does nothing in testing, is left out.
+    """Return named modules as plain layers, in the order in which they run; dropout, nothing in testing, is left out.
 
-    Parameters
-    ----------
-    modules : iterable of (str, nn.Module)
-        In the order in which they run; batch norm stands behind its convolution.
-    round_up : bool
-        Whether pools round the sizes of their outputs up.
-
-    Raises
-    ------
-    TypeError
-        A module that no record stands for.
+    Batch norm stands behind its convolution; `round_up` is of the pools' outputs. TypeError for a module that no record
+    stands for.
     """
     layers: list[Plain] = []
     for name, module in modules:

@@ -18,21 +18,11 @@ def trained_batch_norm(net: VGG) -> dict[str, nn.BatchNorm2d]:
 
 @torch.no_grad()
 def measure_statistics(net: VGG, batches: Iterable[Batch], parts: int, precision: str) -> None:
-    """Replace the running statistics by the means of those of some batches.
+    """Replace a copy's running statistics by the means of those of some batches of training views.
 
     Running statistics are of weights that have changed since, and after a few steps still mostly what they began with,
-    mean 0 and variance 1; an average of several steps' weights has none of its own at all.
-
-    Parameters
-    ----------
-    net : VGG
-        A copy to be tested and saved; it is changed in place.
-    batches : iterable of Batch
-        Views of training images, as training shows them.
-    parts : int
-        Each batch is worked through in so many parts, as in training.
-    precision : {"float32", "bf16"}
-        As in training.
+    mean 0 and variance 1; an average of several steps' weights has none of its own at all. `parts` and `precision` are
+    training's.
     """
     layers = trained_batch_norm(net)
     if not layers:

@@ -46,19 +46,7 @@ Preprocessing: {preprocessing}.
 
 
 def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
-    """Write `card.md` into a finished run's folder.
-
-    Parameters
-    ----------
-    folder : RunFolder
-        The run's folder, with log and weights.
-    recipe : Recipe
-        Its recipe.
-    net : VGG
-        The trained network.
-    task : Task
-        What it learned.
-    """
+    """Write `card.md` into a finished run's folder, from its log and its weights' provenance."""
     epochs = read_log(folder.path, "epoch")
     best = best_epoch(epochs, first_metric(task))
     words, side = net.provenance, round(sum(recipe.images.scales) / 2)

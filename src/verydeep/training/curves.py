@@ -8,15 +8,7 @@ from verydeep.training.task import Task
 
 
 def draw_curves(folder: Path, task: Task) -> None:
-    """Draw loss, figures and learning rate of a run's log into `curves.png`.
-
-    Parameters
-    ----------
-    folder : Path
-        The run's folder.
-    task : Task
-        What was learned.
-    """
+    """Draw loss, metrics and learning rate of a run's log into `curves.png`."""
     from matplotlib.figure import Figure
 
     epochs = read_log(folder, "epoch")

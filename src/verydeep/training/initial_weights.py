@@ -21,24 +21,10 @@ LAST = "fc8"
 
 
 def recipe_from(source: VGG, recipe: str | Path, overrides: Iterable[str]) -> Recipe:
-    """Return a recipe whose network and input are those of the weights to start from.
+    """Return a recipe whose network and input are those of the weights to start from, but for `overrides`.
 
-    Its training scales are its own, unless it names none or is for another window than the source's: then they are
-    the source's, or, where these are not known, in the proportion of 256 to 224.
-
-    Parameters
-    ----------
-    source : VGG
-        The network to start from.
-    recipe : str or Path
-        As for `load_recipe`.
-    overrides : iterable of str
-        What is asked for in so many words; it counts more than what the source has.
-
-    Raises
-    ------
-    UserError
-        As `load_recipe`.
+    Its training scales are its own, unless it names none or is for another window than the source's: then they are the
+    source's, or, where these are not known, in the proportion of 256 to 224.
     """
     values = read_values(recipe)
     changes = [f"network.{key}={_toml(getattr(source.config, key))}" for key in NETWORK]
@@ -79,20 +65,9 @@ def layers_taken(source: VGG, network: VGG, recipe: Recipe, task: Task) -> tuple
 
 
 def check_fits(source: VGG, network: VGG, recipe: Recipe, task: Task, where: str | Path) -> None:
-    """Raise one UserError that names all that keeps a network from taking its layers over; classes aside.
+    """Raise one UserError that names all that keeps `network` from taking its layers over from `source`.
 
-    Parameters
-    ----------
-    source : VGG
-        The network to start from.
-    network : VGG
-        The one wanted; its weights may lie on the meta device, and its classes are not looked at.
-    recipe : Recipe
-        Says which layers are taken over, and which input is wanted.
-    task : Task
-        What is learned.
-    where : str or Path
-        Where the source comes from, for the message.
+    The weights of `network` may lie on the meta device; classes are `check_classes`' matter.
     """
     known = _layers(network)
     if unknown := [name for name in recipe.initialization.reset if name not in known]:
@@ -152,20 +127,10 @@ def take_over(source: VGG, network: VGG, taken: Sequence[str]) -> tuple[str, ...
 def fit_new_layers(net: VGG, layers: Sequence[str], images: Tensor, share: Callable[[float], float] = float) -> None:
     """Make new fully connected layers begin well on what the layers below them give, whatever its size.
 
-    Hidden layers, as they were drawn, are divided by the root mean square of their outputs on some images (as Mishkin
-    & Matas, 2016, do layer by layer); weights and biases of the last one become 0, so that all classes are equally
-    probable at first, and a localizer answers zeros.
-
-    Parameters
-    ----------
-    net : VGG
-        Changed in place; it is left in the mode that it was in.
-    layers : sequence of str
-        Of `fc6`, `fc7`, `fc8` those that are new; their biases are 0.
-    images : Tensor
-        uint8, N x crop x crop x 3, RGB, on the network's device.
-    share : callable
-        Makes a number the same in all processes.
+    Hidden layers, as they were drawn, are divided by the root mean square of their outputs on some images (as Mishkin &
+    Matas, 2016, do layer by layer); weights and biases of the last one become 0, so that all classes are equally
+    probable at first, and a localizer answers zeros. Images are uint8, N x crop x crop x 3, RGB; `share` makes a number
+    the same in all processes.
     """
     training = net.training
     net.eval()

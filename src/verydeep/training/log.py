@@ -8,21 +8,10 @@ from typing import Any
 
 
 class RunLog:
-    """Writes `log.jsonl` and `tensorboard/` in a run's folder.
+    """Writes `log.jsonl` and `tensorboard/` in a run's folder; of several processes only the first `writes`.
 
-    Parameters
-    ----------
-    folder : Path
-        The run's folder.
-    position : int
-        Bytes of `log.jsonl` that belong to the run so far; what a stopped run wrote after its last checkpoint
-        is cut off, so that the log reads as if the run had never stopped.
-    step : int
-        Steps done so far; TensorBoard drops later events likewise.
-    quiet : bool
-        Whether to print nothing.
-    writes : bool
-        Whether this process writes the log; of several processes only the first does.
+    What a stopped run wrote after its last checkpoint - beyond byte `position` of the log, after `step` in TensorBoard
+    - is cut off, so that the log reads as if the run had never stopped.
     """
 
     def __init__(
@@ -47,17 +36,7 @@ class RunLog:
         return self.file.tell()
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """Add one line; numbers also go to TensorBoard as `kind/name`.
-
-        Parameters
-        ----------
-        kind : str
-            `train` (every few steps) or `epoch`.
-        step : int
-            Steps done since the run began.
-        values : dict
-            JSON-able.
-        """
+        """Add one line of kind `train` (every few steps) or `epoch`; numbers also go to TensorBoard as `kind/name`."""
         if not self.writes:
             return
         self.file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")

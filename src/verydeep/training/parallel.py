@@ -16,13 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """A process among those that `torchrun` started; alone without it.
-
-    Attributes
-    ----------
-    rank, size : int
-        Number of this process, from 0, and of all.
-    """
+    """A process among those that `torchrun` started, number `rank` of `size`; alone without it."""
 
     rank: int = 0
     size: int = 1
@@ -86,10 +80,7 @@ class Processes:
     def agreed(self) -> Iterator[None]:
         """Make a UserError within the block one of all processes, lest some wait for others that have gone.
 
-        Raises
-        ------
-        SharedError
-            In every process, where one or more raised UserError: that of the first of these.
+        Where one or more raised it, every process raises a SharedError: that of the first of these.
         """
         if self.size == 1:
             yield

@@ -116,26 +116,10 @@ class Images:
 
 
 class Run:
-    """One sitting of a run.
+    """One sitting of a run: the network, on its device, goes from the first step or the last checkpoint to the end.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        The run's recipe.
-    folder : RunFolder
-        Its folder, claimed before `go`.
-    net : VGG
-        The network before the first step, on its device.
-    new_layers : sequence of str
-        Its fully connected layers that are to be fitted to the ones below them.
-    images : Images
-        What is learned from.
-    task : Task
-        What is learned.
-    processes : Processes
-        This process's place among the others.
-    sitting : Sitting
-        How it is worked on.
+    `new_layers` are the fully connected ones that are to be fitted to the layers below them; the folder is claimed
+    before `go`.
     """
 
     def __init__(
@@ -183,12 +167,8 @@ class Run:
     def go(self) -> None:
         """Train to the end.
 
-        Raises
-        ------
-        DivergedError
-            The loss is not a number or diverges; the folder then says so.
-        KeyboardInterrupt
-            Ctrl-C: the step was finished and a checkpoint written.
+        A DivergedError leaves word of it in the folder; at Ctrl-C the step is finished and a checkpoint written before
+        KeyboardInterrupt goes on.
         """
         if self.processes.first:
             self.folder.failed.unlink(missing_ok=True)

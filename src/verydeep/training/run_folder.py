@@ -20,13 +20,7 @@ from verydeep.training.recipe import Recipe, parse_toml, validate
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run's files.
-
-    Attributes
-    ----------
-    path : Path
-        The folder.
-    """
+    """Paths of a run's files."""
 
     path: Path
 
@@ -72,15 +66,7 @@ class RunFolder:
         return f"training is not finished (epoch {max(done, default=0)} of {epochs})"
 
     def check(self, recipe: Recipe, words: dict[str, str]) -> None:
-        """Raise UserError where the folder holds another run, or something that is no run.
-
-        Parameters
-        ----------
-        recipe : Recipe
-            The effective recipe.
-        words : dict of str
-            What the command adds to it: net, data, init_from.
-        """
+        """Raise UserError where the folder holds another run, by recipe or command, or something that is no run."""
         if self.recipe.is_file():
             there = parse_toml(self.recipe.read_text(encoding="utf-8"), str(self.recipe))
             words_there = there.pop("run", {})
@@ -105,16 +91,10 @@ def _identity(recipe: Recipe, words: dict[str, str]) -> dict[str, Any]:
 
 
 def find_weights(source: str | Path) -> Path:
-    """Return the weights file that a run's folder, a path or the name of public weights stands for.
+    """Return the weights file that a run's folder, a path or the name of public weights stands for; UserError for none.
 
-    Files of other projects are converted once, and kept: see `verydeep.checkpoints.converted`.
-
-    A run that is not finished, or has failed, is named on stderr, once: its network is half-made.
-
-    Raises
-    ------
-    UserError
-        There is none.
+    Files of other projects are converted once, and kept: see `verydeep.checkpoints.converted`. A run that is not
+    finished, or has failed, is named on stderr, once: its network is half-made.
     """
     if is_name(str(source)):
         return as_ours(str(source))

@@ -9,11 +9,8 @@ from verydeep.training import recipe
 class Schedule:
     """The learning rate's course over a run.
 
-    Parameters
-    ----------
-    settings : recipe.Schedule
-        `plateau`, the paper's rule: divide when the validation error has had no new minimum for `patience`
-        epochs; after the last drop the same condition ends the run. `cosine`: one fall to 0 over `epochs`.
+    `plateau`, the paper's rule: divide when the validation error has had no new minimum for `patience` epochs; after
+    the last drop the same condition ends the run. `cosine`: one fall to 0 over `epochs`.
     """
 
     def __init__(self, settings: recipe.Schedule) -> None:

@@ -73,13 +73,7 @@ class State:
             torch.save(values, aside)
 
     def load(self, path: Path) -> None:
-        """Continue from a checkpoint.
-
-        Raises
-        ------
-        UserError
-            The file is damaged.
-        """
+        """Continue from a checkpoint; UserError where the file is damaged."""
         device = next(self.net.parameters()).device
         try:
             self._take(torch.load(path, map_location=device, weights_only=True))

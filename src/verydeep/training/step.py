@@ -22,15 +22,7 @@ _MIXUP = 1
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step measured on its batch, before the update.
-
-    Attributes
-    ----------
-    loss : Tensor
-        Mean loss, as the task defines it; a scalar.
-    wrong : Tensor
-        Share of images that the network has wrong, in [0, 1]; a scalar.
-    """
+    """Scalars of a batch before the update, on the network's device: mean loss and share of wrong images in [0, 1]."""
 
     loss: Tensor
     wrong: Tensor
@@ -39,10 +31,7 @@ class StepResult:
 def make_optimizer(net: VGG, settings: Optimizer) -> torch.optim.SGD:
     """Return SGD with momentum over the trained layers, weights and biases in groups of their own.
 
-    Raises
-    ------
-    UserError
-        A factor for layers that the network has not, or nothing left to train.
+    UserError for a factor on layers that the network has not, or where nothing is left to train.
     """
     factors = layer_factors(net, settings)
     for name, layer in net.named_children():
@@ -106,23 +95,7 @@ def arithmetic(device: torch.device, precision: str) -> AbstractContextManager[o
 
 
 class Stepper:
-    """Runs the steps of a run; every random choice follows from (seed, epoch, step).
-
-    Parameters
-    ----------
-    net : VGG
-        The network, on its device.
-    optimizer : torch.optim.SGD
-        From `make_optimizer`.
-    recipe : Recipe
-        The run's recipe.
-    processes : Processes
-        This process's place among the others.
-    compiled : bool
-        Whether the forward pass goes through `torch.compile`.
-    task : Task, optional
-        What is learned; by default the class.
-    """
+    """Runs the steps of a run; every random choice follows from (seed, epoch, step)."""
 
     def __init__(
         self,
@@ -189,15 +162,7 @@ class Stepper:
 
 
 class MovingAverage:
-    """Exponential moving average of a network's weights and buffers.
-
-    Parameters
-    ----------
-    net : VGG
-        The network in training.
-    decay : float
-        Share of the old average kept at each step.
-    """
+    """Exponential moving average of weights and buffers; each step keeps the share `decay` of the old one."""
 
     def __init__(self, net: VGG, decay: float) -> None:
         self.decay = decay

@@ -15,18 +15,9 @@ _CACHE_BYTES = 1 << 30
 
 
 class Validation:
-    """Validation images as central crops at one scale.
+    """Validation images as central crops of images rescaled to the smallest side Q, `side`, in pixels.
 
     The paper does not say how accuracy was followed during training; the central crop is the cheapest sound way.
-
-    Parameters
-    ----------
-    loader : Loader
-        Of the validation images.
-    side : int
-        Smallest side Q that images are rescaled to, in pixels.
-    task : Task
-        What is measured.
     """
 
     def __init__(self, loader: Loader, side: int, task: Task) -> None:
@@ -36,13 +27,7 @@ class Validation:
         self.kept: list[NDArray[np.uint8]] = []
 
     def __call__(self, forward: Forward) -> dict[str, float]:
-        """Return the mean over the images of `val_loss` and the task's figures.
-
-        Raises
-        ------
-        NotFiniteError
-            Scores are not numbers.
-        """
+        """Return the images' mean `val_loss` and metrics of the task; NotFiniteError where scores are no numbers."""
         dataset, totals = self.loader.dataset, dict[str, float]()
         first = 0
         for images in self._batches(forward.at_once(self.crop, self.crop)):

@@ -28,27 +28,13 @@ EXAMPLES = 5
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Images and what is in them.
+    """Images and what is in them."""
 
-    Attributes
-    ----------
-    dataset : Dataset
-        All images, every split.
-    ids : tuple of str
-        A unique name for each.
-    targets : ndarray of int8, shape (N, K)
-        1 where an image has the class, -1 where not, 0 where it does not count for it.
-    own : dict of str to ndarray of int64
-        The images of `train`, `val` and `test`, as the set has them or as they are held out.
-    boxes : Dataset or None
-        For actions, the part of each picture that shows the person.
-    """
-
-    dataset: Dataset
-    ids: tuple[str, ...]
-    targets: Targets
-    own: dict[str, Indices]
-    boxes: Dataset | None = None
+    dataset: Dataset  # every split
+    ids: tuple[str, ...]  # unique
+    targets: Targets  # (N, K): 1 where an image has the class, -1 where not, 0 where it does not count for it
+    own: dict[str, Indices]  # of `train`, `val` and `test`, as the set has them or as they are held out
+    boxes: Dataset | None = None  # for actions, the part of each picture that shows the person
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -88,22 +74,7 @@ def read_all(source: str, reading: Reading) -> tuple[Dataset, dict[str, Indices]
 
 
 def read_data(source: str, protocol: TransferProtocol, reading: Reading) -> Data:
-    """Read a data set for a protocol.
-
-    Parameters
-    ----------
-    source : str
-        A folder, a tar, or `scenes`; for the VOC protocols VOC's own folder or tar.
-    protocol : TransferProtocol
-        Decides how it is read.
-    reading : Reading
-        How other data than VOC's is read.
-
-    Raises
-    ------
-    UserError
-        As `open_dataset` and `read_voc`.
-    """
+    """Read a data set as a protocol asks for it: VOC's own folder or tar, or what `reading` opens."""
     if protocol.name.startswith("voc"):
         year, _, action = protocol.name.removeprefix("voc").partition("-")
         voc = read_voc(source, int(year), bool(action))
@@ -165,15 +136,7 @@ def joined(splits: Sequence[Dataset]) -> Dataset:
 
 
 def in_boxes(dataset: Dataset, boxes: Sequence[Box]) -> Dataset:
-    """Return what lies in a box of each picture.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        The whole pictures.
-    boxes : sequence of Box
-        One for each, in pixels of the upright original; what lies beyond the picture's edges is cut off.
-    """
+    """Return what lies in one box of each picture, in pixels of the upright original, cut at its edges."""
     return _Derived(dataset, [_Part(dataset, i, box) for i, box in enumerate(boxes)])
 
 

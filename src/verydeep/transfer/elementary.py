@@ -49,20 +49,7 @@ def usual_layer(net: VGG) -> str:
 
 
 class Source:
-    """A network ready to describe pictures.
-
-    Parameters
-    ----------
-    weights : VGG, str or Path
-        A network, its weights file, or the folder of its run.
-    runtime : Runtime
-        Where and how it runs.
-
-    Attributes
-    ----------
-    hash : str
-        Of its weights and of all that belongs to them.
-    """
+    """A network ready to describe pictures; `hash` is of its weights and of all that belongs to them."""
 
     def __init__(self, weights: VGG | str | Path, runtime: Runtime = Runtime()) -> None:  # noqa: B008 (frozen)
         if isinstance(weights, VGG):
@@ -91,21 +78,8 @@ def network_hash(net: VGG) -> str:
 class LayerDescriptor:
     """One layer of one network at one scale: dense, its map averaged over places and over the mirror image.
 
-    Parameters
-    ----------
-    source : Source
-        The network.
-    layer : str
-        One of its `layer_names`.
-    scale : int
-        Q, the smallest side in pixels that pictures are rescaled to; they are not cropped.
-    flip : bool
-        Whether the mean is taken over the mirror image, too.
-
-    Raises
-    ------
-    UserError
-        The network has no such layer, or takes no pictures of this size.
+    `scale` is Q, the smallest side in pixels that pictures are rescaled to; they are not cropped. UserError where the
+    network has no such layer, or takes no pictures of this size.
     """
 
     def __init__(self, source: Source, layer: str, scale: int, flip: bool) -> None:
@@ -151,12 +125,9 @@ class LayerDescriptor:
 class PictureDescriptor:
     """A descriptor that needs no network: a function of the picture squeezed to a square.
 
-    Parameters
-    ----------
-    kind : {"pixels", "hog"}
-        `pixels`: the 32 x 32 RGB values in [0, 1], 3,072 numbers. `hog`: histograms of gradients (Dalal & Triggs
-        2005) of the 128 x 128 gray picture, 9 orientations, cells of 16 x 16 pixels in overlapping blocks of 2 x 2:
-        1,764 numbers; needs scikit-image.
+    `pixels`: the 32 x 32 RGB values in [0, 1], 3,072 numbers. `hog`: histograms of gradients (Dalal & Triggs 2005) of
+    the 128 x 128 gray picture, 9 orientations, cells of 16 x 16 pixels in overlapping blocks of 2 x 2: 1,764 numbers;
+    needs scikit-image.
     """
 
     def __init__(self, kind: str) -> None:

@@ -46,33 +46,13 @@ def write_features(
     store: Store,
     dtype: Literal["float32", "float16"] = "float32",
 ) -> Written:
-    """Write the descriptors of pictures, in their order; what the store has is not computed again.
+    """Write pictures' descriptors, in order, as `.parquet` or `.npy`; what the store has is not computed again.
 
-    Parquet: columns `id`, `label` (index into the metadata's classes, -1 for none), `split`, `descriptor` (a list of
-    fixed length), and as JSON under the key `verydeep` of the metadata where they come from. `.npy`: the descriptors,
-    N x D, and all the rest in a `.json` beside it.
-
-    Parameters
-    ----------
-    descriptor : Descriptor
-        How to describe them.
-    dataset : Dataset
-        The pictures; a label of -1 is none.
-    splits : sequence of str
-        Of each picture: `train`, `val`, `test`, or empty where there are none.
-    out : Path
-        Ends in `.parquet` or `.npy`. If it is there already and holds just these features, nothing is done.
-    store : Store
-        Where descriptors are kept as they come, so that a stopped command continues.
-    dtype : {"float32", "float16"}
-        Of the file.
-
-    Raises
-    ------
-    UserError
-        Another suffix, or a file with features of another network, other settings or other pictures.
-    BadImageError
-        For a picture that cannot be read.
+    Parquet: columns `id`, `label` (index into the metadata's classes, -1 for none), `split` (empty for none),
+    `descriptor` (a list of fixed length), and as JSON under the key `verydeep` of the metadata where they come from.
+    `.npy`: the descriptors, N x D, and all the rest in a `.json` beside it. A file that holds just these features is
+    left as it is; UserError for features of another network, other settings or other pictures, BadImageError for a
+    picture that cannot be read.
     """
     if out.suffix not in (".parquet", ".npy"):
         raise UserError(f"--out {out}: expected a name that ends in .parquet or .npy")

@@ -27,18 +27,10 @@ ITERATIONS = 1000
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """Scores that are linear in the descriptor.
+    """Scores linear in the descriptor; posteriors are one sigmoid a class if `multi_label`, else a soft-max."""
 
-    Attributes
-    ----------
-    weights : ndarray of float64, shape (K, D)
-    biases : ndarray of float64, shape (K,)
-    multi_label : bool
-        Whether an image may have several classes: posteriors are then one sigmoid a class, else one soft-max.
-    """
-
-    weights: Values
-    biases: Values
+    weights: Values  # (K, D)
+    biases: Values  # (K,)
     multi_label: bool
 
     def scores(self, rows: Rows) -> Values:
@@ -83,23 +75,10 @@ class Problem:
 
 
 def fit(rows: Rows, targets: Targets, C: float, problem: Problem) -> Linear:
-    """Fit a linear classifier.
+    """Fit a linear classifier to descriptors (N, D); UserError where a class has no image, or every image has it.
 
-    Parameters
-    ----------
-    rows : ndarray of float32, shape (N, D)
-        Descriptors.
-    targets : ndarray of int8, shape (N, K)
-        1 where an image has the class, -1 where not, 0 where it does not count for this class.
-    C : float
-        Weight of the errors against that of the norm.
-    problem : Problem
-        What it is to do.
-
-    Raises
-    ------
-    UserError
-        A class has no image, or every image has it.
+    Targets (N, K) are 1 where an image has the class, -1 where not, 0 where it does not count for this class; C weighs
+    the errors against the norm.
     """
     present = (targets > 0).sum(axis=0)
     for k in np.flatnonzero((present == 0) | ((targets < 0).sum(axis=0) == 0)):
@@ -163,19 +142,7 @@ def choose(
     metric: Callable[[Values, Targets], float],
     grid: tuple[float, ...] = GRID,
 ) -> Chosen:
-    """Choose C on the validation part, calibrate there, then fit on both parts together.
-
-    Parameters
-    ----------
-    training, validation : (ndarray, ndarray)
-        Descriptors and targets, as for `fit`.
-    problem : Problem
-        What the classifier is to do.
-    metric : callable
-        What C is chosen by: a number, the more the better, of scores and targets, both N x K.
-    grid : tuple of float
-        Values of C to try.
-    """
+    """Choose C by the metric on the validation part, calibrate there, then fit on both parts together."""
     rows, targets = validation
     fits = {C: fit(*training, C, problem) for C in grid}
     metrics = {C: metric(linear.scores(rows), targets) for C, linear in fits.items()}
@@ -193,15 +160,8 @@ def calibration(linear: Linear, rows: Rows, targets: Targets) -> tuple[Values, V
     """Return the scale and the offset of each class's scores that fit its posteriors to held-out images.
 
     One class an image: a temperature for all classes (Guo et al. 2017), the one of greatest likelihood. Several: a
-    sigmoid for each class (Platt 1999). Both keep the scores linear in the descriptor, and a class's ranking of
-    images; the first also the ranking of classes.
-
-    Parameters
-    ----------
-    linear : Linear
-        The classifier.
-    rows, targets
-        As for `fit`, held out.
+    sigmoid for each class (Platt 1999). Both keep the scores linear in the descriptor, and a class's ranking of images;
+    the first also the ranking of classes.
     """
     scores = linear.scores(rows)
     if linear.multi_label:

@@ -142,20 +142,7 @@ class Split:
 def random_splits(labels: Indices, classes: Sequence[str], protocol: TransferProtocol, seed: int = 0) -> list[Split]:
     """Draw the random splits of a Caltech protocol; each choice follows from (seed, split, class).
 
-    Parameters
-    ----------
-    labels : ndarray of int64, shape (N,)
-    classes : sequence of str
-        Their names.
-    protocol : TransferProtocol
-        With a number of training images.
-    seed : int
-        Another seed draws other splits.
-
-    Raises
-    ------
-    UserError
-        A class has too few images, at least one being needed for the test.
+    UserError where a class has too few images, at least one being needed for the test.
     """
     members = [np.flatnonzero(labels == k) for k in range(len(classes))]
     for name, own in zip(classes, members, strict=True):
@@ -178,10 +165,7 @@ def random_splits(labels: Indices, classes: Sequence[str], protocol: TransferPro
 def folds(labels: Indices, classes: Sequence[str], count: int, seed: int = 0) -> list[Split]:
     """Divide a data set into stratified folds; each is the test once, and a fifth of the rest the validation.
 
-    Raises
-    ------
-    UserError
-        Fewer than two folds, or a class with fewer images than needed.
+    UserError for fewer than two folds, or a class with fewer images than needed.
     """
     if count < 2:
         raise UserError(f"folds {count}: at least two are needed")

@@ -71,21 +71,7 @@ def splits_in_words(splits: list[dict[str, Any]]) -> str:
 
 
 def write_report(path: Path, data: Data, rows: Rows, outcome: Outcome, result: dict[str, Any]) -> None:
-    """Write the page.
-
-    Parameters
-    ----------
-    path : Path
-        Where to.
-    data : Data
-        The pictures.
-    rows : ndarray of float32, shape (N, D)
-        Descriptors of all of them.
-    outcome : Outcome
-        Of the first split, which the pictures and charts are of.
-    result : dict
-        What `result.json` will hold.
-    """
+    """Write the page from what `result.json` will hold; its pictures and charts are of the first split's outcome."""
     identity = result["identity"]
     parts = {
         "title": html.escape(f"{identity['data']} by {result['name']}"),

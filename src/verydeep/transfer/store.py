@@ -23,18 +23,10 @@ PIECE_SECONDS = 60.0
 
 
 class Elementary(Protocol):
-    """One elementary descriptor, such as a network's layer at one scale: computed once, combined in many ways.
+    """One elementary descriptor, such as a network's layer at one scale: computed once, combined in many ways."""
 
-    Attributes
-    ----------
-    name : str
-        In words, for the progress bar.
-    width : int
-        Numbers a picture.
-    """
-
-    name: str
-    width: int
+    name: str  # for the progress bar
+    width: int  # numbers a picture
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -45,15 +37,10 @@ class Elementary(Protocol):
 
 
 class Store:
-    """Descriptors by part and by the content of the picture.
+    """Descriptors by part and by the content of the picture; in memory alone where the folder is None.
 
     Pieces of them are files `<part>/<piece>.npy`, written as they come, each whole or not at all; so a stopped
     extraction continues, and pictures known from elsewhere are not computed again.
-
-    Parameters
-    ----------
-    folder : Path or None
-        Where they are kept; None keeps them in memory, for as long as this object lives.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -62,26 +49,9 @@ class Store:
         self._places: dict[str, dict[bytes, tuple[int, int]]] = {}
 
     def fill(self, part: Elementary, dataset: Dataset, keys: Sequence[bytes]) -> int:
-        """Compute what is not there yet.
+        """Compute what is not there yet, and return how many that were; `keys` are the pictures' `content_hash`.
 
-        Parameters
-        ----------
-        part : Elementary
-            What to compute.
-        dataset : Dataset
-            The pictures.
-        keys : sequence of bytes
-            Their `content_hash`, in the data set's order.
-
-        Returns
-        -------
-        int
-            How many were computed.
-
-        Raises
-        ------
-        BadImageError
-            For a picture that cannot be read; those before it are kept.
+        BadImageError for a picture that cannot be read; those before it are kept.
         """
         places = self._open(part)
         missing = {key: index for index, key in enumerate(keys) if key not in places}  # of equal pictures one
