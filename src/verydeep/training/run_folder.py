@@ -1,16 +1,15 @@
 """The folder of a run: whose it is, and what stands in it."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import file_hash, write_text
+from verydeep.basics.files import claim, file_hash, first_difference
 from verydeep.checkpoints.converted import as_ours
 from verydeep.checkpoints.public import is_name
 from verydeep.datasets.dataset import Dataset
@@ -65,29 +64,25 @@ class RunFolder:
         epochs = parse_toml(self.recipe.read_text(encoding="utf-8"), str(self.recipe))["schedule"]["epochs"]
         return f"training is not finished (epoch {max(done, default=0)} of {epochs})"
 
-    def check(self, recipe: Recipe, words: dict[str, str]) -> None:
-        """Raise UserError where the folder holds another run, by recipe or command, or something that is no run."""
-        if self.recipe.is_file():
-            there = parse_toml(self.recipe.read_text(encoding="utf-8"), str(self.recipe))
-            words_there = there.pop("run", {})
-            # Validated, so that a run from before a key was there counts with the key's default.
-            before = _identity(validate(there, self.recipe), words_there)
-            difference = _first_difference(before, _identity(recipe, words))
-            if difference.startswith("run.data_sha256"):
-                difference = f"of {words_there['data']}: other images or labels than {words['data']} has now"
-            if difference:
-                raise UserError(f"{self.path}: holds another run ({difference}); choose another --out or remove it")
-        elif self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise UserError(f"{self.path}: is there already and holds no run; choose another --out")
+    def claim(self, recipe: Recipe, words: dict[str, str], *, look_only: bool = False) -> None:
+        """Make the folder this run's; UserError where it holds another, by recipe or command, or what is no run."""
+        identity = {"run": words, **recipe.model_dump(mode="json")}
+        claim(self.path, identity, self.recipe.name, "run", difference=self._difference, look_only=look_only)
 
-    def claim(self, recipe: Recipe, words: dict[str, str]) -> None:
-        """Make the folder this run's, unless it already is; `check` goes before."""
-        if not self.recipe.is_file():
-            write_text(self.recipe, tomli_w.dumps(_identity(recipe, words)))
+    def _difference(self, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+        words, wanted = there.get("run", {}), here["run"]
+        # Validated, so that a run from before a key was there counts with the key's default.
+        recipe = validate({key: value for key, value in there.items() if key != "run"}, self.recipe)
+        before = {"run": _without_places(words), **recipe.model_dump(mode="json")}
+        difference = first_difference(before, {**here, "run": _without_places(wanted)})
+        if difference.startswith("run.data_sha256"):
+            return f"of {words.get('data')}: other images or labels than {wanted['data']} has now"
+        return difference
 
 
-def _identity(recipe: Recipe, words: dict[str, str]) -> dict[str, Any]:
-    return {"run": words, **recipe.model_dump(mode="json")}
+def _without_places(words: Mapping[str, str]) -> dict[str, str]:
+    """Return what names a run without where data and first weights lie: their hashes stand for them."""
+    return {key: value for key, value in words.items() if key not in ("data", "init_from")}
 
 
 def find_weights(source: str | Path) -> Path:
@@ -130,14 +125,3 @@ def source_words(
         words["init_from"] = str(init_from)
         words["init_from_sha256"] = file_hash(find_weights(init_from))
     return words
-
-
-def _first_difference(there: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> str:
-    for key in [*wanted, *(key for key in there if key not in wanted)]:
-        a, b = there.get(key), wanted.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            if found := _first_difference(a, b, f"{prefix}{key}."):
-                return found
-        elif a != b and f"{prefix}{key}" not in ("run.data", "run.init_from"):
-            return f"{prefix}{key} is {a} there, {b} here"
-    return ""

@@ -128,7 +128,7 @@ def train(
         )
         words = source_words(net, data, training, validation, init_from, task.words)
         if processes.first:  # the folder is the first process's to read and write: the others are told
-            folder.check(effective, words)
+            folder.claim(effective, words, look_only=True)
         empty = create_empty(net, effective, task, training.classes)
         taken: tuple[str, ...] = ()
         if source:
