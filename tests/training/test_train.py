@@ -13,6 +13,7 @@ import torch
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
+from verydeep.basics.lock import sole_writer
 from verydeep.training import run as module
 from verydeep.training.recipe import Recipe, load_recipe
 from verydeep.training.train import DivergedError, train
@@ -302,3 +303,9 @@ def test_bad_words(colors: Path, tmp_path: Path, tiny: Recipe) -> None:
         train("A", colors, tiny, tmp_path / "run", device="tpu")
     with pytest.raises(UserError, match="no configuration 'F'"):
         train("F", colors, tiny, tmp_path / "run", quiet=True)
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(colors: Path, tmp_path: Path, tiny: Recipe) -> None:
+    with sole_writer(tmp_path / "run"), pytest.raises(UserError, match="is at work in it"):
+        train("A", colors, tiny, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()

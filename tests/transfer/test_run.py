@@ -279,3 +279,8 @@ def test_wrong_settings_are_refused_at_once(colors, tmp_path):
     shutil.copytree(colors / "red", tmp_path / "one" / "red")
     with pytest.raises(UserError, match="one class only"):
         transfer([], str(tmp_path / "one"), "folder", tmp_path / "out", Settings(baseline="pixels"))
+
+
+def test_a_folder_that_another_process_works_in_is_refused(colors, wide, tmp_path):
+    with sole_writer(tmp_path / "out"), pytest.raises(UserError, match="is at work in it"):
+        transfer([wide], str(colors), "folder", tmp_path / "out", SETTINGS)

@@ -18,6 +18,10 @@ else:
     import tomli as tomllib
 
 
+LOCK = ".lock"
+"""File in a folder that a process is at work in: see `verydeep.basics.lock`."""
+
+
 @contextmanager
 def write_aside(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, renamed to it on success and removed on failure.
@@ -96,10 +100,15 @@ def claim(
             raise UserError(f"{folder}: holds another {kind} ({what}); choose another --out or remove it")
     elif folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is no folder; choose another --out")
-    elif folder.is_dir() and any(folder.iterdir()) and not (taken_over and (folder / taken_over).exists()):
+    elif folder.is_dir() and not _free(folder, taken_over):
         raise UserError(f"{folder}: is there already and holds no {kind}; choose another --out")
     elif not look_only:
         write_text(path, tomli_w.dumps(identity))
+
+
+def _free(folder: Path, taken_over: str) -> bool:
+    names = {path.name for path in folder.iterdir()} - {LOCK}
+    return not names or taken_over in names
 
 
 def first_difference(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> str:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing_extensions import Unpack
 
 from verydeep.basics.device import pick_device, place
 from verydeep.basics.errors import UserError
+from verydeep.basics.lock import sole_writer
 from verydeep.basics.machine import cores
 from verydeep.datasets.color import measure_color
 from verydeep.datasets.dataset import Dataset
@@ -151,13 +153,16 @@ def train(
     network.provenance = {**_provenance(effective, training, {**words, **reading.words}), **learned}
     source = None  # its memory is wanted
     place(network, device)
-    with processes.agreed():
-        fitted = new_layers if effective.initialization.new_layers == "fitted" else ()
-        run = Run(effective, folder, network, fitted, Images(training, validation, color), task, processes, how)
-        run.begin()
-    if processes.first:  # only now, so that a wrong request leaves nothing behind
-        folder.claim(effective, words)
-    run.go()
+    fitted = new_layers if effective.initialization.new_layers == "fitted" else ()
+    with ExitStack() as held:
+        with processes.agreed():
+            run = Run(effective, folder, network, fitted, Images(training, validation, color), task, processes, how)
+            if processes.first:
+                held.enter_context(sole_writer(folder.path))
+            run.begin()
+        if processes.first:  # only now, so that a wrong request leaves nothing behind
+            folder.claim(effective, words)
+        run.go()
     return _result(folder, task, processes)
 
 

@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import first_difference, write_text
+from verydeep.basics.lock import sole_writer
 from verydeep.basics.machine import describe_machine
 from verydeep.basics.version import VERSION
 from verydeep.datasets.opening import Reading
@@ -89,6 +90,14 @@ def transfer(
     )
     if (finished := _finished(out, identity)) is not None:
         return finished
+    with sole_writer(out):
+        # Another process may have finished it before this one got the folder.
+        return _finished(out, identity) or _transfer(work, out, identity, compare, started)
+
+
+def _transfer(
+    work: Transfer, out: Path, identity: dict[str, Any], compare: Path | None, started: float
+) -> dict[str, Any]:
     compared = work.compare(compare) if compare else None
     described = work.describe()
     outcomes = {shown: [work.classify(rows, split) for split in work.splits] for shown, rows in described.items()}
