@@ -11,6 +11,7 @@ from PIL import Image
 
 import verydeep as vd
 from verydeep.basics.errors import BadImageError, UserError
+from verydeep.basics.lock import sole_writer
 from verydeep.datasets.opening import Reading
 from verydeep.evaluation.metrics import average_precision, mean_class_recall
 from verydeep.nets.vgg import with_random_weights
