@@ -19,7 +19,9 @@ from torch import Tensor
 from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
 from verydeep.basics.files import write_aside
+from verydeep.checkpoints import hdf5
 from verydeep.checkpoints import layers as kinds
+from verydeep.checkpoints.hdf5 import PACKING
 from verydeep.checkpoints.inputs import KERAS
 from verydeep.checkpoints.layers import Array, Checkpoint, Layer
 from verydeep.checkpoints.naming import NORM_PARTS
@@ -29,8 +31,6 @@ from verydeep.nets.weights import describe
 
 KEY = "verydeep"
 _HEAD = {"fc1": "fc6", "fc2": "fc7", "predictions": "fc8"}
-_PACKING = 4
-"""Weights hardly compress: a file that claims more than this many times its own size lies."""
 _MOST_TEXT = 1 << 24
 """Bytes of a model's definition; Keras's own VGG has 30 thousand."""
 
@@ -90,7 +90,7 @@ def read(path: Path) -> Checkpoint:
             layers = [made for layer in _of_model(model, file.get("layers"), named) for made in _layers(*layer, path)]
         description = None
         if KEY in file:
-            description = _checked(KEY, [file[KEY]], path)[0][()]
+            (description,) = file[KEY]
     except UserError:
         raise
     except (OSError, KeyError, AttributeError, RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -101,38 +101,40 @@ def read(path: Path) -> Checkpoint:
 
 
 Arrays = list[Any]
-"""A layer's HDF5 datasets, in Keras's order: kernel and bias, say."""
+"""A layer's, in Keras's order: kernel and bias, say."""
 
 
 def _open(path: Path) -> tuple[Any, dict[str, Any] | None]:
-    """Return the HDF5 file and, of a `.keras` archive, the model's definition; the file stays open while it is used."""
-    h5py = need("h5py", "keras")
+    """Return the HDF5 file's groups and, of a `.keras` archive, the model's definition."""
+    if not zipfile.is_zipfile(path):
+        return hdf5.read(path), None
     try:
-        if not zipfile.is_zipfile(path):
-            return h5py.File(path, "r"), None
         with zipfile.ZipFile(path) as archive:
             member = archive.getinfo("model.weights.h5")
-            if member.file_size > _PACKING * path.stat().st_size:
+            if member.file_size > PACKING * path.stat().st_size:
                 raise UserError(f"{path}: claims to hold {member.file_size:,} bytes of weights")
             model = None
             if "config.json" in archive.namelist():
                 with archive.open("config.json") as text:
                     model = json.loads(text.read(_MOST_TEXT))
             # HDF5 reads here and there, a member of an archive only forward.
-            inner = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the HDF5 file)
-            with archive.open(member) as source:
-                shutil.copyfileobj(source, inner, 1 << 20)
-        return h5py.File(inner, "r"), model
+            with tempfile.TemporaryFile() as inner:
+                with archive.open(member) as source:
+                    shutil.copyfileobj(source, inner, 1 << 20)
+                inner.flush()
+                return hdf5.read(path, inner), model
+    except UserError:
+        raise
     except (OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path}: not a readable Keras file ({error})") from None
 
 
 def _old_layers(group: Any) -> Iterator[tuple[str, Arrays]]:
     """Keras 1 and 2 and Keras 3's `.h5`: attributes say which layers and arrays there are, in order."""
-    for name in map(_text, group.attrs["layer_names"]):
-        layer, inner = group[name], dict[str, Arrays]()
-        for part in map(_text, layer.attrs.get("weight_names", ())):
-            inner.setdefault(part.rpartition("/")[0].rpartition("/")[2], []).append(layer[part])
+    for name in group.attrs["layer_names"]:
+        layer, inner = group.at(name), dict[str, Arrays]()
+        for part in layer.attrs.get("weight_names", ()):
+            inner.setdefault(part.rpartition("/")[0].rpartition("/")[2], []).append(layer.at(part))
         if len(inner) < 2:  # else it is a model in the model
             yield name, [array for arrays in inner.values() for array in arrays]
         else:
@@ -144,7 +146,7 @@ def _new_layers(group: Any) -> Iterator[tuple[str, Arrays]]:
     for key in sorted(group, key=_natural):
         variables = group[key].get("vars", {})
         arrays = _variables(variables)
-        name = _text(variables.attrs["name"]) if arrays and "name" in variables.attrs else key
+        name = variables.attrs["name"] if arrays and "name" in variables.attrs else key
         if "layers" in group[key]:
             yield from _new_layers(group[key]["layers"])
         else:
@@ -155,26 +157,10 @@ def _variables(group: Any) -> Arrays:
     return [group[part] for part in sorted(group, key=_natural)]
 
 
-def _checked(name: str, arrays: Arrays, path: Path) -> Arrays:
-    """Return datasets that hold what they claim; UserError for one that is larger, or lies in another file."""
-    for data in arrays:
-        if data.external or data.is_virtual or data.file.filename != arrays[0].file.filename:
-            raise UserError(f"{path}: {name}: its values lie in another file, which is not read")
-        if data.dtype.kind not in "fiuO":
-            raise UserError(f"{path}: {name}: expected numbers, found values of type {data.dtype}")
-        if data.nbytes > _PACKING * path.stat().st_size:
-            raise UserError(f"{path}: {name}: claims more values than the file holds")
-    return arrays
-
-
 def _natural(name: str) -> tuple[str, int]:
     """Sort key under which conv2d comes before conv2d_1, and conv2d_9 before conv2d_10."""
     match = re.fullmatch(r"(.*?)_?(\d*)", name)
     return (match[1], int(match[2] or 0)) if match else (name, 0)
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _of_model(
@@ -217,7 +203,7 @@ def _layers(kind: str, about: dict[str, Any], arrays: Arrays, path: Path) -> Ite
         yield _weighted(name, arrays, path, about)
         yield from _activation(name, about.get("activation"))
     elif kind == "BatchNormalization":
-        yield _batch_norm(name, _checked(name, arrays, path), about)
+        yield _batch_norm(name, arrays, about)
     elif kind == "Activation":
         yield from _activation(name, about["activation"])
     elif kind == "Softmax":
@@ -238,9 +224,7 @@ def _layers(kind: str, about: dict[str, Any], arrays: Arrays, path: Path) -> Ite
     elif kind == "Rescaling":
         yield kinds.Affine(name, _three(about["scale"]), _three(about["offset"]))
     elif kind == "Normalization" and not about.get("invert"):
-        mean, variance = (
-            _three(given) for given in (_checked(name, arrays[:2], path) or (about["mean"], about["variance"]))
-        )
+        mean, variance = (_three(given) for given in (arrays[:2] or (about["mean"], about["variance"])))
         scale = tuple(1 / max(value**0.5, 1e-7) for value in variance)
         yield kinds.Affine(name, scale, tuple(-m * s for m, s in zip(mean, scale, strict=True)))
     elif kind not in (*_IDLE, "InputLayer"):
@@ -264,7 +248,6 @@ def _activation(name: str, activation: Any) -> Iterator[Layer]:
 
 def _weighted(name: str, arrays: Arrays, path: Path, about: Mapping[str, Any] | None = None) -> kinds.Weighted:
     """Return a convolution or fully connected layer; `about` are its settings, where the file has them."""
-    _checked(name, arrays, path)
     if not 0 < len(arrays) < 3 or arrays[0].ndim not in (2, 4):
         shapes = ", ".join(str(data.shape) for data in arrays)
         raise UserError(f"{path}: {name}: no layer of a VGG (its arrays: {shapes})")
@@ -313,7 +296,7 @@ def _of_weights(stored: list[tuple[str, Arrays]], old: bool, path: Path) -> list
     others: list[Layer] = []
     for name, arrays in stored:
         kind = _natural(name)[0]
-        if len(_checked(name, arrays, path)) == 4 and {data.ndim for data in arrays} == {1}:
+        if len(arrays) == 4 and {data.ndim for data in arrays} == {1}:
             norms.append(_batch_norm(name, arrays, {}))
         elif arrays:
             made = _weighted(name, arrays, path)
@@ -340,7 +323,7 @@ def _array(theirs: str, data: Any) -> Array:
     order = _AXES.get(data.ndim, tuple(range(data.ndim)))
 
     def read() -> Tensor:
-        return torch.from_numpy(np.asarray(data[...], dtype=np.float32)).permute(order)
+        return torch.from_numpy(np.array(data, dtype=np.float32)).permute(order)
 
     return Array(theirs, tuple(int(data.shape[axis]) for axis in order), read)
 

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.extras import need
+from verydeep.checkpoints import hdf5, matfile
 from verydeep.checkpoints import layers as kinds
-from verydeep.checkpoints import matfile
 from verydeep.checkpoints.ilsvrc import class_names
 from verydeep.checkpoints.inputs import CAFFE
 from verydeep.checkpoints.layers import Array, Checkpoint, Layer
@@ -48,29 +47,23 @@ def _load(path: Path) -> dict[str, Any]:
     with path.open("rb") as opened:
         start = opened.read(10)
     if start == b"MATLAB 7.3":
-        h5py = need("h5py", "keras")
-        try:
-            with h5py.File(path, "r") as file:
-                return {name: _from_hdf5(file, file[name]) for name in file if name != "#refs#"}
-        except (OSError, KeyError, RuntimeError, RecursionError) as error:
-            raise UserError(f"{path}: not a readable .mat file ({error})") from None
+        return {name: _from_hdf5(value) for name, value in hdf5.read(path).items() if name != "#refs#"}
     return matfile.read(path)
 
 
-def _from_hdf5(file: Any, value: Any) -> Any:
+def _from_hdf5(value: Any) -> Any:
     """Return what `matfile.read` does, of format 7.3: there cells are references, and texts are numbers."""
-    h5py = need("h5py", "keras")
-    if isinstance(value, h5py.Group):
-        return {name: _from_hdf5(file, value[name]) for name in value}
-    if value.dtype == h5py.ref_dtype:
-        return [_from_hdf5(file, file[reference]) for reference in value[...].ravel()]
-    kind = value.attrs.get("MATLAB_class", b"")
+    if isinstance(value, dict):
+        return {name: _from_hdf5(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_from_hdf5(inner) for inner in value]
+    if not isinstance(value, hdf5.Data):
+        return value
+    is_text = value.attrs.get("MATLAB_class") == "char"
     if value.attrs.get("MATLAB_empty", 0):
-        return "" if kind == b"char" else np.zeros((0, 0))
-    if value.nbytes > 4 * value.file.id.get_filesize():
-        raise UserError(f"{value.name}: claims more values than the file holds")
-    array = value[...].T  # MATLAB's order is column by column
-    return "".join(map(chr, array.ravel(order="F"))) if kind == b"char" else array
+        return "" if is_text else np.zeros((0, 0))
+    array = np.asarray(value).T  # MATLAB's order is column by column
+    return "".join(map(chr, array.ravel(order="F"))) if is_text else array
 
 
 _SIMPLE: dict[str, type[Layer]] = {
