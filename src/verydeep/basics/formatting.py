@@ -1,5 +1,6 @@
 """Words for people: the same layout wherever a command prints."""
 
+import unicodedata
 from collections.abc import Sequence
 
 
@@ -17,3 +18,21 @@ def align(rows: Sequence[Sequence[str]], ruled: bool = False) -> str:
     lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     rule = "-" * (sum(widths) + 2 * len(widths) - 2 if ruled else max(map(len, lines)))
     return "\n".join([*([rule] if ruled else []), lines[0], rule, *lines[1:]])
+
+
+def printable(text: str) -> str:
+    r"""Return a text whose control characters, half surrogates and turns of direction stand there as escapes.
+
+    File, class and layer names come from strangers, and a terminal obeys what it is sent.
+
+    Examples
+    --------
+    >>> print(printable("caf\u00e9\x1b[2J"))
+    caf\u00e9\x1b[2J
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t" else c
+        for c in text
+    )

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import typer
 
 from verydeep.basics.errors import SharedError, UserError, WorkError
+from verydeep.basics.formatting import printable
 from verydeep.basics.version import VERSION
 
 app = typer.Typer(
@@ -78,6 +79,14 @@ def run() -> None:
         if debug:
             raise
         _stop(str(error), 1)
+    except OSError as error:  # a full or read-only disk, a file that is gone
+        if debug:
+            raise
+        _stop(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}", 2)
+    except MemoryError:
+        if debug:
+            raise
+        _stop("not enough memory: give a lower --memory, smaller scales or fewer pictures at once", 1)
     except (KeyboardInterrupt, typer.Abort):
         _stop("interrupted", 130)
     except Exception as error:
@@ -102,4 +111,4 @@ def _stop(message: str, status: int) -> NoReturn:
 
 
 def _say(message: str) -> None:
-    print(f"verydeep: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"verydeep: error: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
