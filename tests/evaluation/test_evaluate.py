@@ -17,6 +17,9 @@ from verydeep.images.rescale import rescale
 from verydeep.inference.forward import Forward
 from verydeep.inference.options import Options
 
+LEAST = 450_000
+"""Bytes of memory that one picture finds room in."""
+
 
 def _files(folder):
     return sorted(file.name for file in folder.iterdir())
@@ -86,7 +89,7 @@ def test_dense_and_crops_is_the_mean_of_the_two(make_net, dataset):
 def test_posteriors_do_not_depend_on_memory_or_on_company(make_net, dataset, protocol):
     net = make_net()
     plenty = evaluate(net, dataset, protocol)
-    for memory in (1, 5_000_000):
+    for memory in (LEAST, 5_000_000):
         np.testing.assert_allclose(
             evaluate(net, dataset, protocol, memory=memory).probabilities, plenty.probabilities, atol=1e-5
         )
@@ -143,14 +146,14 @@ def test_a_stopped_evaluation_continues_and_gives_the_same(
 ):
     monkeypatch.setattr(unfinished, "SECONDS_BETWEEN_SAVES", save_every)
     net, n = make_net(), len(dataset)
-    whole = evaluate(net, dataset, "dense@72", memory=1)
+    whole = evaluate(net, dataset, "dense@72", memory=LEAST)
     for stop in (2, 5):
         counted.update(pictures=0 if stop == 2 else 2, stop_after=stop)
         with pytest.raises(KeyboardInterrupt):
-            evaluate(net, dataset, "dense@72", memory=1, cache=tmp_path)
+            evaluate(net, dataset, "dense@72", memory=LEAST, cache=tmp_path)
         assert _files(tmp_path) == [".dense@72.unfinished"]
     counted.update(pictures=0, stop_after=n - 5)
-    continued = evaluate(net, dataset, "dense@72", memory=1, cache=tmp_path)
+    continued = evaluate(net, dataset, "dense@72", memory=LEAST, cache=tmp_path)
     assert counted["pictures"] == n - 5
     np.testing.assert_array_equal(continued.probabilities, whole.probabilities)
     assert continued.ids == whole.ids
@@ -168,9 +171,9 @@ def test_a_process_that_dies_loses_only_what_was_not_yet_saved(make_net, dataset
         # After the fourth picture nothing is written any more: as if the process had been killed there.
         patch.setattr(unfinished.Unfinished, "save", lambda self: saved(self) if self.done.sum() < 4 else None)
         with pytest.raises(KeyboardInterrupt):
-            evaluate(net, dataset, "dense@72", memory=1, cache=tmp_path)
+            evaluate(net, dataset, "dense@72", memory=LEAST, cache=tmp_path)
     counted.update(pictures=0, stop_after=None)
-    evaluate(net, dataset, "dense@72", memory=1, cache=tmp_path)
+    evaluate(net, dataset, "dense@72", memory=LEAST, cache=tmp_path)
     assert counted["pictures"] == n - 3
 
 
@@ -182,7 +185,7 @@ def test_a_folder_of_another_evaluation_is_refused_and_kept(
     net = make_net()
     counted["stop_after"] = 3 if state == "unfinished" else None
     try:
-        evaluate(net, dataset, "dense@64", memory=1, cache=tmp_path)
+        evaluate(net, dataset, "dense@64", memory=LEAST, cache=tmp_path)
     except KeyboardInterrupt:
         counted["stop_after"] = None
     before = {file: file.read_bytes() for file in tmp_path.rglob("*.parquet")}
@@ -201,7 +204,7 @@ def test_a_folder_of_another_evaluation_is_refused_and_kept(
     else:
         changed["limit"] = 7
     with pytest.raises(UserError, match="holds another evaluation") as caught:
-        evaluate(**changed, protocol="dense@64", memory=1, cache=tmp_path)
+        evaluate(**changed, protocol="dense@64", memory=LEAST, cache=tmp_path)
     assert "\n" not in str(caught.value)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*.parquet")} == before
 
@@ -251,11 +254,11 @@ def test_a_damaged_image_is_named_and_the_others_are_not_lost(make_net, array_da
     net = make_net()
     damaged = array_dataset([*pictures[:6], None], [0] * 7, net.classes)
     with pytest.raises(BadImageError, match=r"006\.png"):
-        evaluate(net, damaged, "dense@64", memory=1, cache=tmp_path)
+        evaluate(net, damaged, "dense@64", memory=LEAST, cache=tmp_path)
     done = counted["pictures"]
     assert done > 0
     repaired = array_dataset([*pictures[:6], pictures[0]], [0] * 7, net.classes)
-    evaluate(net, repaired, "dense@64", memory=1, cache=tmp_path)
+    evaluate(net, repaired, "dense@64", memory=LEAST, cache=tmp_path)
     assert counted["pictures"] == 7
 
 

@@ -204,7 +204,7 @@ def test_bombs_are_refused_by_their_header(rng, draw, encode):
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 60_000, 60_000)
     began = time.process_time()
     for data in (png, bytes(jpeg)):
-        assert_refused(data, "60000 x 60000 pixels", "500,000,000")
+        assert_refused(data, "60000 x 60000 pixels", "178,956,970")
     assert time.process_time() - began < 1
     for damaged in (png.replace(struct.pack(">I", 60_000), bytes(4)), bytes(jpeg[: frame + 5]) + bytes(500)):
         assert_refused(damaged, "damaged header")

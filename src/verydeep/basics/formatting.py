@@ -27,8 +27,8 @@ def printable(text: str) -> str:
 
     Examples
     --------
-    >>> print(printable("caf\u00e9\x1b[2J"))
-    caf\u00e9\x1b[2J
+    >>> print(printable("café" + chr(27) + "[2J"))
+    café\x1b[2J
     """
     if text.isprintable():
         return text

@@ -105,7 +105,7 @@ class Evaluator:
             raise UserError(f"data set {dataset.name}, split {dataset.split}: no images to test on")
         self.labels = match_labels(self.dataset, net)
         self.forward = Forward(net, options or Options(), runtime, len(self.dataset))
-        self.loader = Loader(self.dataset, net, runtime.memory_for_pictures)
+        self.loader = Loader(self.dataset, net, runtime.memory)
         self.cache = Path(cache) if cache is not None else None
         if self.cache and self.cache.exists() and not self.cache.is_dir():
             raise UserError(f"{self.cache}: is no folder; posteriors are written into one")

@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from verydeep.basics.errors import UserError
+from verydeep.basics.errors import BadImageError, UserError
+from verydeep.images.decode import BYTES_A_PIXEL
 from verydeep.images.files import read_picture
 from verydeep.inference.forward import Forward
+from verydeep.inference.memory import too_large
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
@@ -109,11 +111,15 @@ class Predictor:
     def __call__(self, image: str | Path | Picture) -> Prediction:
         """Return the prediction for a file or an array."""
         net = self.forward.net
-        original = image if isinstance(image, np.ndarray) else read_picture(Path(image))
+        memory, name = self.forward.runtime.memory, "" if isinstance(image, np.ndarray) else str(image)
+        original = image if isinstance(image, np.ndarray) else read_picture(Path(image), memory // BYTES_A_PIXEL)
+        for part in (one for leaf in self.protocol.leaves for one in leaf.each_scale):
+            if reason := too_large((original.shape[0], original.shape[1]), part, net, memory):
+                raise BadImageError(name or "picture", reason)
         posterior = self._posterior(original)
         best = np.argsort(-posterior, kind="stable")[: self.top]
         top = tuple((net.classes[k], float(posterior[k])) for k in best)
-        return Prediction("" if isinstance(image, np.ndarray) else str(image), self.protocol, top, posterior)
+        return Prediction(name, self.protocol, top, posterior)
 
     def _posterior(self, original: Picture) -> NDArray[np.float32]:
         forward, protocol = self.forward, self.protocol

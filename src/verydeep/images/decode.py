@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -14,8 +15,10 @@ from PIL.ImageFile import ImageFile
 from verydeep.basics.errors import BadImageError
 from verydeep.images import jpeg
 
-MAX_PIXELS = 500_000_000
-"""Default limit against decompression bombs: 1.5 GB of RGB."""
+BYTES_A_PIXEL = 12
+"""That decoding takes at most: 3 as an array, 4 in each of two modes of Pillow's, and the file."""
+MAX_PIXELS = 178_956_970
+"""Default limit against decompression bombs: Pillow's own, and 2 GiB while the picture is decoded."""
 
 # Pillow's readers are called one by one: `Image.open` would try forty formats and apply its own size limit.
 _READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
@@ -64,16 +67,19 @@ def read_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
     is_common_jpeg = stored is not None
     if stored:
         exif = jpeg.read_exif(data)
-        turn = _orientation(lambda: _parse(exif)) if exif else 1
+        read_exif: Callable[[], Exif] = partial(_parse, exif) if exif else Exif
     else:
         image = _open(data, name)
         stored = image.height, image.width
+        read_exif = image.getexif
         if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose `size` some versions of Pillow turn upright
             stored = image.tag_v2[Base.ImageLength], image.tag_v2[Base.ImageWidth]
-        turn = _orientation(image.getexif)
+        elif isinstance(image, PngImagePlugin.PngImageFile) and "exif" not in image.info:
+            read_exif = partial(_parse, _png_exif(data))  # Pillow would decode the picture to find what may follow it
+    if stored[0] * stored[1] > max_pixels:  # before anything that might decode
+        raise BadImageError(name, f"{stored[1]} x {stored[0]} pixels, more than the limit of {max_pixels:,}")
+    turn = _orientation(read_exif)
     height, width = stored[::-1] if turn >= 5 else stored
-    if height * width > max_pixels:
-        raise BadImageError(name, f"{width} x {height} pixels, more than the limit of {max_pixels:,}")
     return Header(name, height, width, turn, is_common_jpeg)
 
 
@@ -181,6 +187,17 @@ def _orientation(read_exif: Callable[[], Exif]) -> int:
     except Exception:  # damaged metadata does not make the picture bad
         return 1
     return turn if turn in range(1, 9) else 1
+
+
+def _png_exif(data: bytes) -> bytes:
+    """Return the EXIF chunk of a PNG file, which may stand behind the pixels; empty if there is none."""
+    place = 8
+    while place + 8 <= len(data):
+        length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
+        if kind == b"eXIf":
+            return b"Exif\0\0" + data[place + 8 : place + 8 + length]
+        place += 12 + length
+    return b""
 
 
 def _parse(block: bytes) -> Exif:

@@ -7,17 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import BadImageError, UserError
-from verydeep.images.decode import decode
+from verydeep.images.decode import MAX_PIXELS, decode
 
 IMAGE_SUFFIXES = frozenset(
     {"jpg", "jpeg", "jpe", "jfif", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm", "pgm", "jp2", "avif"}
 )
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
+def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Return the upright RGB pixels of an image file, (H, W, 3); BadImageError where it is none or not there."""
     try:
-        return decode(path.read_bytes(), str(path))
+        return decode(path.read_bytes(), str(path), max_pixels=max_pixels)
     except OSError as error:
         raise BadImageError(str(path), (error.strerror or "cannot be read").lower()) from None
 

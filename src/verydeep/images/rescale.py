@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL.Image import Resampling, fromarray
 
 from verydeep.basics.errors import UserError
+from verydeep.images.decode import MAX_PIXELS
 
 FILTERS = {
     "bilinear": Resampling.BILINEAR,
@@ -33,6 +34,17 @@ def rescaled_size(height: int, width: int, side: int) -> tuple[int, int]:
     short, long = min(height, width), max(height, width)
     other = (2 * long * side + short) // (2 * short)
     return (side, other) if height <= width else (other, side)
+
+
+def too_long(height: int, width: int, side: int) -> str:
+    """Say why a picture cannot be rescaled as a whole: 1 x 60,000 pixels become 256 x 15,360,000; else nothing."""
+    rows, columns = rescaled_size(height, width, side)
+    if rows * columns <= MAX_PIXELS:
+        return ""
+    return (
+        f"{width} x {height} pixels become {columns} x {rows} at a smallest side of {side}, more than the limit of "
+        f"{MAX_PIXELS:,}; cut the picture, or take a smaller scale"
+    )
 
 
 def rescale(image: NDArray[np.uint8], side: int, interpolation: str = "bilinear") -> NDArray[np.uint8]:
@@ -76,6 +88,8 @@ def rescaled_crop(
     if interpolation not in FILTERS:
         raise UserError(f"interpolation {interpolation!r}: expected one of {', '.join(FILTERS)}")
     rows, columns = rescaled_size(image.shape[0], image.shape[1], side)
+    if reason := too_long(image.shape[0], image.shape[1], side):
+        raise UserError(reason)
     if top < 0 or left < 0 or top + height > rows or left + width > columns:
         raise UserError(
             f"a crop of {height} x {width} at ({top}, {left}) does not fit into an image of {rows} x {columns}"

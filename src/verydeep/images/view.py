@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from verydeep.basics.errors import UserError
+from verydeep.basics.errors import BadImageError, UserError
 from verydeep.images.decode import Header, decode_part
-from verydeep.images.rescale import REACH, linear_crop, rescaled_crop, rescaled_size
+from verydeep.images.rescale import REACH, linear_crop, rescaled_crop, rescaled_size, too_long
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,8 @@ def decode_view(
     by a power of two while they are decoded, which differs by less than 2 grey levels on average. Interpolations
     other than bilinear reach further and have the whole file decoded.
     """
+    if reason := too_long(header.height, header.width, view.side):
+        raise BadImageError(header.name, reason)
     rows, columns = rescaled_size(header.height, header.width, view.side)
     down, across = header.height / rows, header.width / columns
     # libjpeg reduces by 8 at most, and the rest is to be less than 2.

@@ -4,16 +4,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
+from verydeep.basics.errors import BadImageError
 from verydeep.basics.machine import cores
 from verydeep.basics.progress import track
 from verydeep.basics.threads import in_threads
 from verydeep.datasets.dataset import Dataset
-from verydeep.inference.memory import Budget
+from verydeep.images.decode import BYTES_A_PIXEL
+from verydeep.inference.memory import Budget, too_large
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.views import Picture, prepare, view_size
 from verydeep.nets.vgg import VGG
 
-_BYTES_A_PIXEL = 8  # of an original: 3 as decoded, 4 inside Pillow while it is rescaled, and the file itself
 _MOST_THREADS = 16
 
 
@@ -27,7 +28,7 @@ class Loader:
     net : VGG
         Gives crop side and interpolation.
     memory : int
-        Bytes that originals being decoded may take together; one runs even where it alone takes more.
+        Bytes for pictures and network together; a quarter is for originals being decoded.
     threads : int, optional
         That decode; by default one a core, at most 16.
     """
@@ -35,9 +36,11 @@ class Loader:
     def __init__(self, dataset: Dataset, net: VGG, memory: int, threads: int | None = None) -> None:
         self.dataset = dataset
         self.net = net
-        self._budget = Budget(memory)
+        self._memory = memory
+        self._budget = Budget(memory // 4)  # most is the network's
         self._threads = threads or min(_MOST_THREADS, cores())
         self._sizes: list[tuple[int, int]] = []
+        self._fitting: set[tuple[Protocol, tuple[int, int]]] = set()  # sizes known to fit into the memory
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -68,8 +71,13 @@ class Loader:
             yield [list(row) for row in zip(*islice(ready, len(batch)), strict=True)]
 
     def _picture(self, parts: Sequence[Protocol], index: int) -> list[Picture]:
-        height, width = self.sizes[index]
-        with self._budget.hold(_BYTES_A_PIXEL * height * width):
+        height, width = size = self.sizes[index]
+        for part in parts:
+            if (part, size) not in self._fitting:
+                if reason := too_large(size, part, self.net, self._memory):
+                    raise BadImageError(self.dataset.where(index), reason)
+                self._fitting.add((part, size))
+        with self._budget.hold(BYTES_A_PIXEL * height * width):
             original = self.dataset.image(index)
             return [prepare(part, self.net, original) for part in parts]
 

@@ -9,6 +9,10 @@ from math import prod
 from threading import Condition
 
 from verydeep.basics.errors import UserError
+from verydeep.images.decode import BYTES_A_PIXEL
+from verydeep.images.rescale import rescaled_size
+from verydeep.inference.protocol import Protocol
+from verydeep.inference.views import view_size
 from verydeep.nets.geometry import summarize
 from verydeep.nets.vgg import VGG
 
@@ -61,6 +65,34 @@ def bytes_per_view(net: VGG, height: int, width: int) -> int:
             alive = max(alive, 2 * after)
         most, before = max(most, alive), after
     return _FLOAT * most + (_FLOAT + 2) * pixels  # as float, as bytes, and as bytes of the batch to come
+
+
+def too_large(size: tuple[int, int], part: Protocol, net: VGG, memory: int) -> str:
+    """Say why a picture cannot be worked on within `memory` bytes: decoded, rescaled, or in the network; else nothing.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width of the picture in pixels.
+    part : Protocol
+        Of one kind at one scale.
+    net : VGG
+        The network that is to see it.
+    memory : int
+        Bytes.
+    """
+    (height, width), scale = size, part.scales[0]
+    rows, columns = rescaled_size(height, width, scale)
+    rescaling = 3 * height * width + 4 * columns * (height + rows) + 7 * rows * columns  # across, then down
+    needs = max(BYTES_A_PIXEL * height * width, rescaling)
+    if needs <= memory:
+        needs = bytes_per_view(net, *view_size(part, net.image_size, height, width))
+    if needs <= memory:
+        return ""
+    return (
+        f"{width} x {height} pixels take {needs / 2**30:.2g} GiB at scale {scale}, and --memory allows "
+        f"{memory / 2**30:.2g} GiB; give more, take a smaller scale, or verydeep scoremap"
+    )
 
 
 def release_memory() -> None:

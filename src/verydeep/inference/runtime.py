@@ -32,8 +32,8 @@ class Runtime:
     engine : {"auto", "native", "torch"}
         What runs its layers; `auto` is the native engine on a CPU, see `pick_engine`.
     memory : int
-        Bytes that pictures and activations may take together, beside weights and posteriors. One picture is worked on
-        even where it alone takes more.
+        Bytes that pictures and activations may take together, beside weights and posteriors; a picture that alone
+        takes more is refused.
     """
 
     device: str = "auto"
@@ -41,14 +41,9 @@ class Runtime:
     memory: int = DEFAULT_MEMORY
 
     @property
-    def memory_for_pictures(self) -> int:
-        """Bytes for originals while they are decoded: a quarter, since most is the network's."""
-        return self.memory // 4
-
-    @property
     def memory_for_layers(self) -> int:
-        """Bytes for what the network computes."""
-        return self.memory - self.memory_for_pictures
+        """Bytes for what the network computes; a quarter is for originals while they are decoded."""
+        return self.memory - self.memory // 4
 
 
 class RuntimeOptions(TypedDict, total=False):

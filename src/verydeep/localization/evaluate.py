@@ -77,7 +77,7 @@ class BoxEvaluator:
         self.dataset = dataset if limit is None else dataset.subset(evenly(dataset, limit))
         self.model = LocalizationModel(*nets, options, runtime, names, len(self.dataset))
         self.labels = match_labels(self.dataset, nets[0])
-        self.loader = Loader(self.dataset, nets[0], runtime.memory_for_pictures)
+        self.loader = Loader(self.dataset, nets[0], runtime.memory)
         self.posteriors, self.cache, self.runtime = posteriors, cache, runtime
         self.files = Path(classifier), Path(localizer)
         about = {**_about(*nets), "data": dataset.name, "split": dataset.split, "split_provenance": dataset.provenance}

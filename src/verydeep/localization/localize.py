@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from verydeep.basics.errors import UserError
+from verydeep.basics.errors import BadImageError, UserError
+from verydeep.images.decode import BYTES_A_PIXEL
 from verydeep.images.files import read_picture
+from verydeep.inference.memory import too_large
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Kind, Protocol, default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
@@ -122,9 +124,13 @@ class Localizer:
 
     def __call__(self, image: str | Path | Picture) -> Localized:
         """Return classes and boxes for a file or an array, uint8 (H, W, 3), upright RGB."""
-        original = image if isinstance(image, np.ndarray) else read_picture(Path(image))
-        height, width = original.shape[:2]
         net: VGG = self.model.classifier.net
+        memory, name = self.model.classifier.runtime.memory, "" if isinstance(image, np.ndarray) else str(image)
+        original = image if isinstance(image, np.ndarray) else read_picture(Path(image), memory // BYTES_A_PIXEL)
+        for part in self.protocol.leaves:
+            if reason := too_large((original.shape[0], original.shape[1]), part, net, memory):
+                raise BadImageError(name or "picture", reason)
+        height, width = original.shape[:2]
         found: list[tuple[NDArray[np.float32], NDArray[np.float32], Frame]] = []
         posterior = np.zeros(len(net.classes))
         for part in self.protocol.leaves:
@@ -141,7 +147,6 @@ class Localizer:
             box, rating = best_box(boxes[:, k], scores[:, k], self.rule)
             xmin, ymin, xmax, ymax = clip(box, height, width).tolist()
             top.append(Found(net.classes[label], float(posterior[label]), (xmin, ymin, xmax, ymax), rating))
-        name = "" if isinstance(image, np.ndarray) else str(image)
         return Localized(name, height, width, self.protocol, tuple(top))
 
 

@@ -157,7 +157,7 @@ class Run:
             rank=processes.rank,
             world_size=processes.size,
         )
-        pictures = Loader(images.validation, net, Runtime().memory_for_pictures, sitting.workers)
+        pictures = Loader(images.validation, net, Runtime().memory, sitting.workers)
         self.validation = Validation(pictures, self._side, task)
 
     @property

@@ -117,7 +117,7 @@ class LayerDescriptor:
     def batches(self, dataset: Dataset) -> Iterator[tuple[list[int], list[Picture]]]:
         """Yield indices of pictures of one size, and these, rescaled."""
         protocol, forward = Protocol("dense", (self.scale,)), self.source.forward
-        loader = Loader(dataset, self.source.net, forward.runtime.memory_for_pictures)
+        loader = Loader(dataset, self.source.net, forward.runtime.memory)
         indices = equal_sizes(forward, loader.sizes, protocol)
         return zip(indices, loader.pictures(protocol, indices), strict=True)
 
