@@ -139,6 +139,11 @@ def test_other_ways_to_write_it(variant, tools, photographs, tmp_path):
         (tmp_path / "w.onnx.data").write_bytes((tmp_path / "w.onnx.data").read_bytes()[:-10])
         with pytest.raises(UserError, match=r"w.onnx.data is too short"):
             vd.load(tmp_path / "w.onnx")
+        (tmp_path / "else").mkdir()
+        (tmp_path / "w.onnx.data").rename(tmp_path / "else" / "secret")
+        (tmp_path / "w.onnx.data").symlink_to(tmp_path / "else" / "secret")
+        with pytest.raises(UserError, match=r"'w.onnx.data' are a link out of its folder, which is not followed"):
+            vd.load(tmp_path / "w.onnx")
         for tensor in model.graph.initializer:
             if tensor.external_data:
                 tensor.external_data[0].value = "../secret"

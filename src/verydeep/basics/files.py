@@ -1,12 +1,14 @@
 """Files that appear whole or not at all, and folders that belong to one thing alone."""
 
+import errno
 import hashlib
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import tomli_w
 
@@ -129,6 +131,19 @@ def first_difference(there: Mapping[str, Any], here: Mapping[str, Any], prefix: 
         elif a != b:
             return f"{prefix}{key} " + ("differs" if len(f"{a}{b}") > 100 else f"is {a} there, {b} here")
     return ""
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file for reading, but no device, no pipe and no socket: those might never come to an end.
+
+    OSError where it is none, or cannot be read.
+    """
+    # Without the flag the opening of a pipe waits for a writer.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def usual_permissions(path: Path) -> None:

@@ -335,6 +335,9 @@ def _pieces(tensor: Message, theirs: str, path: Path) -> Iterator[memoryview]:
     name = told.get("location", "")
     if not name or Path(name).name != name:
         raise UserError(f"{path}: {theirs}: its data lie in {name!r}; only a file in the same folder is read")
+    # A link may lead anywhere; caches link the file and its data into one folder.
+    if path.with_name(name).resolve().parent not in (path.resolve().parent, path.parent.resolve()):
+        raise UserError(f"{path}: {theirs}: its data {name!r} are a link out of its folder, which is not followed")
     try:
         data = map_file(path.with_name(name))
         start, size = int(told.get("offset", 0)), int(told.get("length", len(data)))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.basics.errors import UserError
+from verydeep.basics.files import open_regular
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _SIZES = {FIXED64: 8, FIXED32: 4}
@@ -33,7 +34,7 @@ def map_file(path: Path) -> memoryview:
         The file cannot be read, or is empty.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None

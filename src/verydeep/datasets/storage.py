@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from verydeep.basics.errors import BadImageError, UserError
+from verydeep.basics.files import open_regular
 from verydeep.datasets.tar_index import Member, index_tar
 
 # First bytes of what people mistake for a tar; no member of these can be read without reading all before it.
@@ -45,8 +46,8 @@ class FolderFile:
     def read(self, limit: int | None = None) -> bytes:
         """Return the content, or its first `limit` bytes."""
         try:
-            with Path(self.path).open("rb") as file:
-                return file.read(limit)
+            with open_regular(self.path) as file:
+                return file.read(-1 if limit is None else limit)
         except OSError as error:
             raise BadImageError(self.path, f"cannot be read ({error.strerror})") from None
 
@@ -219,11 +220,14 @@ def _walk(root: Path, above: tuple[tuple[int, int], ...] = (), prefix: str = "")
     if here in above:
         return
     for entry in entries:
-        if entry.is_dir():
-            if not _hidden(entry.name):
-                yield from _walk(Path(entry.path), (*above, here), f"{prefix}{entry.name}/")
-        elif entry.is_file() or entry.is_symlink():  # a broken link is a damaged file, not an absent one
+        try:
+            is_folder = entry.is_dir()
+        except OSError:  # a link to itself
+            is_folder = False
+        if not is_folder:  # also a broken link or a pipe: a damaged file, not an absent one
             yield prefix + entry.name, entry.path
+        elif not _hidden(entry.name):
+            yield from _walk(Path(entry.path), (*above, here), f"{prefix}{entry.name}/")
 
 
 def _tidy(name: str) -> str:

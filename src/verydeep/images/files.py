@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import BadImageError, UserError
+from verydeep.basics.files import open_regular
 from verydeep.images.decode import MAX_PIXELS, decode
 
 IMAGE_SUFFIXES = frozenset(
@@ -17,7 +18,8 @@ IMAGE_SUFFIXES = frozenset(
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Return the upright RGB pixels of an image file, (H, W, 3); BadImageError where it is none or not there."""
     try:
-        return decode(path.read_bytes(), str(path), max_pixels=max_pixels)
+        with open_regular(path) as file:
+            return decode(file.read(), str(path), max_pixels=max_pixels)
     except OSError as error:
         raise BadImageError(str(path), (error.strerror or "cannot be read").lower()) from None
 
