@@ -16,13 +16,16 @@ if sys.platform != "win32":
 
 
 @contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process within the block, and make it where it is missing.
+def sole_writer(folder: Path | None) -> Iterator[None]:
+    """Hold a folder, if there is one, for this process within the block, and make it where it is missing.
 
     UserError, naming the holder, where another one has it, or where the folder cannot be written. What is left is the
     folder with what the block wrote, or no folder where that was nothing. The system frees the lock of a process that
     is killed; where a network disk knows no locks, and on Windows, there is none.
     """
+    if folder is None:
+        yield
+        return
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import Unpack
 
 from verydeep.basics.errors import UserError
+from verydeep.basics.lock import sole_writer
 from verydeep.basics.progress import track
 from verydeep.basics.rng import generator
 from verydeep.basics.version import VERSION
@@ -168,7 +169,18 @@ class Evaluator:
 
     def _run(self, part: Protocol, path: Path | None) -> Posteriors:
         """Run the network for a protocol that is no mean of others."""
-        rows = Unfinished(self._start(part), path.with_name(f".{part}.unfinished") if path else None)
+        folder = path.with_name(f".{part}.unfinished") if path else None
+        with sole_writer(folder):
+            if path and path.exists():  # another process has just finished it
+                return self._finished(path)
+            rows = Unfinished(self._start(part), folder)
+            self._complete(part, rows)
+            if path:
+                rows.posteriors.write(path)
+                rows.remove()
+        return rows.posteriors
+
+    def _complete(self, part: Protocol, rows: Unfinished) -> None:
         every = equal_sizes(self.forward, self.loader.sizes, part)
         left = [kept for batch in every if (kept := [i for i in batch if not rows.done[i]])]
         try:
@@ -176,10 +188,6 @@ class Evaluator:
                 pass
         finally:
             rows.save()
-        if path:
-            rows.posteriors.write(path)
-            rows.remove()
-        return rows.posteriors
 
     def _work(self, part: Protocol, left: list[list[int]], rows: Unfinished) -> Iterator[int]:
         """Enter the posteriors of each batch into `rows`; yield the index of every picture done."""

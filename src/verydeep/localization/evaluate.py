@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
+from verydeep.basics.lock import sole_writer
 from verydeep.basics.progress import track
 from verydeep.basics.version import VERSION
 from verydeep.datasets.dataset import Dataset
@@ -107,7 +108,9 @@ class BoxEvaluator:
         found = self._found(path) if path and path.exists() else None
         if found and (rule is None or found.metadata.get("merging") == asdict(rule)):
             return found
-        found = found or self._from_scales(protocol) or self._run(protocol)
+        if not found and (found := self._from_scales(protocol)) is None:
+            with sole_writer(path.with_name(f".{protocol}.unfinished") if path else None):
+                found = self._run(protocol)
         merged = merge_detections([found], rule) if rule else found
         if path:
             merged.write(path)

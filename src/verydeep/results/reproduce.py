@@ -12,6 +12,7 @@ import torch
 
 from verydeep.basics.device import pick_device, place
 from verydeep.basics.errors import UserError
+from verydeep.basics.lock import sole_writer
 from verydeep.datasets import open_dataset
 from verydeep.datasets.boxes import with_boxes
 from verydeep.datasets.dataset import Dataset
@@ -284,36 +285,37 @@ def reproduce(
     runs = _possible(make_plan(chosen, only), only, data, chosen.split, on_bad_image)
     localizes = any(run.regression for run in runs)
     testing = open_dataset(data, chosen.split, on_bad_image=on_bad_image, boxes=localizes)
-    folder.claim(chosen, testing.name)
-    for number, run in enumerate(runs, start=1):
-        if not quiet:
-            start = f"from {run.init_from}" if run.init_from else "from random weights"
-            print(f"[{number}/{len(runs)}] {run.name}, {start}", file=sys.stderr, flush=True)
-        train(
-            run.configuration,
-            data,
-            run.recipe,
-            folder.run(run.name).path,
-            task=Localization(run.regression, on_bad_image == "skip") if run.regression else None,
-            init_from=folder.run(run.init_from).path if run.init_from else None,
-            device=device,
-            reading=Reading(on_bad_image=on_bad_image),
-            quiet=quiet,
-        )
-        if missing := _missing(folder, run):
-            begun = time.monotonic()
-            try:
-                if run.regression:
-                    _test_boxes(folder, run, missing, chosen.labels, testing, device, on_bad_image == "skip")
-                else:
-                    _test(folder, run, missing, testing, device)
-            finally:
-                folder.add_testing_seconds(run.name, time.monotonic() - begun)
-    _merge_unions(folder, chosen.unions)
-    results = read_results(folder.path)
-    tables = make_tables(results)
-    write_report(folder, chosen, make_plan(chosen), testing, str(data), results, tables, device)
-    return Outcome(tuple(tables), tuple(check_hits(folder, runs, results)), folder.report)
+    with sole_writer(folder.path):
+        folder.claim(chosen, testing.name)
+        for number, run in enumerate(runs, start=1):
+            if not quiet:
+                start = f"from {run.init_from}" if run.init_from else "from random weights"
+                print(f"[{number}/{len(runs)}] {run.name}, {start}", file=sys.stderr, flush=True)
+            train(
+                run.configuration,
+                data,
+                run.recipe,
+                folder.run(run.name).path,
+                task=Localization(run.regression, on_bad_image == "skip") if run.regression else None,
+                init_from=folder.run(run.init_from).path if run.init_from else None,
+                device=device,
+                reading=Reading(on_bad_image=on_bad_image),
+                quiet=quiet,
+            )
+            if missing := _missing(folder, run):
+                begun = time.monotonic()
+                try:
+                    if run.regression:
+                        _test_boxes(folder, run, missing, chosen.labels, testing, device, on_bad_image == "skip")
+                    else:
+                        _test(folder, run, missing, testing, device)
+                finally:
+                    folder.add_testing_seconds(run.name, time.monotonic() - begun)
+        _merge_unions(folder, chosen.unions)
+        results = read_results(folder.path)
+        tables = make_tables(results)
+        write_report(folder, chosen, make_plan(chosen), testing, str(data), results, tables, device)
+        return Outcome(tuple(tables), tuple(check_hits(folder, runs, results)), folder.report)
 
 
 def _missing(folder: StudyFolder, run: Run) -> list[Protocol]:

@@ -16,6 +16,7 @@ from typing_extensions import Unpack
 from verydeep.basics.device import pick_device
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash
+from verydeep.basics.lock import sole_writer
 from verydeep.basics.progress import track
 from verydeep.checkpoints.reading import load
 from verydeep.images.rescale_rows import Source, rescaled
@@ -293,6 +294,10 @@ class Job:
 
     def run(self, plans: Sequence[Plan], out: Path | None, quiet: bool = True) -> ScoreMap:
         """Compute what the plans say, or what a stopped run has left of it."""
+        with sole_writer(out):
+            return self._run(plans, out, quiet)
+
+    def _run(self, plans: Sequence[Plan], out: Path | None, quiet: bool) -> ScoreMap:
         store = self._store(plans, out)
         name, classes = self.source.name, tuple(self.dense.classes[k] for k in self.kept)
         kind = "posterior" if self.softmax else "score"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError, WorkError
 from verydeep.basics.extras import need
+from verydeep.basics.files import LOCK
 from verydeep.scoremaps.bands import Rectangle
 from verydeep.scoremaps.plan import chunk_rows
 
@@ -90,7 +91,7 @@ class Folder:
     ) -> None:
         zarr = need("zarr", "maps")
         self._path = path
-        if path.exists():
+        if any(file.name != LOCK for file in path.iterdir()):
             self._group = _same(zarr, path, about)
         else:
             with _writing(path):
