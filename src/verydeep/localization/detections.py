@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import write_aside
+from verydeep.basics.files import open_regular, write_aside
 from verydeep.basics.rng import generator
 from verydeep.localization.boxes import Boxes
 
@@ -185,7 +185,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
         Where it is not there, or no such file.
     """
     try:
-        stored = pq.read_schema(path).metadata or {}
+        with open_regular(path) as file:
+            stored = pq.read_schema(file).metadata or {}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; verydeep evaluate writes them") from None
     except (OSError, pa.ArrowException) as error:

@@ -33,8 +33,16 @@ def save(net: Network, path: str | Path) -> None:
         Where the file goes; by convention it ends in `.safetensors`.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    with write_aside(Path(path)) as aside:
-        save_file(tensors, aside, metadata={_KEY: json.dumps(describe(net))})
+    write_safetensors(Path(path), tensors, {_KEY: json.dumps(describe(net))})
+
+
+def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file, whole or not at all."""
+    with write_aside(path) as aside:
+        try:
+            save_file(tensors, aside, metadata)
+        except SafetensorError as error:  # a full disk
+            raise OSError(str(error)) from None
         usual_permissions(aside)
 
 
@@ -104,7 +112,9 @@ def make_empty(values: dict[str, Any], where: str, make: Callable[[NetworkConfig
         config = NetworkConfig.from_dict(values)
         with torch.device("meta"):
             net = make(config)
-        net.provenance = values["provenance"]
+        net.provenance = _checked(values["provenance"])
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     except (KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
         raise UserError(f"{where}: verydeep's metadata is damaged ({type(error).__name__}: {error})") from None
     return net
@@ -116,4 +126,20 @@ def _fill(net: Network, tensors: dict[str, torch.Tensor], path: Path) -> None:
         shapes = [tuple(state[name].shape) if name in state else "no such tensor" for state in (expected, tensors)]
         if shapes[0] != shapes[1]:
             raise UserError(f"{path}: {name}: expected {shapes[0]}, found {shapes[1]}")
-    net.load_state_dict(tensors, assign=True)
+        if tensors[name].is_floating_point() != expected[name].is_floating_point():
+            raise UserError(f"{path}: {name}: expected {expected[name].dtype}, found {tensors[name].dtype}")
+        if not tensors[name].isfinite().all():
+            raise UserError(f"{path}: {name}: holds values that are no finite numbers; use other weights")
+    net.load_state_dict({name: tensors[name].to(tensor.dtype) for name, tensor in expected.items()}, assign=True)
+
+
+def _checked(provenance: Any) -> dict[str, Any]:
+    """Return what is known of a network's origin; UserError where it is not as training or converting writes it."""
+    if not isinstance(provenance, dict):
+        raise UserError(f"provenance is {provenance!r}, expected a table")
+    scales = provenance.get("train_scales")
+    if scales is not None and not (
+        isinstance(scales, list) and len(scales) == 2 and all(type(s) is int for s in scales)
+    ):
+        raise UserError(f"train_scales is {scales!r}, expected two whole numbers")
+    return provenance

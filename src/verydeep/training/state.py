@@ -69,8 +69,8 @@ class State:
         }
         if self.average:
             values["average"] = {"steps": self.average.steps, "tensors": self.average.average}
-        with write_aside(path) as aside:
-            torch.save(values, aside)
+        with write_aside(path) as aside, aside.open("wb") as file:  # torch's own writer has no OSError for a full disk
+            torch.save(values, file)
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint; UserError where the file is damaged."""
