@@ -143,7 +143,7 @@ def _text(surveys: "list[Survey]", boxes: bool) -> str:
             "",
             table([head, *rows]),
             "",
-            *(survey.dataset.provenance for survey in surveys),
+            *dict.fromkeys(note for survey in surveys for note in survey.dataset.provenance.split("; ")),
             *damaged,
             "",
             table([("class", *splits), *classes]),

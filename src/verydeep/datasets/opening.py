@@ -8,10 +8,10 @@ from typing import Literal, cast
 from verydeep.basics.errors import UserError
 from verydeep.datasets.checking import without_bad
 from verydeep.datasets.dataset import Dataset
-from verydeep.datasets.layout import Layout, Reader
+from verydeep.datasets.layout import Layout, Reader, without_outer_folders
 from verydeep.datasets.scenes import Scenes
 from verydeep.datasets.splits import SPLITS, choose_split
-from verydeep.datasets.storage import Storage, open_storage
+from verydeep.datasets.storage import open_storage
 
 # Readers by name; the first that recognizes a source's content reads it.
 READERS = {
@@ -22,8 +22,6 @@ READERS = {
     "class-folders": "class_folders",
 }
 OnBadImage = Literal["error", "skip"]
-
-OUTER_KEPT = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,8 @@ def open_dataset(
         "train", "val" or "test". One that the source lacks is held out of its training images; see
         `splits.choose_split`, and `.provenance` of the result.
     reader : str, optional
-        Kind of source, one of `READERS` or "scenes"; by default recognized by its content.
+        Kind of source, one of `READERS` or "scenes", perhaps with what it is to be told: "class-folders:top"; by
+        default recognized by its content.
     seed : int
         Seed of the hold-out. Training and test have to use the same, or test images are trained on.
     holdout : float
@@ -123,26 +122,12 @@ def read_layout(path: Path, reader: str | None = None) -> Layout:
     UserError
         As `open_dataset`.
     """
-    if reader is not None and reader not in READERS:
+    wanted, _, options = (reader or "").partition(":")
+    if reader is not None and wanted not in READERS:
         raise UserError(f"reader {reader!r}: expected one of {', '.join(READERS)} (or the data set scenes)")
     storage = without_outer_folders(open_storage(path))
     for name, module in READERS.items():
         kind = cast(Reader, import_module(f"verydeep.datasets.{module}"))
-        if reader == name or (reader is None and kind.matches(storage)):
-            return kind.read(storage)
+        if wanted == name or (not wanted and kind.matches(storage)):
+            return kind.read(storage, options)
     raise AssertionError("class-folders matches everything")
-
-
-def without_outer_folders(storage: Storage) -> Storage:
-    """Return the storage from the first folder on that is not alone: `data/set/cat/1.jpg` becomes `cat/1.jpg`.
-
-    A folder named for a split stays, and so does the last one above the files, which may be a class. So the
-    names, and with them the hold-out, are the same for a folder, its parent and a tar of either.
-    """
-    while True:
-        top = next(iter(storage.files)).partition("/")[0]
-        inside = all(name.startswith(f"{top}/") for name in storage.files)
-        deeper = any(name.count("/") > 1 for name in storage.files)
-        if not (inside and deeper) or top.lower() in OUTER_KEPT:
-            return storage
-        storage = storage.below(top)

@@ -96,7 +96,9 @@ def counted(names: Iterable[str]) -> str:
     counts = Counter(suffix(name) for name in names)
     words = [f"{number} {f'.{ending}' if ending else 'without an ending'}" for ending, number in counts.most_common(5)]
     remedies = {
-        f"{each.remedy} reads {each.name}" for each in FORMATS if each not in READ and each.suffixes & set(counts)
+        f"{each.remedy} reads {each.name}, or convert them to JPEG"
+        for each in FORMATS
+        if each not in READ and each.suffixes & set(counts)
     }
     return "; ".join([", ".join(words), *sorted(remedies)])
 
