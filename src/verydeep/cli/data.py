@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from verydeep.cli.options import Json, Reader
+from verydeep.cli.options import BoxesAsStored, Json, Reader
 
 if TYPE_CHECKING:
     from verydeep.datasets.dataset import Dataset
+    from verydeep.datasets.opening import Reading
     from verydeep.datasets.survey import Survey
 
 EXAMPLE = "verydeep data show scenes --split val --out sheet.png"
@@ -35,6 +36,7 @@ def show(
     boxes: Annotated[
         bool, typer.Option("--boxes", help="Read the boxes too: count them, draw them, list every bad one.")
     ] = False,
+    boxes_as_stored: BoxesAsStored = None,
     json_: Json = False,
 ) -> None:
     """Print classes, counts, image sizes and damaged files; draw a contact sheet.
@@ -49,11 +51,14 @@ def show(
     from verydeep.basics.errors import UserError
     from verydeep.basics.files import write_aside
     from verydeep.datasets.contact_sheet import contact_sheet
+    from verydeep.datasets.opening import Reading
     from verydeep.datasets.survey import survey
 
     if out and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the contact sheet is a PNG; choose a name that ends in .png")
-    datasets = _open(data, [split] if split else ["train", "val", "test"], reader, boxes)
+    datasets = _open(
+        data, [split] if split else ["train", "val", "test"], Reading(reader, "error", boxes_as_stored), boxes
+    )
     surveys = survey(datasets)
     if out:
         with write_aside(out) as aside:
@@ -66,15 +71,14 @@ def show(
             typer.echo(f"\ncontact sheet of {datasets[0].split}: {out}")
 
 
-def _open(data: str, splits: list[str], reader: str | None, boxes: bool) -> "list[Dataset]":
+def _open(data: str, splits: list[str], reading: "Reading", boxes: bool) -> "list[Dataset]":
     """Return those of the splits that can be made; UserError if none can."""
     from verydeep.basics.errors import UserError
-    from verydeep.datasets import open_dataset
 
     opened, errors = [], []
     for split in splits:
         try:
-            opened.append(open_dataset(data, split, reader=reader, boxes=boxes))
+            opened.append(reading.open(data, split, boxes))
         except UserError as error:
             errors.append(error)
     if not opened:

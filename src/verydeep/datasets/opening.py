@@ -1,11 +1,12 @@
 """Open a data set by its path: recognize what it is, make its splits, leave out damaged files."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, cast
 
 from verydeep.basics.errors import UserError
+from verydeep.datasets.boxes import with_marks
 from verydeep.datasets.checking import without_bad
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.layout import Layout, Reader, without_outer_folders
@@ -26,27 +27,20 @@ OnBadImage = Literal["error", "skip"]
 
 @dataclass(frozen=True)
 class Reading:
-    """How a data set is read that a command opens several splits of.
-
-    Attributes
-    ----------
-    reader : str, optional
-        As for `open_dataset`.
-    on_bad_image : {"error", "skip"}
-        As for `open_dataset`.
-    """
+    """How a data set is read that a command opens several splits of; see `open_dataset`."""
 
     reader: str | None = None
     on_bad_image: OnBadImage = "error"
+    boxes_as_stored: bool | None = None
 
     def open(self, source: str | Path, split: str, boxes: bool = False) -> Dataset:
         """Open one split of a data set."""
-        return open_dataset(source, split, reader=self.reader, on_bad_image=self.on_bad_image, boxes=boxes)
+        return open_dataset(source, split, boxes=boxes, **vars(self))
 
     @property
     def words(self) -> dict[str, str]:
         """What differs from the usual, by the names of the command's options."""
-        return {key: value for key, value in vars(self).items() if value and value != "error"}
+        return {key: str(value) for key, value in vars(self).items() if value not in (None, "error")}
 
 
 def open_dataset(
@@ -58,6 +52,7 @@ def open_dataset(
     holdout: float = 0.2,
     on_bad_image: OnBadImage = "error",
     boxes: bool = False,
+    boxes_as_stored: bool | None = None,
 ) -> Dataset:
     """Open one split of a data set.
 
@@ -83,7 +78,10 @@ def open_dataset(
         in each.
     boxes : bool
         Whether to read boxes also where they stand in files of their own, one an image. What is wrong with them
-        is in `.bad_boxes`.
+        is in `.bad_boxes`: no box, one of another class, or drawn on an image of another size.
+    boxes_as_stored : bool, optional
+        Of images that EXIF turns: whether boxes were drawn on the pixels as they are stored, or on the image as it is
+        shown. Where nothing is said and sizes do not tell, such boxes are bad.
 
     Returns
     -------
@@ -103,14 +101,11 @@ def open_dataset(
         return Scenes(split, seed)
     layout = read_layout(Path(source), reader)
     samples, provenance = choose_split(layout, split, seed, holdout)
-    bad_boxes = layout.bad_boxes
+    dataset = Dataset(layout.name, split, layout.classes, samples, layout.storage, provenance, (), layout.bad_boxes)
     if boxes and layout.annotate:
-        found = layout.annotate(samples)
-        samples = [replace(sample, boxes=found.boxes.get(sample.id, ())) for sample in samples]
-        bad_boxes += found.bad
+        dataset = with_marks(dataset, layout.annotate(samples), boxes_as_stored)
     ids = {"", *(sample.id for sample in samples)}  # an annotation without an image is every split's
-    bad_boxes = tuple(error for error in bad_boxes if error.image in ids)
-    dataset = Dataset(layout.name, split, layout.classes, samples, layout.storage, provenance, (), bad_boxes)
+    dataset.bad_boxes = tuple(error for error in dataset.bad_boxes if error.image in ids)
     return without_bad(dataset) if on_bad_image == "skip" else dataset
 
 
