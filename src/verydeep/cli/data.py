@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 EXAMPLE = "verydeep data show scenes --split val --out sheet.png"
 
+UNEQUAL = 10
+"""Ratio of images of two classes from which on a warning is given."""
+
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -98,6 +101,7 @@ def _values(surveys: "list[Survey]", boxes: bool) -> dict[str, Any]:
                 "smallest": survey.smallest,
                 "median": survey.median,
                 "largest": survey.largest,
+                "unequal_classes": _unequal(survey),
                 "damaged": [{"file": bad.name, "reason": bad.reason} for bad in survey.bad],
                 "provenance": survey.dataset.provenance,
                 **(_box_values(survey) if boxes else {}),
@@ -111,6 +115,15 @@ def _box_values(survey: "Survey") -> dict[str, Any]:
     counts = [len(sample.boxes) for sample in survey.dataset.samples]
     bad = [{"file": error.name, "reason": error.reason} for error in survey.bad_boxes]
     return {"boxes": sum(counts), "images_with_boxes": sum(map(bool, counts)), "bad_boxes": bad}
+
+
+def _unequal(survey: "Survey") -> str | None:
+    """Return a warning where one class has ten times as many images as another."""
+    most, least = max(survey.per_class), min(survey.per_class)
+    if most < UNEQUAL * max(least, 1):
+        return None
+    names = [survey.dataset.classes[survey.per_class.index(count)] for count in (most, least)]
+    return f"{names[0]} has {most} images, {names[1]} {least}: consider train --set data.balance=sampling, or weights"
 
 
 def _text(surveys: "list[Survey]", boxes: bool) -> str:
@@ -148,6 +161,7 @@ def _text(surveys: "list[Survey]", boxes: bool) -> str:
             table([head, *rows]),
             "",
             *dict.fromkeys(note for survey in surveys for note in survey.dataset.provenance.split("; ")),
+            *(f"{each.dataset.split}: unequal classes: {said}" for each in surveys if (said := _unequal(each))),
             *damaged,
             "",
             table([("class", *splits), *classes]),
