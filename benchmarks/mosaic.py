@@ -18,7 +18,7 @@ from verydeep.basics.machine import describe_machine
 from verydeep.checkpoints.reading import load
 from verydeep.datasets.storage import open_storage
 from verydeep.images.decode import decode
-from verydeep.images.files import IMAGE_SUFFIXES
+from verydeep.images.formats import SUFFIXES
 from verydeep.images.rescale import rescale
 from verydeep.nets.vgg import VGG
 from verydeep.scoremaps.score_map import Level, ScoreMap, score_map
@@ -156,7 +156,7 @@ def _join(data: Path, net: VGG, side: int, path: Path) -> tuple[list[Photograph]
 def _squares(data: Path, side: int) -> tuple[list[str], Iterator[Pixels]]:
     """Return the photographs' names, sorted, and their middle squares."""
     storage = open_storage(data)
-    names = sorted(name for name in storage.files if name.rpartition(".")[2].lower() in IMAGE_SUFFIXES)
+    names = sorted(name for name in storage.files if name.rpartition(".")[2].lower() in SUFFIXES)
 
     def squares() -> Iterator[Pixels]:
         for name in names:

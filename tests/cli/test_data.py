@@ -46,6 +46,18 @@ def test_json_counts_sizes_damage_and_provenance(folder):
     assert "seed 0" in splits["test"]["provenance"]
 
 
+def test_classes_of_ten_to_one_are_warned_of(tmp_path):
+    for name, count in (("cat", 60), ("dog", 6)):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("L", (8, 8)).save(tmp_path / "set" / name / f"{i}.png")
+    said = "cat has 38 images, dog 4: consider train --set data.balance=sampling, or weights"
+    assert f"train: unequal classes: {said}" not in _run("show", tmp_path / "set")  # 9.5 to 1
+    (tmp_path / "set/dog/5.png").unlink()
+    assert "train: unequal classes: cat has 38 images, dog 3: consider train" in _run("show", tmp_path / "set")
+    assert json.loads(_run("show", tmp_path / "set", "--json"))["splits"]["train"]["unequal_classes"]
+
+
 def test_words_and_sheet(folder, tmp_path):
     text = _run("show", folder, "--split", "test", "--out", tmp_path / "new/sheet.png")
     assert text.startswith("set: 2 classes")

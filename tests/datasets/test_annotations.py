@@ -1,15 +1,19 @@
 """Boxes in XML, of every reader that has them: what is good is read, what is bad is named."""
 
+import io
 import math
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from verydeep.basics.errors import BadBoxError, UserError
 from verydeep.datasets import open_dataset
 from verydeep.datasets.annotations import make_box, parse_objects
 from verydeep.datasets.boxes import outside, sizes, with_boxes
 from verydeep.datasets.dataset import Box
+from verydeep.images.decode import decode
 
 OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
 
@@ -154,3 +158,64 @@ def test_boxes_belong_to_what_names_a_localizers_run(folders):
     assert one.fingerprint() == other.fingerprint()
     assert (one.fingerprint(boxes=True) != other.fingerprint(boxes=True)) == bool(moved)
     assert one.fingerprint(boxes=True) != one.fingerprint()
+
+
+def sized(height, width, *objects):
+    size = f"<size><width>{width}</width><height>{height}</height></size>"
+    return xml(*objects).replace(b"<size/>", size.encode())
+
+
+def test_boxes_drawn_on_an_image_of_another_size_are_bad(folders):
+    source = folders({"cat/3.xml": sized(48, 64, ("cat", 1, 1, 9, 9)), "dog/2.xml": sized(0, 0, ("dog", 1, 1, 9, 9))})
+    parts = [open_dataset(source, split, boxes=True) for split in ("train", "val", "test")]
+    assert [str(error) for part in parts for error in part.bad_boxes] == [
+        f"{source}/cat/3.xml: drawn on 64 x 48 pixels, the image has 32 x 24"
+    ]
+    assert {s.id for part in parts for s in part.samples if not s.boxes} == {"cat/3.png"}
+
+
+@pytest.fixture
+def turned(tree, rng):
+    """Pictures that EXIF turns, each with one object, and its box as it was drawn on what is stored or shown."""
+
+    def make(orientation, drawn_on, square=False):
+        files, marks = {}, {}
+        for name in [f"{label}/{i}" for label in ("cat", "dog") for i in range(4)]:
+            stored = np.zeros((24, 24 if square else 32, 3), np.uint8)
+            top, left = rng.integers(0, 10, 2)
+            stored[top : top + 5, left : left + 9] = 255
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            file = io.BytesIO()
+            Image.fromarray(stored).save(file, "PNG", exif=exif)
+            files[f"{name}.png"] = file.getvalue()
+            shown = decode(file.getvalue(), name)[..., 0] > 0
+            rows, columns = (np.flatnonzero(shown.any(axis)) for axis in (1, 0))
+            marks[f"{name}.png"] = Box(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+            box = marks[f"{name}.png"] if drawn_on == "shown" else Box(left, top, left + 9, top + 5)
+            shape = shown.shape if drawn_on == "shown" else stored.shape[:2]
+            files[f"{name}.xml"] = sized(*shape, (name[:3], box.xmin + 1, box.ymin + 1, box.xmax, box.ymax))
+        return tree("pets", [], files), marks
+
+    return make
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("square", [False, True])
+@pytest.mark.parametrize("drawn_on", ["stored", "shown"])
+def test_boxes_drawn_before_exif_turns_the_image_are_learned_only_when_put_right(turned, orientation, square, drawn_on):
+    source, marks = turned(orientation, drawn_on, square)
+    train = open_dataset(source, "train", boxes=True)
+    sizes_tell = orientation >= 5 and not square
+    if orientation == 1 or (sizes_tell and drawn_on == "shown"):
+        assert not train.bad_boxes
+        assert all(sample.boxes == (marks[sample.id],) for sample in train.samples)
+    else:
+        said = "drawn before the EXIF rotation" if sizes_tell else "--boxes-as-stored or --boxes-as-shown"
+        assert len(train.bad_boxes) == len(train)
+        assert all(said in error.reason for error in train.bad_boxes)
+        with pytest.raises(UserError, match="--boxes-as-stored"):
+            with_boxes(train, skip_bad=False)
+    right = open_dataset(source, "train", boxes=True, boxes_as_stored=drawn_on == "stored")
+    assert not right.bad_boxes
+    assert all(sample.boxes == (marks[sample.id],) for sample in right.samples)

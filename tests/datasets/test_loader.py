@@ -154,6 +154,37 @@ def test_starting_later_gives_the_tail(dataset, color, seed):
         assert_same(loader.epoch(4, start), batches[start:])
 
 
+def test_balanced_sampling_shows_every_class_alike_and_rare_images_in_other_views(color, seed):
+    dataset = make_dataset(41)
+    rare = [*range(1, 40, 4), 0, 2, 6, 10]  # ten of class b, one of a, three of c
+    dataset = dataset.subset(rare)
+    loader = make_loader(dataset, color, seed=seed, batch_size=7, balanced=True, scales=(18, 60))
+    batches = list(loader.epoch(1))
+    labels = np.concatenate([batch.labels for batch in batches])
+    assert sorted(np.bincount(labels)[:3]) == [4, 5, 5]
+    alone = [
+        pixels.numpy().tobytes()
+        for batch in batches
+        for pixels, label in zip(batch.images, batch.labels, strict=True)
+        if label == 0
+    ]
+    assert len(set(alone)) == len(alone) >= 4
+    assert_same(loader.epoch(1, 1), batches[1:])
+    one, three = (make_loader(dataset, color, seed=seed, batch_size=7, balanced=True, workers=w) for w in (1, 3))
+    assert_same(one.epoch(2), three.epoch(2))
+    seen = {i for epoch in range(30) for batch in loader.epoch(epoch) for i in batch.indices.tolist()}
+    assert seen == set(range(14))  # no image of a common class is never shown
+    first = make_loader(dataset, color, seed=seed, balanced=True)
+    views = {i: p for b in first.epoch(0) for i, p in zip(b.indices.tolist(), b.images, strict=True)}
+    plain = {
+        i: p
+        for b in make_loader(dataset, color, seed=seed).epoch(0)
+        for i, p in zip(b.indices.tolist(), b.images, strict=True)
+    }
+    common = [i for i in views if i in plain and dataset.samples[i].label == 1]
+    assert all(torch.equal(views[i], plain[i]) for i in common)  # seen once, an image has the view it always had
+
+
 def test_a_set_smaller_than_a_batch(dataset):
     loader = make_loader(dataset, batch_size=100)
     assert loader.batches_per_epoch == 1

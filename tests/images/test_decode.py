@@ -16,7 +16,15 @@ from verydeep.basics.errors import BadImageError
 from verydeep.images.decode import decode, size
 
 # Formats that keep every pixel, with the options that make them.
-LOSSLESS = [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})]
+LOSSLESS = [
+    ("PNG", {}),
+    ("BMP", {}),
+    ("TIFF", {}),
+    ("TIFF", {"compression": "tiff_lzw"}),
+    ("WEBP", {"lossless": True}),
+    ("PPM", {}),
+    ("JPEG2000", {}),
+]
 
 
 def assert_refused(data, *words, **options):
@@ -104,6 +112,36 @@ def test_sixteen_bits_keep_the_high_byte(shape, rng):
     for extension in (".png", ".tiff"):
         data = cv2.imencode(extension, samples)[1].tobytes()  # Pillow cannot write 16-bit color
         np.testing.assert_array_equal(decode(data, "x")[..., ::-1], expected)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_zero_is_white_in_tiff_files_that_say_so(bits, rng):
+    samples = rng.integers(0, 2**bits, (20, 30)).astype(f"u{bits // 8}")
+    file = io.BytesIO()
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(file, samples, photometric="miniswhite")
+    np.testing.assert_array_equal(decode(file.getvalue(), "x")[..., 0], 255 - (samples >> (bits - 8)))
+
+
+def test_sixteen_bit_pgm(rng):
+    samples = rng.integers(0, 65536, (20, 30)).astype(">u2")
+    np.testing.assert_array_equal(decode(b"P5 30 20 65535\n" + samples.tobytes(), "x")[..., 0], samples >> 8)
+
+
+def test_avif_and_heic_are_near_their_source(draw, rng, encode):
+    image = cv2.blur(draw(rng, 64, 80), (9, 9))
+    assert np.abs(decode(encode(image, "AVIF", quality=90), "x").astype(float) - image).mean() < 4
+    heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    heif.from_pillow(Image.fromarray(image)).save(file, quality=95)
+    assert np.abs(decode(file.getvalue(), "x").astype(float) - image).mean() < 4
+
+
+def test_a_format_that_is_not_installed_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("verydeep.images.formats.find_spec", lambda name: None)
+    assert_refused(
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC is not read here", "verydeep[heic]", "convert it to JPEG"
+    )
 
 
 def test_cmyk_and_ycck(rng, encode):

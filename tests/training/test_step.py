@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 
 import numpy as np
@@ -6,11 +7,14 @@ import torch
 from torch.nn import functional as F
 
 import verydeep as vd
+from verydeep.datasets.dataset import Dataset, Sample
 from verydeep.datasets.loader import Batch
+from verydeep.images.view import draw_view
 from verydeep.nets.vgg import VGG
 from verydeep.training.parallel import Processes
 from verydeep.training.recipe import Recipe, load_recipe
 from verydeep.training.step import MovingAverage, Stepper, make_optimizer
+from verydeep.training.task import Classification
 
 
 def recipe(*overrides: str) -> Recipe:
@@ -75,6 +79,27 @@ def test_only_fully_connected_layers_are_trained_when_asked(rng: np.random.Gener
     Stepper(network, make_optimizer(network, settings.optimizer), settings, Processes())(batch(rng), 0, 0, 1.0)
     for (name, a), b in zip(network.named_parameters(), before.parameters(), strict=True):
         assert torch.equal(a, b) == name.startswith("conv"), name
+
+
+def test_weights_of_classes_are_those_of_their_numbers(rng: np.random.Generator) -> None:
+    labels = [0] * 9 + [1] * 3 + [3] * 1
+    dataset = Dataset(
+        "x", "train", ("a", "b", "c", "d"), [Sample(str(i), label) for i, label in enumerate(labels)], None
+    )
+    settings = recipe("data.balance=weights", "regularization.label_smoothing=0.1")
+    sampler = Classification().sampler(dataset, 32, settings)
+    assert sampler is not None
+    chance = [np.random.default_rng(7) for _ in range(2)]
+    drawn = [sampler(i, 40, 50, chance[0]) for i in range(len(labels))]
+    assert [view for view, _ in drawn] == [draw_view(40, 50, 32, (32, 32), chance[1], True) for _ in labels]
+    weights = np.array([weight for _, weight in drawn])[:, 0]
+    np.testing.assert_allclose(weights, [13 / 27] * 9 + [13 / 9] * 3 + [13 / 3])
+    scores = torch.from_numpy(rng.normal(0, 1, (13, 4))).float()
+    data = dataclasses.replace(batch(rng, 13), labels=torch.tensor(labels), targets=torch.from_numpy(weights[:, None]))
+    loss = Classification().loss(scores, data, torch.arange(13), settings)
+    weight = torch.tensor([13 / 27, 13 / 9, 0, 13 / 3])
+    hand = F.cross_entropy(scores, data.labels, reduction="none", label_smoothing=0.1) * weight[data.labels]
+    torch.testing.assert_close(loss, hand.mean())
 
 
 def test_mixup_and_smoothing_by_hand(rng: np.random.Generator) -> None:

@@ -85,7 +85,8 @@ class StopAt:
 
 @pytest.mark.parametrize("stop", [2, 5, 8])  # in the first epoch, at the end of it, in the second
 @pytest.mark.parametrize(
-    "extra", [(), ("network.batch_norm=true", "regularization.ema=0.9", "regularization.mixup=0.2")]
+    "extra",
+    [(), ("network.batch_norm=true", "regularization.ema=0.9", "regularization.mixup=0.2", "data.balance=sampling")],
 )
 def test_stopped_anywhere_and_continued_gives_the_same_bits(
     colors: Path, tmp_path: Path, stop: int, extra: tuple[str, ...]

@@ -11,6 +11,7 @@ import typer
 from verydeep.basics.errors import UserError
 
 if TYPE_CHECKING:
+    from verydeep.datasets.opening import Reading
     from verydeep.localization.detections import Detections
     from verydeep.localization.merging import MergeRule
     from verydeep.localization.tuning import Tuned
@@ -48,8 +49,7 @@ class BoxRequest:
     classifier: Path | None
     data: str
     split: str
-    reader: str | None
-    on_bad_image: Literal["error", "skip"]
+    reading: "Reading"
     posteriors: Path | None
     precision: Literal["float32", "bf16"]
     memory: str
@@ -61,7 +61,6 @@ class BoxRequest:
 
 def echo_boxes(request: BoxRequest, protocols: Sequence[str], tuned: "Tuned", json_: bool) -> None:
     """Test a localizer and print its figures."""
-    from verydeep.datasets import open_dataset
     from verydeep.datasets.boxes import with_boxes
     from verydeep.evaluation.posteriors import Posteriors
     from verydeep.inference.memory import parse_memory
@@ -75,12 +74,10 @@ def echo_boxes(request: BoxRequest, protocols: Sequence[str], tuned: "Tuned", js
     wanted = [Protocol.parse(text) for text in protocols]
     files = find_weights(request.classifier), find_weights(request.localizer)
     posteriors = Posteriors.read(request.posteriors) if request.posteriors else None
-    dataset = open_dataset(
-        request.data, request.split, reader=request.reader, on_bad_image=request.on_bad_image, boxes=True
-    )
+    dataset = request.reading.open(request.data, request.split, boxes=True)
     evaluator = BoxEvaluator(
         *files,
-        with_boxes(dataset, request.on_bad_image == "skip")[0],
+        with_boxes(dataset, request.reading.on_bad_image == "skip")[0],
         posteriors=posteriors,
         precision=request.precision,
         runtime=Runtime(request.device, request.engine, parse_memory(request.memory)),

@@ -5,13 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from verydeep.cli.options import Json, Reader
+from verydeep.cli.options import BoxesAsStored, Json, Reader
 
 if TYPE_CHECKING:
     from verydeep.datasets.dataset import Dataset
+    from verydeep.datasets.opening import Reading
     from verydeep.datasets.survey import Survey
 
 EXAMPLE = "verydeep data show scenes --split val --out sheet.png"
+
+UNEQUAL = 10
+"""Ratio of images of two classes from which on a warning is given."""
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -35,6 +39,7 @@ def show(
     boxes: Annotated[
         bool, typer.Option("--boxes", help="Read the boxes too: count them, draw them, list every bad one.")
     ] = False,
+    boxes_as_stored: BoxesAsStored = None,
     json_: Json = False,
 ) -> None:
     """Print classes, counts, image sizes and damaged files; draw a contact sheet.
@@ -49,11 +54,14 @@ def show(
     from verydeep.basics.errors import UserError
     from verydeep.basics.files import write_aside
     from verydeep.datasets.contact_sheet import contact_sheet
+    from verydeep.datasets.opening import Reading
     from verydeep.datasets.survey import survey
 
     if out and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the contact sheet is a PNG; choose a name that ends in .png")
-    datasets = _open(data, [split] if split else ["train", "val", "test"], reader, boxes)
+    datasets = _open(
+        data, [split] if split else ["train", "val", "test"], Reading(reader, "error", boxes_as_stored), boxes
+    )
     surveys = survey(datasets)
     if out:
         with write_aside(out) as aside:
@@ -66,15 +74,14 @@ def show(
             typer.echo(f"\ncontact sheet of {datasets[0].split}: {out}")
 
 
-def _open(data: str, splits: list[str], reader: str | None, boxes: bool) -> "list[Dataset]":
+def _open(data: str, splits: list[str], reading: "Reading", boxes: bool) -> "list[Dataset]":
     """Return those of the splits that can be made; UserError if none can."""
     from verydeep.basics.errors import UserError
-    from verydeep.datasets import open_dataset
 
     opened, errors = [], []
     for split in splits:
         try:
-            opened.append(open_dataset(data, split, reader=reader, boxes=boxes))
+            opened.append(reading.open(data, split, boxes))
         except UserError as error:
             errors.append(error)
     if not opened:
@@ -94,6 +101,7 @@ def _values(surveys: "list[Survey]", boxes: bool) -> dict[str, Any]:
                 "smallest": survey.smallest,
                 "median": survey.median,
                 "largest": survey.largest,
+                "unequal_classes": _unequal(survey),
                 "damaged": [{"file": bad.name, "reason": bad.reason} for bad in survey.bad],
                 "provenance": survey.dataset.provenance,
                 **(_box_values(survey) if boxes else {}),
@@ -107,6 +115,15 @@ def _box_values(survey: "Survey") -> dict[str, Any]:
     counts = [len(sample.boxes) for sample in survey.dataset.samples]
     bad = [{"file": error.name, "reason": error.reason} for error in survey.bad_boxes]
     return {"boxes": sum(counts), "images_with_boxes": sum(map(bool, counts)), "bad_boxes": bad}
+
+
+def _unequal(survey: "Survey") -> str | None:
+    """Return a warning where one class has ten times as many images as another."""
+    most, least = max(survey.per_class), min(survey.per_class)
+    if most < UNEQUAL * max(least, 1):
+        return None
+    names = [survey.dataset.classes[survey.per_class.index(count)] for count in (most, least)]
+    return f"{names[0]} has {most} images, {names[1]} {least}: consider train --set data.balance=sampling, or weights"
 
 
 def _text(surveys: "list[Survey]", boxes: bool) -> str:
@@ -143,7 +160,8 @@ def _text(surveys: "list[Survey]", boxes: bool) -> str:
             "",
             table([head, *rows]),
             "",
-            *(survey.dataset.provenance for survey in surveys),
+            *dict.fromkeys(note for survey in surveys for note in survey.dataset.provenance.split("; ")),
+            *(f"{each.dataset.split}: unequal classes: {said}" for each in surveys if (said := _unequal(each))),
             *damaged,
             "",
             table([("class", *splits), *classes]),

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from verydeep.cli.options import Data, Device, Engine, Json, Memory, OnBadImage, Reader
+from verydeep.cli.options import BoxesAsStored, Data, Device, Engine, Json, Memory, OnBadImage, Reader
 
 EXAMPLE = "verydeep evaluate runs/A --data scenes --protocol dense@64 --out posteriors/A"
 
@@ -53,6 +53,7 @@ def evaluate(
     engine: Engine = "auto",
     reader: Reader = None,
     on_bad_image: OnBadImage = "error",
+    boxes_as_stored: BoxesAsStored = None,
     json_: Json = False,
 ) -> None:
     """Test a network by one or several protocols; write posteriors or boxes, print errors.
@@ -71,7 +72,7 @@ def evaluate(
     from verydeep.basics.errors import UserError
     from verydeep.cli.boxes import BoxRequest, chosen_rule, echo_boxes
     from verydeep.cli.errors_table import HEAD, NOTE, cells, table, values
-    from verydeep.datasets import open_dataset
+    from verydeep.datasets.opening import Reading
     from verydeep.evaluation.evaluate import Evaluator
     from verydeep.inference.memory import parse_memory
     from verydeep.inference.options import Options
@@ -91,8 +92,7 @@ def evaluate(
             classifier,
             data,
             split,
-            reader,
-            on_bad_image,
+            Reading(reader, on_bad_image, boxes_as_stored),
             posteriors,
             precision,
             memory,
@@ -109,7 +109,7 @@ def evaluate(
     options = Options(softmax, pool, pool_rounding, precision)
     protocols = [Protocol.parse(text) for text in protocol or []]
     file = find_weights(weights)
-    dataset = open_dataset(data, split, reader=reader, on_bad_image=on_bad_image)
+    dataset = Reading(reader, on_bad_image).open(data, split)
     for bad in dataset.bad:
         typer.echo(f"left out: {bad}", err=True)
     runtime = Runtime(device, engine, parse_memory(memory))

@@ -20,6 +20,14 @@ Pictures = Annotated[list[Path], typer.Argument(help="Pictures, or folders of pi
 Reader = Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")]
 OnBadImage = Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image or box does.")]
 
+BoxesAsStored = Annotated[
+    bool | None,
+    typer.Option(
+        "--boxes-as-stored/--boxes-as-shown",
+        help="Of images that EXIF turns: were the boxes drawn before that, or after? Default: what sizes say.",
+    ),
+]
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Timed runs of each way.")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from verydeep.basics.errors import UserError
-from verydeep.cli.options import Data, Device, Json, OnBadImage, Reader
+from verydeep.cli.options import BoxesAsStored, Data, Device, Json, OnBadImage, Reader
 
 if TYPE_CHECKING:
     from verydeep.training.task import Task
@@ -52,6 +52,7 @@ def train(
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Time between checkpoints inside an epoch.")] = 10.0,
     reader: Reader = None,
     on_bad_image: OnBadImage = "error",
+    boxes_as_stored: BoxesAsStored = None,
     json_: Json = False,
 ) -> None:
     """Train a network, or continue a run that was stopped.
@@ -91,7 +92,7 @@ def train(
         workers=workers,
         compiled=compile_,
         checkpoint_minutes=checkpoint_minutes,
-        reading=Reading(reader, on_bad_image),
+        reading=Reading(reader, on_bad_image, boxes_as_stored),
         announce=None if json_ else lambda effective: typer.echo(effective.to_toml()),
     )
     if int(os.environ.get("RANK", "0")):  # of several processes the first one speaks

@@ -13,20 +13,25 @@ from verydeep.datasets.storage import Storage
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
+Size = tuple[int, int]  # height, width
+RELATIVE = (1, 1)  # the size on which boxes are drawn that are shares of their image's sides
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The boxes of an image, the size of what they were drawn on where that is known, and where they are written."""
+
+    boxes: tuple[Box, ...]
+    drawn_on: Size | None
+    where: str
+
+
 @dataclass(frozen=True)
 class Annotations:
-    """The boxes of some images, and what is wrong with the others.
+    """The boxes of some images by image id, and what is wrong with the others."""
 
-    Attributes
-    ----------
-    boxes : dict of str to tuple of Box
-        By image id; images without a good box are left out.
-    bad : tuple of BadBoxError
-        Each naming the file and the value.
-    """
-
-    boxes: dict[str, tuple[Box, ...]]
-    bad: tuple[BadBoxError, ...]
+    marks: dict[str, Marks]
+    bad: tuple[BadBoxError, ...] = ()
 
 
 def stem(name: str) -> str:
@@ -38,21 +43,9 @@ def stem(name: str) -> str:
 class XmlBoxes:
     """XML files that belong to images by their names.
 
-    Parameters
-    ----------
-    storage : Storage
-        Holds the files.
-    names : mapping of int to tuple of str
-        Of each label, what objects of it are called in the files.
-    first : int
-        Number of the first pixel: VOC counts from 1, ILSVRC from 0.
-    files : iterable of str
-        The XML files' names.
-    images : iterable of str
-        All images of the source; a file that belongs to none of them is bad.
-    key : callable
-        Turns the name of a file or image into what the two have in common; by default the last part of the name
-        without its ending.
+    `names` says what objects of each label are called in the files, `first` the number of the first pixel: VOC counts
+    from 1, ILSVRC from 0. A file that belongs to none of the source's `images` is bad. `key` turns the name of a file
+    or image into what the two have in common.
     """
 
     storage: Storage
@@ -66,7 +59,7 @@ class XmlBoxes:
         """Read the files of some images. An image keeps the boxes of its own class; others are no fault."""
         by_key = {self.key(name): name for name in self.files}
         known = {self.key(name) for name in self.images}
-        boxes: dict[str, tuple[Box, ...]] = {}
+        marks: dict[str, Marks] = {}
         bad = [
             BadBoxError(self.storage.where(name), "annotates an image that is not there")
             for key, name in by_key.items()
@@ -75,25 +68,30 @@ class XmlBoxes:
         for sample in track(samples, len(samples), "reading boxes"):
             if file := by_key.get(self.key(sample.id)):
                 try:
-                    boxes[sample.id] = self._read(file, sample)
+                    marks[sample.id] = self._read(file, sample)
                 except (BadBoxError, BadImageError) as error:
                     bad.append(BadBoxError(error.name, error.reason, sample.id))
-        return Annotations(boxes, tuple(bad))
+        return Annotations(marks, tuple(bad))
 
-    def _read(self, file: str, sample: Sample) -> tuple[Box, ...]:
+    def _read(self, file: str, sample: Sample) -> Marks:
         where = self.storage.where(file)
-        objects = parse_objects(self.storage.read(file), where)
+        objects, size = parse_annotation(self.storage.read(file), where)
         if not objects:
             raise BadBoxError(where, "has no objects")
         wanted = self.names[sample.label]
         own = [edges for name, edges in objects if name in wanted]
         if not own:
             raise BadBoxError(where, f"has no object of its image's class {wanted[0]} ({objects[0][0]} and so on)")
-        return tuple(make_box(edges, self.first, where) for edges in own)
+        return Marks(tuple(make_box(edges, self.first, where) for edges in own), size, where)
 
 
 def parse_objects(data: bytes, where: str) -> list[tuple[str, list[str]]]:
     """Return name and edges, as written, of each object of an XML file; BadBoxError where it is none."""
+    return parse_annotation(data, where)[0]
+
+
+def parse_annotation(data: bytes, where: str) -> tuple[list[tuple[str, list[str]]], Size | None]:
+    """Return what `parse_objects` does, and the size of the image that the file was written for, if it says one."""
     try:
         root = ElementTree.fromstring(data)
     except ElementTree.ParseError as error:
@@ -105,25 +103,16 @@ def parse_objects(data: bytes, where: str) -> list[tuple[str, list[str]]]:
         if any(text is None for text in texts):
             raise BadBoxError(where, "has an object without bndbox, xmin, ymin, xmax and ymax")
         found.append(((element.findtext("name") or "").strip(), [str(text).strip() for text in texts]))
-    return found
+    sides = [(root.findtext(f"size/{side}") or "").strip() for side in ("height", "width")]
+    height, width = (int(side) if side.isdecimal() else 0 for side in sides)
+    return found, (height, width) if height and width else None  # some tools write 0 for what they do not know
 
 
 def make_box(edges: Sequence[str], first: int, where: str) -> Box:
-    """Return a box published as first and last pixel, kept by its edges.
+    """Return a box published as first and last pixel, counted from `first`, kept by its edges.
 
-    Parameters
-    ----------
-    edges : sequence of str
-        xmin, ymin, xmax, ymax as written.
-    first : int
-        Number of the first pixel, 0 or 1.
-    where : str
-        The file, for messages.
-
-    Raises
-    ------
-    BadBoxError
-        Where they are no numbers, not finite, or the last pixel stands before the first.
+    `edges` are xmin, ymin, xmax, ymax as written. BadBoxError, naming `where`, for what are no numbers, not finite, or
+    where the last pixel stands before the first.
 
     Examples
     --------

@@ -18,7 +18,7 @@ def matches(storage: Storage) -> bool:
     return set(_categories(storage).folders()) >= TELLING
 
 
-def read(storage: Storage) -> Layout:
+def read(storage: Storage, options: str = "") -> Layout:
     """Read `<category>/image_NNNN.jpg`, alone or in `101_ObjectCategories` beside the annotations.
 
     All 102 categories are classes, the clutter of BACKGROUND_Google among them, and all 9,144 images are used (the

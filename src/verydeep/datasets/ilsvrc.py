@@ -36,7 +36,7 @@ def matches(storage: Storage) -> bool:
     )
 
 
-def read(storage: Storage) -> Layout:
+def read(storage: Storage, options: str = "") -> Layout:
     """Read training images by class, and validation images by class folder or by ground truth.
 
     Classes are the WordNet ids in sorted order, which is the usual order of ILSVRC's 1,000. Results are reported

@@ -1,19 +1,26 @@
 """What a reader finds in a source: classes, and the labeled images of each split it has."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from verydeep.basics.errors import BadBoxError
 from verydeep.datasets.annotations import Annotations
 from verydeep.datasets.dataset import Sample
 from verydeep.datasets.storage import Storage
-from verydeep.images.files import IMAGE_SUFFIXES
+from verydeep.images.formats import HEAD, counted, is_picture
 
-# First bytes of the formats that are decoded: what a file without an image's name must begin with to count as one.
-SIGNATURE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|RIFF....WEBP|II\*\0|MM\0\*|BM....\0\0\0\0", re.DOTALL)
 WNID = re.compile(r"n\d{8}")  # WordNet's number of a noun
+OUTER_KEPT = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+# Files beside a folder that say nothing of what is in it.
+STRAY = re.compile(
+    r"(readme|licen[cs]e|copying|citation|attribution)[^/]*"
+    r"|[^/]*\.(md|pdf|rst|html?|docx?|log|ini|db|url|py|ipynb|sh)|[^/.]+",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -56,34 +63,55 @@ class Reader(Protocol):
     def matches(self, storage: Storage) -> bool:
         """Say whether the source's content is of this kind."""
 
-    def read(self, storage: Storage) -> Layout:
-        """Read it; UserError if it is not of this kind or not whole."""
+    def read(self, storage: Storage, options: str = "") -> Layout:
+        """Read it; UserError if it is not of this kind or not whole. What `options` may be is the reader's matter."""
 
 
 def image_names(storage: Storage, names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Divide file names into images and others.
-
-    A file counts as an image by its name's ending, whatever is in it (a damaged one shall be noticed), and else
-    by its first bytes (a photograph without an ending is one).
-
-    Parameters
-    ----------
-    storage : Storage
-        Holds the files.
-    names : iterable of str
-        Names to divide.
-
-    Returns
-    -------
-    images, others : list of str
-        Both sorted.
-    """
+    """Divide file names into images, as `is_picture` says, and others, both sorted."""
     images: list[str] = []
     others: list[str] = []
     for name in names:
-        known = name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
-        (images if known or SIGNATURE.match(storage.files[name].read(16)) else others).append(name)
+        (images if is_picture(name, partial(storage.files[name].read, HEAD)) else others).append(name)
     return sorted(images), sorted(others)
+
+
+def left_out(others: list[str], images: Iterable[str]) -> list[str]:
+    """Return a note on files that are no images, with their endings in each folder, the fullest first."""
+    if not others:
+        return []
+    counts = Counter(name.rpartition("/")[0] for name in images)
+    lost: dict[str, list[str]] = {}
+    for name in others:
+        lost.setdefault(name.rpartition("/")[0], []).append(name)
+    folders = sorted((folder for folder in lost if folder), key=lambda folder: -len(lost[folder]))
+    words = [
+        f"in {each}/ {len(lost[each])} of {len(lost[each]) + counts[each]} files ({counted(lost[each])})"
+        for each in folders
+    ]
+    return ["; ".join([f"left out, as they are no images: {few(others)}", *([few(words, 10)] if words else [])])]
+
+
+def name_of(storage: Storage) -> str:
+    """Return what a data set is called: the name of its folder, or of its archive without the ending."""
+    path = storage.path.resolve()  # "." has no name of its own
+    return path.name if path.is_dir() else path.stem
+
+
+def without_outer_folders(storage: Storage) -> Storage:
+    """Return the storage from the first folder on that is not alone: `data/set/cat/1.jpg` becomes `cat/1.jpg`.
+
+    Files beside it that say nothing, such as a readme, are left out. A folder named for a split stays, and so does
+    the last one above the files, which may be a class. So the names, and with them the hold-out, are the same for a
+    folder, its parent and a tar of either.
+    """
+    while True:
+        tops = storage.folders()
+        inside = len(tops) == 1 and all("/" in name or STRAY.fullmatch(name) for name in storage.files)
+        deeper = any(name.count("/") > 1 for name in storage.files)
+        if not (inside and deeper) or tops[0].lower() in OUTER_KEPT:
+            return storage
+        storage = storage.below(tops[0])
 
 
 def few(names: Iterable[str], most: int = 3) -> str:

@@ -82,6 +82,8 @@ class Augmentation:
         As in `verydeep.images.color.shift`.
     sampler : ViewSampler, optional
         Draws views and targets in place of `draw_view`, which gives the paper's views and no targets.
+    balanced : bool
+        Whether every class has the same number of views in a pass, as all images together, and not every image one.
     """
 
     crop: int
@@ -92,6 +94,7 @@ class Augmentation:
     color_form: ColorForm = "sqrt"
     color_scale: float = 0.1
     sampler: ViewSampler | None = None
+    balanced: bool = False
 
     @property
     def numbers(self) -> int:
@@ -111,6 +114,7 @@ class _Part:
 
     turn: int
     batch: Batch
+    repeats: list[int]  # how many times each of the batch's images was there before in this pass
     rows: slice
     last: bool
 
@@ -120,32 +124,10 @@ class TrainingLoader:
 
     What an epoch holds depends neither on the number of threads nor on the number of processes.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        The training set.
-    augmentation : Augmentation
-        How views are made.
-    batch_size : int
-        Samples in a batch, over all processes together.
-    seed : int
-        Of the run.
-    passes : int
-        How many times an epoch passes over the data set, each time in another order and with other views.
-    workers : int, optional
-        Threads; by default one per core.
-    rank, world_size : int
-        This process and their number: each gets its slice of every batch.
-
-    Attributes
-    ----------
-    waited : float
-        Seconds that the consumer has spent waiting for batches so far.
-
-    Raises
-    ------
-    UserError
-        If the numbers do not fit together.
+    `batch_size` counts the samples of all processes together, of which each gets its slice; an epoch passes `passes`
+    times over the data set, each time in another order and with other views. `waited` are the seconds that the
+    consumer has spent waiting for batches so far.
+    UserError if the numbers do not fit together.
     """
 
     def __init__(
@@ -211,47 +193,66 @@ class TrainingLoader:
 
     def _parts(self, epoch: int, start: int) -> Iterator[_Part]:
         """Yield what threads are to load, batch after batch."""
-        order = np.empty(0, np.int64)
+        order = np.empty((2, 0), np.int64)
         for number in range(start, self.batches_per_epoch):
             turn, batch = divmod(number, self.batches_per_pass)
             turn += epoch * self.passes
             if number == start or batch == 0:
-                order = generator(self.seed, turn).permutation(len(self.dataset))
-            indices = self._slice(order, batch)
+                order = self._order(turn)
+            indices, repeats = self._slice(order, batch)
             count = len(indices)
             empty = Batch(
                 torch.empty((count, self.augmentation.crop, self.augmentation.crop, 3), dtype=torch.uint8),
                 torch.from_numpy(self._labels[indices]),
-                torch.from_numpy(indices),
+                torch.from_numpy(indices.copy()),
                 torch.zeros(count, 3),
                 torch.empty(count, self.augmentation.numbers),
             )
             task = self._task(count)
             for first in range(0, count, task):
-                yield _Part(turn, empty, slice(first, first + task), last=first + task >= count)
+                yield _Part(turn, empty, repeats.tolist(), slice(first, first + task), last=first + task >= count)
 
     def _task(self, count: int) -> int:
         return max(1, min(TASK, count // self.workers))
 
+    def _order(self, turn: int) -> NDArray[np.int64]:
+        """Return the images of a pass in their order, and how many times each was there before: 2 x N."""
+        rng, count = generator(self.seed, turn), len(self.dataset)
+        if not self.augmentation.balanced:
+            return np.stack([rng.permutation(count), np.zeros(count, np.int64)])
+        classes = [np.flatnonzero(self._labels == label) for label in np.unique(self._labels)]
+        chosen = []
+        for number, members in enumerate(rng.permutation(len(classes)).tolist()):
+            share = count * (number + 1) // len(classes) - count * number // len(classes)
+            rounds = [rng.permutation(classes[members]) for _ in range(-(-share // len(classes[members])))]
+            chosen.append(np.concatenate(rounds or [np.empty(0, np.int64)])[:share])
+        order = rng.permutation(np.concatenate(chosen))
+        by_image = order.argsort(kind="stable")
+        first = np.searchsorted(order[by_image], order[by_image])
+        repeats = np.empty(count, np.int64)
+        repeats[by_image] = np.arange(count) - first
+        return np.stack([order, repeats])
+
     def _slice(self, order: NDArray[np.int64], number: int) -> NDArray[np.int64]:
-        """Return the indices of a pass's batch `number` that fall to this process."""
-        batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-        share = [len(batch) * rank // self.world_size for rank in (self.rank, self.rank + 1)]
-        return batch[share[0] : share[1]]
+        """Return the columns of a pass's batch `number` that fall to this process."""
+        batch = order[:, number * self.batch_size : (number + 1) * self.batch_size]
+        share = [batch.shape[1] * rank // self.world_size for rank in (self.rank, self.rank + 1)]
+        return batch[:, share[0] : share[1]]
 
     def _load(self, part: _Part) -> _Part:
         """Fill in the views of some samples; runs in a thread."""
         batch, rows, how = part.batch, part.rows, self.augmentation
         images, targets = batch.images[rows].numpy(), batch.targets[rows].numpy()
-        views = [self._view(part.turn, *row) for row in zip(batch.indices[rows].tolist(), images, targets, strict=True)]
+        which = zip(batch.indices[rows].tolist(), part.repeats[rows], images, targets, strict=True)
+        views = [self._view(part.turn, *row) for row in which]
         if how.color is not None:
             normals = [view.normals for view in views]
             batch.shifts[rows].numpy()[:] = shift(how.color, normals, how.color_form, how.color_scale)
         return part
 
-    def _view(self, turn: int, index: int, pixels: NDArray[np.uint8], target: NDArray[np.float32]) -> View:
+    def _view(self, turn: int, index: int, repeat: int, pixels: NDArray[np.uint8], target: NDArray[np.float32]) -> View:
         """Draw the view of a sample and write it into `pixels`, and its target into `target`."""
-        rng, how = generator(self.seed, turn, index), self.augmentation
+        rng, how = generator(self.seed, turn, index, *([repeat] if repeat else [])), self.augmentation
         if self._has_files:
             data = self.dataset.read(index)
             header = read_header(data, self.dataset.where(index))

@@ -1,17 +1,18 @@
 """Open a data set by its path: recognize what it is, make its splits, leave out damaged files."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, cast
 
 from verydeep.basics.errors import UserError
+from verydeep.datasets.boxes import with_marks
 from verydeep.datasets.checking import without_bad
 from verydeep.datasets.dataset import Dataset
-from verydeep.datasets.layout import Layout, Reader
+from verydeep.datasets.layout import Layout, Reader, without_outer_folders
 from verydeep.datasets.scenes import Scenes
 from verydeep.datasets.splits import SPLITS, choose_split
-from verydeep.datasets.storage import Storage, open_storage
+from verydeep.datasets.storage import open_storage
 
 # Readers by name; the first that recognizes a source's content reads it.
 READERS = {
@@ -23,32 +24,23 @@ READERS = {
 }
 OnBadImage = Literal["error", "skip"]
 
-OUTER_KEPT = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
-
 
 @dataclass(frozen=True)
 class Reading:
-    """How a data set is read that a command opens several splits of.
-
-    Attributes
-    ----------
-    reader : str, optional
-        As for `open_dataset`.
-    on_bad_image : {"error", "skip"}
-        As for `open_dataset`.
-    """
+    """How a data set is read that a command opens several splits of; see `open_dataset`."""
 
     reader: str | None = None
     on_bad_image: OnBadImage = "error"
+    boxes_as_stored: bool | None = None
 
     def open(self, source: str | Path, split: str, boxes: bool = False) -> Dataset:
         """Open one split of a data set."""
-        return open_dataset(source, split, reader=self.reader, on_bad_image=self.on_bad_image, boxes=boxes)
+        return open_dataset(source, split, boxes=boxes, **vars(self))
 
     @property
     def words(self) -> dict[str, str]:
         """What differs from the usual, by the names of the command's options."""
-        return {key: value for key, value in vars(self).items() if value and value != "error"}
+        return {key: str(value) for key, value in vars(self).items() if value not in (None, "error")}
 
 
 def open_dataset(
@@ -60,6 +52,7 @@ def open_dataset(
     holdout: float = 0.2,
     on_bad_image: OnBadImage = "error",
     boxes: bool = False,
+    boxes_as_stored: bool | None = None,
 ) -> Dataset:
     """Open one split of a data set.
 
@@ -72,7 +65,8 @@ def open_dataset(
         "train", "val" or "test". One that the source lacks is held out of its training images; see
         `splits.choose_split`, and `.provenance` of the result.
     reader : str, optional
-        Kind of source, one of `READERS` or "scenes"; by default recognized by its content.
+        Kind of source, one of `READERS` or "scenes", perhaps with what it is to be told: "class-folders:top"; by
+        default recognized by its content.
     seed : int
         Seed of the hold-out. Training and test have to use the same, or test images are trained on.
     holdout : float
@@ -84,7 +78,10 @@ def open_dataset(
         in each.
     boxes : bool
         Whether to read boxes also where they stand in files of their own, one an image. What is wrong with them
-        is in `.bad_boxes`.
+        is in `.bad_boxes`: no box, one of another class, or drawn on an image of another size.
+    boxes_as_stored : bool, optional
+        Of images that EXIF turns: whether boxes were drawn on the pixels as they are stored, or on the image as it is
+        shown. Where nothing is said and sizes do not tell, such boxes are bad.
 
     Returns
     -------
@@ -104,14 +101,11 @@ def open_dataset(
         return Scenes(split, seed)
     layout = read_layout(Path(source), reader)
     samples, provenance = choose_split(layout, split, seed, holdout)
-    bad_boxes = layout.bad_boxes
+    dataset = Dataset(layout.name, split, layout.classes, samples, layout.storage, provenance, (), layout.bad_boxes)
     if boxes and layout.annotate:
-        found = layout.annotate(samples)
-        samples = [replace(sample, boxes=found.boxes.get(sample.id, ())) for sample in samples]
-        bad_boxes += found.bad
+        dataset = with_marks(dataset, layout.annotate(samples), boxes_as_stored)
     ids = {"", *(sample.id for sample in samples)}  # an annotation without an image is every split's
-    bad_boxes = tuple(error for error in bad_boxes if error.image in ids)
-    dataset = Dataset(layout.name, split, layout.classes, samples, layout.storage, provenance, (), bad_boxes)
+    dataset.bad_boxes = tuple(error for error in dataset.bad_boxes if error.image in ids)
     return without_bad(dataset) if on_bad_image == "skip" else dataset
 
 
@@ -123,26 +117,12 @@ def read_layout(path: Path, reader: str | None = None) -> Layout:
     UserError
         As `open_dataset`.
     """
-    if reader is not None and reader not in READERS:
+    wanted, _, options = (reader or "").partition(":")
+    if reader is not None and wanted not in READERS:
         raise UserError(f"reader {reader!r}: expected one of {', '.join(READERS)} (or the data set scenes)")
     storage = without_outer_folders(open_storage(path))
     for name, module in READERS.items():
         kind = cast(Reader, import_module(f"verydeep.datasets.{module}"))
-        if reader == name or (reader is None and kind.matches(storage)):
-            return kind.read(storage)
+        if wanted == name or (not wanted and kind.matches(storage)):
+            return kind.read(storage, options)
     raise AssertionError("class-folders matches everything")
-
-
-def without_outer_folders(storage: Storage) -> Storage:
-    """Return the storage from the first folder on that is not alone: `data/set/cat/1.jpg` becomes `cat/1.jpg`.
-
-    A folder named for a split stays, and so does the last one above the files, which may be a class. So the
-    names, and with them the hold-out, are the same for a folder, its parent and a tar of either.
-    """
-    while True:
-        top = next(iter(storage.files)).partition("/")[0]
-        inside = all(name.startswith(f"{top}/") for name in storage.files)
-        deeper = any(name.count("/") > 1 for name in storage.files)
-        if not (inside and deeper) or top.lower() in OUTER_KEPT:
-            return storage
-        storage = storage.below(top)

@@ -54,7 +54,7 @@ def choose_split(layout: Layout, split: str, seed: int, holdout: float) -> tuple
             try:
                 parts["train"], parts[name] = hold_out(parts["train"], layout.classes, holdout, f"{name} {seed}", leave)
             except UserError as error:
-                raise UserError(f"{layout.storage.path}: {error}") from None
+                raise UserError("; ".join([f"{layout.storage.path}: {error}", *layout.notes])) from None
             told["train"] += f", without those held out for {name}"
     if split not in parts:
         has = ", ".join(parts)

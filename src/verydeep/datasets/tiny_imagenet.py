@@ -18,7 +18,7 @@ def matches(storage: Storage) -> bool:
     return "wnids.txt" in storage.files and ANNOTATIONS in storage.files
 
 
-def read(storage: Storage) -> Layout:
+def read(storage: Storage, options: str = "") -> Layout:
     """Read `wnids.txt`, `words.txt`, `train/<wnid>/images`, `val/images` and the boxes of both.
 
     Classes are in the order of `wnids.txt`, named as `layout.class_name` says ("n01641577 bullfrog"). The

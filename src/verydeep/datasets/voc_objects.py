@@ -18,7 +18,7 @@ def matches(storage: Storage) -> bool:
     return any(map(IMAGE.fullmatch, storage.files)) and any(map(ANNOTATION.fullmatch, storage.files))
 
 
-def read(storage: Storage) -> Layout:
+def read(storage: Storage, options: str = "") -> Layout:
     """Read `JPEGImages`, `Annotations` and the lists of `ImageSets/Main`.
 
     VOC's images show objects of several classes; here an image has the class of its largest object, and boxes are

@@ -3,33 +3,22 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import PngImagePlugin, TiffImagePlugin
 from PIL.ExifTags import Base
 from PIL.Image import Exif, Image, alpha_composite, fromarray, new
 from PIL.ImageFile import ImageFile
 
 from verydeep.basics.errors import BadImageError
 from verydeep.images import jpeg
+from verydeep.images.formats import HEAD, expected, format_of
 
 BYTES_A_PIXEL = 12
 """That decoding takes at most: 3 as an array, 4 in each of two modes of Pillow's, and the file."""
 MAX_PIXELS = 178_956_970
 """Default limit against decompression bombs: Pillow's own, and 2 GiB while the picture is decoded."""
-
-# Pillow's readers are called one by one: `Image.open` would try forty formats and apply its own size limit.
-_READERS: tuple[tuple[bytes, type[ImageFile]], ...] = (
-    (jpeg.MAGIC, JpegImagePlugin.JpegImageFile),
-    (b"\x89PNG", PngImagePlugin.PngImageFile),
-    (b"RIFF", WebPImagePlugin.WebPImageFile),
-    (b"II", TiffImagePlugin.TiffImageFile),
-    (b"MM", TiffImagePlugin.TiffImageFile),
-    (b"BM", BmpImagePlugin.BmpImageFile),
-    (b"GIF8", GifImagePlugin.GifImageFile),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +75,9 @@ def read_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
 def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Decode one image file into upright RGB.
 
-    JPEG (gray, YCbCr, CMYK, YCCK), PNG, WebP, TIFF, BMP and GIF (the first picture of several). The EXIF
-    orientation is applied. Transparency is composited on white; of 16-bit samples the high byte is kept; CMYK
-    is converted by (255 - C)(255 - K) / 255, without a color profile.
+    The formats of `verydeep.images.formats`; of several pictures in a file the first. The EXIF orientation is
+    applied. Transparency is composited on white; of 16-bit samples the high byte is kept, and where 0 is white they
+    are inverted; CMYK is converted by (255 - C)(255 - K) / 255, without a color profile.
 
     Parameters
     ----------
@@ -169,16 +158,18 @@ def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 def _open(data: bytes, name: str) -> ImageFile:
     if not data:
         raise BadImageError(name, "empty file")
-    for magic, reader in _READERS:
-        if data.startswith(magic):
-            try:
-                image = reader(BytesIO(data))
-            except Exception as error:  # damaged files make Pillow raise errors of many types
-                raise BadImageError(name, f"damaged header ({_one_line(error)})") from None
-            if min(image.size) < 1:
-                raise BadImageError(name, "damaged header (no pixels)")
-            return image
-    raise BadImageError(name, "not an image (JPEG, PNG, WebP, TIFF, BMP or GIF expected)")
+    kind = format_of(data[:HEAD])
+    if kind is None:
+        raise BadImageError(name, f"not an image ({expected()} expected)")
+    if not kind.is_read:
+        raise BadImageError(name, f"{kind.name} is not read here: {kind.remedy}, or convert it to JPEG")
+    try:
+        image = kind.open(data)
+    except Exception as error:  # damaged files make Pillow raise errors of many types
+        raise BadImageError(name, f"damaged header ({_one_line(error)})") from None
+    if min(image.size) < 1:
+        raise BadImageError(name, "damaged header (no pixels)")
+    return image
 
 
 def _orientation(read_exif: Callable[[], Exif]) -> int:
@@ -208,9 +199,12 @@ def _parse(block: bytes) -> Exif:
 
 def _to_rgb(image: Image) -> Image:
     """Convert any of Pillow's modes to RGB, transparency on white."""
-    # Pillow before 11 opens 16-bit gray PNG files in 32 bits.
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        return fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    # Pillow opens 16-bit PGM, and before version 11 gray 16-bit PNG files, in 32 bits.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+        pixels = (np.asarray(image) >> (4 if tags.get(Base.BitsPerSample) == (12,) else 8)).astype(np.uint8)
+        # Of 8-bit TIFF files whose 0 is white Pillow inverts the samples, of others it does not.
+        return fromarray(255 - pixels if tags.get(Base.PhotometricInterpretation) == 0 else pixels).convert("RGB")
     if image.mode in ("I", "F"):
         raise ValueError(f"32-bit samples (mode {image.mode}) have no known range")
     if image.has_transparency_data:

@@ -1,6 +1,7 @@
 """Picture files of a user: found in folders, read upright."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,7 @@ from numpy.typing import NDArray
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.files import open_regular
 from verydeep.images.decode import MAX_PIXELS, decode
-
-IMAGE_SUFFIXES = frozenset(
-    {"jpg", "jpeg", "jpe", "jfif", "png", "webp", "tif", "tiff", "bmp", "gif", "ppm", "pgm", "jp2", "avif"}
-)
+from verydeep.images.formats import HEAD, counted, is_picture
 
 
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -27,17 +25,30 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
 def find_pictures(paths: Iterable[Path]) -> list[Path]:
     """Return the paths with every folder replaced by the pictures in it and below, sorted by name.
 
-    Raises
-    ------
-    UserError
-        For a folder without pictures.
+    Hidden files are left out. UserError for a folder without pictures.
     """
     files = []
     for path in paths:
         inside = [path]
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix[1:].lower() in IMAGE_SUFFIXES)
+            every = [file for file in path.rglob("*") if _is_shown(file, path)]
+            inside = sorted(file for file in every if is_picture(file.name, partial(_head, file)))
         if not inside:
-            raise UserError(f"{path}: a folder without pictures; give pictures or folders of them")
+            holds = f" (it holds {counted(file.name for file in every)})" if every else ""
+            raise UserError(f"{path}: a folder without pictures{holds}; give pictures or folders of them")
         files += inside
     return files
+
+
+def _is_shown(file: Path, folder: Path) -> bool:
+    return not file.is_dir() and not any(
+        part.startswith(".") or part == "__MACOSX" for part in file.relative_to(folder).parts
+    )
+
+
+def _head(file: Path) -> bytes:
+    try:
+        with open_regular(file) as opened:
+            return opened.read(HEAD)
+    except OSError:  # a folder, a pipe
+        return b""

@@ -55,7 +55,9 @@ class Localization:
         return {"task": "localize", "regression": self.regression}
 
     def check(self, recipe: Recipe) -> None:
-        """Refuse mixup and label smoothing: boxes cannot be mixed, and there are no labels to smooth."""
+        """Refuse what is for classes: boxes cannot be mixed, and there are no labels to smooth or weigh."""
+        if recipe.data.balance == "weights":
+            raise UserError(f"recipe {recipe.name}: data.balance=weights is for classes; boxes take none or sampling")
         for name in ("mixup", "label_smoothing"):
             if getattr(recipe.regularization, name):
                 raise UserError(f"recipe {recipe.name}: regularization.{name} is for classes; set it to 0 for boxes")

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from verydeep.basics.errors import UserError
 
@@ -37,6 +45,14 @@ class Network(_Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     # Krizhevsky's formula as written; torch's and Caffe's, which divide it by 5, are alpha = 2e-5 here.
     lrn_alpha: Positive = 1e-4
+
+
+class Data(_Section):
+    """How much each class of the training images counts; the paper takes them as they are."""
+
+    # "weights": every class has the same weight in the loss, whatever the number of its images; "sampling": each has
+    # the same number of views in an epoch, so that images of rare classes are seen several times, in other views.
+    balance: Literal["none", "weights", "sampling"] = "none"
 
 
 class Images(_Section):
@@ -139,6 +155,7 @@ class Recipe(_Section):
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float32", "bf16"] = "float32"
     network: Network = Network()
+    data: Data = Data()
     images: Images = Images()
     initialization: Initialization = Initialization()
     optimizer: Optimizer = Optimizer()
@@ -154,6 +171,12 @@ class Recipe(_Section):
                 f"{self.network.image_size}, so that a crop would not fit"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the section that the first recipes had not, where it changes nothing: files stay as they were."""
+        values: dict[str, Any] = default(self)
+        return values if self.data != Data() else {key: value for key, value in values.items() if key != "data"}
 
     def passes(self, images: int) -> int:
         """Return how many times an epoch passes over so many training images.

@@ -146,6 +146,7 @@ class Run:
             recipe.images.color_shift,
             recipe.images.color_scale,
             task.sampler(images.training, net.image_size, recipe),
+            recipe.data.balance == "sampling",
         )
         self.loader = TrainingLoader(
             images.training,

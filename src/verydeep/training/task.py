@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from verydeep.datasets.dataset import Dataset, Sample
 from verydeep.datasets.loader import Batch, ViewSampler
+from verydeep.images.view import View, draw_view
 from verydeep.inference.ranks import ranks
 from verydeep.nets.config import Regression
 from verydeep.nets.initialization import COPIED_FROM_A
@@ -85,6 +88,25 @@ class Task(Protocol):
         """Return the command that tests the finished network as the paper does."""
 
 
+class WeightedViews:
+    """The paper's views, and as their one target the weight of the image's class: N / (K N_class), 1 on average."""
+
+    numbers = 1
+
+    def __init__(self, dataset: Dataset, crop: int, recipe: Recipe) -> None:
+        self.crop, self.images = crop, recipe.images
+        self.labels = np.array([sample.label for sample in dataset.samples], np.int64)
+        counts = np.bincount(self.labels)
+        self.weights = (len(self.labels) / np.count_nonzero(counts) / np.maximum(counts, 1)).astype(np.float32)
+
+    def __call__(
+        self, index: int, height: int, width: int, rng: np.random.Generator
+    ) -> tuple[View, NDArray[np.float32]]:
+        """Return a view as `Augmentation` draws it, and the weight."""
+        view = draw_view(height, width, self.crop, self.images.scales, rng, self.images.flip)
+        return view, self.weights[self.labels[index], None]
+
+
 class Classification:
     """Learning the class: soft-max cross-entropy (paper: section 3.1)."""
 
@@ -109,12 +131,17 @@ class Classification:
         return None if source.configuration == network.configuration else COPIED_FROM_A
 
     def sampler(self, dataset: Dataset, crop: int, recipe: Recipe) -> ViewSampler | None:
-        """Return None: the paper's views."""
-        return None
+        """Return None for the paper's views; with weights for the classes these, beside the same views."""
+        return WeightedViews(dataset, crop, recipe) if recipe.data.balance == "weights" else None
 
     def loss(self, scores: Tensor, batch: Batch, part: Tensor, recipe: Recipe) -> Tensor:
-        """Return the mean cross-entropy, natural logarithm."""
-        return F.cross_entropy(scores, batch.labels[part], label_smoothing=recipe.regularization.label_smoothing)
+        """Return the mean cross-entropy, natural logarithm, weighted where classes have weights."""
+        labels, smoothing = batch.labels[part], recipe.regularization.label_smoothing
+        if recipe.data.balance != "weights":
+            return F.cross_entropy(scores, labels, label_smoothing=smoothing)
+        return (
+            F.cross_entropy(scores, labels, label_smoothing=smoothing, reduction="none") * batch.targets[part, 0]
+        ).mean()
 
     def wrong(self, scores: Tensor, batch: Batch, part: Tensor) -> Tensor:
         """Return where the highest score is not the label's."""
