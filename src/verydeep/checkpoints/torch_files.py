@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import usual_permissions, write_aside
+from verydeep.basics.files import write_aside
 from verydeep.checkpoints.inputs import TORCHVISION
 from verydeep.checkpoints.layers import Array, BatchNorm, Checkpoint, Conv, Dense, Weighted, zeros
 from verydeep.checkpoints.naming import NORM_PARTS
 from verydeep.checkpoints.recognize import parse_description
 from verydeep.nets.configurations import CONFIGURATIONS, Configuration
 from verydeep.nets.vgg import VGG
-from verydeep.nets.weights import describe
+from verydeep.nets.weights import describe, write_safetensors
 
 KEY = "verydeep"
 
@@ -228,10 +227,9 @@ def write(net: VGG, path: Path, style: str) -> None:
         linear = name.startswith(("classifier.", "head.")) and name.endswith(".weight")
         state[name] = (tensor.flatten(1) if linear else tensor).contiguous().clone()
     description = json.dumps(describe(net))
-    with write_aside(path) as aside:
-        if path.suffix == ".safetensors":
-            save_file(state, aside, metadata={"format": "pt", KEY: description})
-            usual_permissions(aside)
-        else:
-            state._metadata = {"": {"version": 1, KEY: description}}  # type: ignore[attr-defined]
-            torch.save(state, aside)
+    if path.suffix == ".safetensors":
+        write_safetensors(path, state, {"format": "pt", KEY: description})
+        return
+    state._metadata = {"": {"version": 1, KEY: description}}  # type: ignore[attr-defined]
+    with write_aside(path) as aside, aside.open("wb") as file:  # torch's own writer has no OSError for a full disk
+        torch.save(state, file)
