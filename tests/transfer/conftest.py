@@ -12,12 +12,6 @@ from PIL import Image
 import verydeep as vd
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing kept from other runs, nothing left in the user's home."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
 @pytest.fixture
 def make_net(rng: np.random.Generator) -> Callable[..., vd.VGG]:
     """Networks of a few channels; batch norm, where there is any, with statistics that are not the identity."""

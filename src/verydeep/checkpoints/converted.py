@@ -4,9 +4,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from verydeep.basics.files import file_hash
+from verydeep.basics.files import cache_folder, file_hash
 from verydeep.basics.version import VERSION
-from verydeep.checkpoints.download import cache_folder
 from verydeep.checkpoints.public import fetch, is_name
 from verydeep.checkpoints.reading import detect, load
 from verydeep.nets.vgg import VGG

@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import os
 import time
 import urllib.error
 import urllib.request
@@ -17,15 +16,6 @@ BLOCK = 1 << 20
 ATTEMPTS = 5
 PATIENCE = 30.0
 """Seconds without a byte before a connection counts as lost."""
-
-
-def cache_folder() -> Path:
-    """Return the folder of downloaded files: $VERYDEEP_CACHE, or `verydeep` in the user's cache folder."""
-    given = os.environ.get("VERYDEEP_CACHE")
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "verydeep"
 
 
 def download(url: str, digest: str, folder: Path, *, offline: bool = False, pause: float = 0.5) -> Path:

@@ -8,8 +8,8 @@ from typing import Any
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
-from verydeep.basics.files import file_hash
-from verydeep.checkpoints.download import cache_folder, download
+from verydeep.basics.files import cache_folder, file_hash
+from verydeep.checkpoints.download import download
 
 
 @dataclass(frozen=True)

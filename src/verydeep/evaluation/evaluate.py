@@ -17,6 +17,7 @@ from verydeep.basics.lock import sole_writer
 from verydeep.basics.progress import track
 from verydeep.basics.rng import generator
 from verydeep.basics.version import VERSION
+from verydeep.datasets.content import content_digest
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.layout import WNID
 from verydeep.evaluation.fuse import fuse
@@ -121,6 +122,7 @@ class Evaluator:
             "data": dataset.name,
             "split": dataset.split,
             "split_provenance": dataset.provenance,
+            "content_sha256": content_digest(self.dataset) if self.cache else None,
             "limit": limit and f"{limit} images, evenly over the classes, seed 0",
             "preprocessing": net.preprocessing.to_dict(),
             "options": self.forward.options.to_dict(),

@@ -27,6 +27,9 @@ def check_same_evaluation(found: Posteriors, wanted: Posteriors, path: Path) -> 
         there, here = found.metadata.get(key), wanted.metadata.get(key)
         if there != here:
             raise _another(path, f"{key} is {there}, here {here}")
+    there, here = (of.metadata.get("content_sha256") for of in (found, wanted))
+    if there is not None and there != here:  # None: of a version that did not look
+        raise _another(path, "its images have changed since, under the same names")
     if found.classes != wanted.classes:
         raise _another(path, "its classes are others")
     labels = dict(zip(wanted.ids, wanted.labels.tolist(), strict=True))

@@ -13,6 +13,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.lock import sole_writer
 from verydeep.basics.progress import track
 from verydeep.basics.version import VERSION
+from verydeep.datasets.content import content_digest
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.evaluate import Evaluator, evenly, match_labels
 from verydeep.evaluation.posteriors import Posteriors
@@ -85,6 +86,7 @@ class BoxEvaluator:
         about |= {"classifier": names[0], "localizer": names[1], "options": options.to_dict()}
         about |= {"classifier_hash": weights_hash(classifier), "localizer_hash": weights_hash(localizer)}
         about |= {"labels_from": _source(posteriors), "created_by": f"verydeep {VERSION}"}
+        about |= {"content_sha256": content_digest(self.dataset) if cache else None}
         about |= {"limit": limit and f"{limit} images, evenly over the classes, seed 0"}
         self.about: dict[str, Any] = json.loads(json.dumps(about))  # as it will be read again
 
@@ -122,6 +124,9 @@ class BoxEvaluator:
             there, here = found.metadata.get(key), self.about.get(key)
             if there != here:
                 raise UserError(f"{path}: holds other boxes: {key} is {there}, here {here}; choose another folder")
+        there = found.metadata.get("content_sha256")
+        if there is not None and there != self.about["content_sha256"]:
+            raise UserError(f"{path}: holds boxes of images that have changed since; choose another folder")
         if found.ids != tuple(sample.id for sample in self.dataset.samples):
             raise UserError(f"{path}: holds boxes of other images; choose another folder or remove it")
         return found

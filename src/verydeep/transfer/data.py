@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from verydeep.basics.errors import BadImageError, UserError
-from verydeep.basics.progress import track
-from verydeep.basics.threads import in_threads
+from verydeep.datasets.content import content_hashes
 from verydeep.datasets.dataset import Box, Dataset, Sample
 from verydeep.datasets.opening import Reading
 from verydeep.datasets.splits import SPLITS
@@ -89,11 +88,6 @@ def read_data(source: str, protocol: TransferProtocol, reading: Reading) -> Data
 def one_class(labels: Indices, classes: Sequence[str]) -> Targets:
     """Return the targets of images that have one class each."""
     return np.where(labels[:, None] == np.arange(len(classes)), 1, -1).astype(np.int8)
-
-
-def content_hashes(dataset: Dataset) -> list[bytes]:
-    """Return the hash of each picture's content, reading files in threads."""
-    return list(track(in_threads(dataset.content_hash, range(len(dataset))), len(dataset), "reading"))
 
 
 def as_dataset(X: Any) -> Dataset:
