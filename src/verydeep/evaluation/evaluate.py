@@ -206,15 +206,6 @@ def equal_sizes(forward: Forward, sizes: Sequence[tuple[int, int]], part: Protoc
     """Return indices of pictures whose views have one size, as many at a time as the memory allows.
 
     A function of sizes and memory alone, so that a continued evaluation runs the same batches.
-
-    Parameters
-    ----------
-    forward : Forward
-        The network that they are for.
-    sizes : sequence of (int, int)
-        Height and width of every original.
-    part : Protocol
-        Of one kind at one scale, or a descriptor.
     """
     return batches(part, forward.net.image_size, sizes, lambda *size: forward.pictures_at_once(part, *size))
 
@@ -222,15 +213,7 @@ def equal_sizes(forward: Forward, sizes: Sequence[tuple[int, int]], part: Protoc
 def evenly(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
     """Choose `count` images evenly over the classes, at random but the same ones every time.
 
-    Returns
-    -------
-    list of int
-        Indices in ascending order; all of them where there are no more than `count`.
-
-    Raises
-    ------
-    UserError
-        Where `count` is below 1.
+    Indices come in ascending order, all of them where there are no more than `count`; UserError where it is below 1.
     """
     if count < 1:
         raise UserError(f"limit {count}: at least one image is needed")

@@ -35,30 +35,11 @@ _IDENTITY = ("localizer_hash", "classifier_hash", "data", "split", "limit", "opt
 
 
 class BoxEvaluator:
-    """Localizes on one data set with one pair of networks.
+    """Localizes on one data set, every image with a box, with one pair of networks.
 
-    Parameters
-    ----------
-    classifier, localizer : str or Path
-        Weights files. The classifier's scores rate boxes, and name classes where no posteriors are given.
-    dataset : Dataset
-        Every image with a box, from `verydeep.datasets.boxes.with_boxes`.
-    posteriors : Posteriors, optional
-        Of these images, by the best classification system there is; the paper's detections come from another system
-        than its boxes. By default the classifier's own, by the same protocol.
-    precision : {"float32", "bf16"}
-        Of the networks' arithmetic.
-    runtime : Runtime
-        Where and how they run.
-    limit : int, optional
-        Only so many images, evenly over the classes.
-    cache : Path, optional
-        Folder for ``<protocol>.parquet``.
-
-    Raises
-    ------
-    UserError
-        Where networks, data and posteriors do not fit together.
+    The classifier's scores rate boxes, and name classes where no `posteriors` are given: those of the best
+    classification system there is, since the paper's detections come from another system than its boxes. `cache` is the
+    folder for ``<protocol>.parquet``. UserError where networks, data and posteriors do not fit together.
     """
 
     def __init__(
@@ -221,19 +202,8 @@ VIEWS = {"center": 1, "dense": 1, "crops": 25}
 def views(part: Protocol, picture: Picture, original: tuple[int, int], size: int) -> list[tuple[Picture, Frame]]:
     """Return what of a prepared picture the networks are shown, and where the first window of each view lies.
 
-    ``center``: the central window. ``dense``: the whole picture, whose windows are the cells of the map. ``crops``:
-    5x5 windows from edge to edge, each by itself. None is mirrored.
-
-    Parameters
-    ----------
-    part : Protocol
-        Of one kind at one scale.
-    picture : ndarray of uint8, shape (H, W, 3)
-        From `verydeep.inference.views.prepare`.
-    original : (int, int)
-        Height and width of the original picture.
-    size : int
-        Side of a window.
+    ``center``: the central window. ``dense``: the whole picture, whose windows are the cells of the map. ``crops``: 5x5
+    windows from edge to edge, each by itself. None is mirrored. `original` is height and width of the original picture.
     """
     scale = part.scales[0]
     if part.kind == "center":

@@ -93,15 +93,12 @@ def one_class(labels: Indices, classes: Sequence[str]) -> Targets:
 def as_dataset(X: Any) -> Dataset:
     """Return what `Descriptor` is given as a data set.
 
+    UserError for anything else, naming the first element that is none of these.
+
     Parameters
     ----------
     X : Dataset, or sequence of path, ndarray or PIL image
         Arrays are uint8, H x W x 3, upright RGB, also as one array N x H x W x 3.
-
-    Raises
-    ------
-    UserError
-        For anything else, naming the first element that is none of these.
     """
     if isinstance(X, Dataset):
         return X
