@@ -20,6 +20,7 @@ READERS = {
     "caltech-101": "caltech101",
     "ilsvrc": "ilsvrc",
     "voc": "voc_objects",
+    "table": "tables",
     "class-folders": "class_folders",
 }
 OnBadImage = Literal["error", "skip"]

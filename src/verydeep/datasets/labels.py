@@ -1,0 +1,206 @@
+"""Labels that are written beside the pictures, in whatever kind of file: records of them become a layout.
+
+A reader of such files yields one `Labeled` for each picture that they name, and `layout_of` does the rest: it finds
+the pictures, orders the classes, makes the splits, says what is missing. A new kind of file is a function that yields.
+"""
+
+import math
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from verydeep.basics.errors import BadBoxError, UserError
+from verydeep.datasets.annotations import Annotations, Marks, Size
+from verydeep.datasets.dataset import Box, Sample
+from verydeep.datasets.folder_names import split_of
+from verydeep.datasets.layout import Layout, few, image_names, name_of
+from verydeep.datasets.storage import Storage
+
+Edges = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax; not yet known to be a box
+
+
+@dataclass(frozen=True, slots=True)
+class Labeled:
+    """What a file says of a picture."""
+
+    picture: str  # as it is written there
+    objects: tuple[tuple[str, Edges | None], ...]  # class and, where it is known, place of each thing to be seen
+    file: str  # who says it
+    split: str | None = None
+    drawn_on: Size | None = None
+
+
+class Finder:
+    """Finds the pictures that files name: by path, by the end of it, or without the ending."""
+
+    def __init__(self, storage: Storage, pictures: Iterable[str] | None = None) -> None:
+        self.pictures = image_names(storage, storage.files)[0] if pictures is None else list(pictures)
+        self.known = frozenset(self.pictures)
+        self._by_last: dict[str, list[str]] = {}
+
+    def find(self, name: str, file: str, split: str | None = None) -> str | None:
+        """Return the picture that `file` calls `name`; None where there is none, or not one alone."""
+        name = unicodedata.normalize("NFC", name.strip().replace("\\", "/")).removeprefix("./")
+        folder = file.rpartition("/")[0]
+        if (beside := f"{folder}/{name}" if folder else name) in self.known:
+            return beside
+        if name in self.known:
+            return name
+        if not self._by_last:
+            for picture in self.pictures:
+                last = picture.rpartition("/")[2]
+                for key in {last, last.rpartition(".")[0]} - {""}:
+                    self._by_last.setdefault(key, []).append(picture)
+        found = self._by_last.get(name.rpartition("/")[2], [])
+        parts = name.split("/")
+        for first in range(len(parts)):  # the longest end of the name that a picture has
+            end = "/".join(parts[first:])
+            if fitting := [picture for picture in found if f"/{_bare(picture, end)}".endswith(f"/{end}")]:
+                found = fitting
+                break
+        for prefer in (lambda p: split and _split_of(p) == split, lambda p: p.startswith(f"{folder}/")):
+            found = [picture for picture in found if prefer(picture)] or found
+        return found[0] if len(found) == 1 else None
+
+
+def _bare(picture: str, end: str) -> str:
+    """Return a picture's name without its ending, where `end`, the end of a name, has none or another."""
+    return picture if picture.endswith(end) else picture.rpartition(".")[0]
+
+
+def _split_of(picture: str) -> str | None:
+    return next((split for folder in picture.split("/")[:-1] if (split := split_of(folder))), None)
+
+
+def layout_of(
+    storage: Storage,
+    labeled: Iterable[Labeled],
+    finder: Finder,
+    *,
+    order: Sequence[str] = (),
+    bad: Sequence[BadBoxError] = (),
+    notes: Sequence[str] = (),
+) -> Layout:
+    """Return the layout that records describe.
+
+    A picture with several objects has the class of the largest one. `order` gives the classes' order where their file
+    has one; else numbers count up, and names are sorted. UserError where no picture is there, one has several labels
+    without boxes, one is in two splits, or there are fewer than two classes.
+    """
+    found: dict[str, Labeled] = {}
+    absent: list[str] = []
+    empty = 0
+    for record in labeled:
+        name = finder.find(record.picture, record.file, record.split)
+        if name is None:
+            absent.append(record.picture)
+        elif not record.objects:
+            empty += 1
+        else:
+            found[name] = _merged(found[name], record, storage) if name in found else record
+    if not found:
+        what = f"none of the {len(absent)} pictures that are named is there ({few(absent)})" if absent else "no labels"
+        raise UserError(f"{storage.path}: {what}")
+    class_of = {name: _class_of(record, storage) for name, record in found.items()}
+    classes = _ordered(set(class_of.values()), order)
+    if len(classes) < 2:
+        raise UserError(f"{storage.path}: the labels name one class only ({classes[0]}); expected two or more")
+    labels = {name: label for label, name in enumerate(classes)}
+    parts: dict[str, list[Sample]] = {}
+    for name in sorted(found):
+        split = found[name].split or _split_of(name) or "train"
+        parts.setdefault(split, []).append(Sample(name, labels[class_of[name]]))
+    more = [f"labels are those of {few(sorted({record.file for record in found.values()}))}"]
+    if any(len({name for name, _ in record.objects}) > 1 for record in found.values()):
+        more.append("images have the class of their largest object")
+    if absent:
+        more.append(f"{len(absent)} pictures that are named are not there, or not there once: {few(absent, 10)}")
+    if empty:
+        more.append(f"{empty} pictures are named without a label: not used")
+    if rest := len(finder.known) - len(found) - empty:
+        more.append(f"{rest} pictures have no label: not used")
+
+    def annotate(samples: Sequence[Sample]) -> Annotations:
+        return _annotations(samples, found, classes, storage)
+
+    boxes = any(edges for record in found.values() for _, edges in record.objects)
+    return Layout(
+        name_of(storage), classes, parts, storage, False, (*notes, *more), tuple(bad), annotate if boxes else None
+    )
+
+
+def _merged(first: Labeled, second: Labeled, storage: Storage) -> Labeled:
+    """Return what two records say of one picture: rows of a table are objects of it."""
+    if (first.split or "") != (second.split or ""):
+        raise UserError(
+            f"{storage.path}: {first.picture} is in {first.split} ({first.file}) and {second.split} ({second.file}); "
+            "what is tested must not be trained on"
+        )
+    objects = tuple(dict.fromkeys((*first.objects, *second.objects)))
+    return Labeled(first.picture, objects, first.file, first.split, first.drawn_on)
+
+
+def _class_of(record: Labeled, storage: Storage) -> str:
+    names = {name for name, _ in record.objects}
+    if len(names) > 1 and not all(edges for _, edges in record.objects):
+        raise UserError(
+            f"{storage.where(record.file)}: {record.picture} has several labels ({few(sorted(names))}); a network "
+            "learns one class an image here: keep one label of each"
+        )
+    return max(record.objects, key=lambda each: _area(each[1]))[0]
+
+
+def _area(edges: Edges | None) -> float:
+    area = max(0.0, edges[2] - edges[0]) * max(0.0, edges[3] - edges[1]) if edges else 0.0
+    return area if math.isfinite(area) else 0.0
+
+
+def _ordered(names: set[str], order: Sequence[str]) -> tuple[str, ...]:
+    if order:
+        return tuple(name for name in dict.fromkeys(order) if name in names)
+    if all(name.isdecimal() for name in names):
+        return tuple(sorted(names, key=int))
+    return tuple(sorted(names))
+
+
+def _annotations(
+    samples: Sequence[Sample], found: dict[str, Labeled], classes: Sequence[str], storage: Storage
+) -> Annotations:
+    marks: dict[str, Marks] = {}
+    bad: list[BadBoxError] = []
+    for sample in samples:
+        record = found[sample.id]
+        where = f"{storage.where(record.file)}, {record.picture}"
+        own = [edges for name, edges in record.objects if edges and name == classes[sample.label]]
+        try:
+            boxes = tuple(edge_box(edges, where) for edges in own)
+        except BadBoxError as error:
+            bad.append(BadBoxError(where, error.reason, sample.id))
+        else:
+            if boxes:
+                marks[sample.id] = Marks(boxes, record.drawn_on, where)
+    return Annotations(marks, tuple(bad))
+
+
+def edge_box(edges: Edges, where: str) -> Box:
+    """Return a box that is published by its edges; BadBoxError where it is none."""
+    words = " ".join(f"{edge:g}" for edge in edges)
+    if not all(map(math.isfinite, edges)):
+        raise BadBoxError(where, f"box {words} is not finite")
+    if edges[2] <= edges[0] or edges[3] <= edges[1]:
+        raise BadBoxError(where, f"box {words} has no area")
+    return Box(*edges)
+
+
+def corners(box: Sequence[object]) -> Edges:
+    """Return the edges of a box that is written as left, top, width, height."""
+    x, y, width, height = map(number, (*box, None, None, None, None)[:4])
+    return x, y, x + width, y + height
+
+
+def number(value: object) -> float:
+    """Return a number of a file of others, NaN where it is none."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return math.nan
