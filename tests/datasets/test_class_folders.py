@@ -141,7 +141,7 @@ def test_wrong_words(tree):
     folder = tree("set", _images("a", "b"))
     for words, message in [
         ({"split": "dev"}, "split 'dev': expected one of train, val, test"),
-        ({"split": "val", "reader": "coco"}, "reader 'coco': expected one of"),
+        ({"split": "val", "reader": "imagenet"}, "reader 'imagenet': expected one of"),
         ({"split": "val", "on_bad_image": "ignore"}, "on_bad_image 'ignore': expected error or skip"),
         ({"split": "val", "reader": "tiny-imagenet"}, "has no wnids.txt"),
     ]:

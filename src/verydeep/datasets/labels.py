@@ -5,6 +5,7 @@ the pictures, orders the classes, makes the splits, says what is missing. A new 
 """
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from verydeep.datasets.dataset import Box, Sample
 from verydeep.datasets.folder_names import split_of
 from verydeep.datasets.layout import Layout, few, image_names, name_of
 from verydeep.datasets.storage import Storage
+from verydeep.images.formats import suffix
 
 Edges = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax; not yet known to be a box
 
@@ -78,7 +80,7 @@ def layout_of(
     finder: Finder,
     *,
     order: Sequence[str] = (),
-    bad: Sequence[BadBoxError] = (),
+    bad: Iterable[BadBoxError] = (),
     notes: Sequence[str] = (),
 ) -> Layout:
     """Return the layout that records describe.
@@ -87,6 +89,67 @@ def layout_of(
     has one; else numbers count up, and names are sorted. UserError where no picture is there, one has several labels
     without boxes, one is in two splits, or there are fewer than two classes.
     """
+    match = _match(labeled, finder, storage)
+    found = match.found
+    if not found:
+        what = f"none of the {len(match.absent)} pictures that are named is there" if match.absent else "no labels"
+        raise UserError("; ".join([f"{storage.path}: {what}", *match.notes()]))
+    class_of = {name: _class_of(record, storage) for name, record in found.items()}
+    classes = _ordered(set(class_of.values()), order)
+    if len(classes) < 2:
+        raise UserError(f"{storage.path}: the labels name one class only ({classes[0]}); expected two or more")
+    labels = {name: label for label, name in enumerate(classes)}
+    parts: dict[str, list[Sample]] = {}
+    for name in sorted(found):
+        split = found[name].split or _split_of(name) or "train"
+        parts.setdefault(split, []).append(Sample(name, labels[class_of[name]]))
+
+    def annotate(samples: Sequence[Sample]) -> Annotations:
+        return _annotations(samples, found, classes, storage)
+
+    return Layout(
+        name_of(storage),
+        classes,
+        parts,
+        storage,
+        notes=(*notes, *match.notes(), *match.unlabeled(finder)),
+        bad_boxes=(*bad, *match.faults.values()),
+        annotate=annotate if any(edges for record in found.values() for _, edges in record.objects) else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Match:
+    """Records with the pictures that they are of, and those that are of none."""
+
+    found: dict[str, Labeled]
+    faults: dict[str, BadBoxError]  # of pictures whose largest object is therefore unknown
+    absent: list[str]
+    empty: int
+
+    def notes(self) -> list[str]:
+        """Return what was found, and what is wrong."""
+        notes = []
+        if self.found:
+            notes.append(f"labels are those of {few(sorted({record.file for record in self.found.values()}))}")
+        if any(len(_names(record)) > 1 for record in self.found.values()):
+            notes.append("images have the class of their largest object")
+        if self.faults:
+            first = few(map(str, self.faults.values()), 1)
+            notes.append(f"{len(self.faults)} pictures with a bad box are left out: {first}")
+        if self.absent:
+            count = len(self.absent)
+            notes.append(f"{count} pictures that are named are not there, or not there once: {few(self.absent, 10)}")
+        return notes
+
+    def unlabeled(self, finder: Finder) -> list[str]:
+        """Return how many pictures there are without a label."""
+        rest = len(finder.known) - len(self.found) - len(self.faults) - self.empty
+        named = [f"{self.empty} pictures are named without a label: not used"] if self.empty else []
+        return [*named, *([f"{rest} pictures have no label: not used"] if rest > 0 else [])]
+
+
+def _match(labeled: Iterable[Labeled], finder: Finder, storage: Storage) -> _Match:
     found: dict[str, Labeled] = {}
     absent: list[str] = []
     empty = 0
@@ -98,35 +161,8 @@ def layout_of(
             empty += 1
         else:
             found[name] = _merged(found[name], record, storage) if name in found else record
-    if not found:
-        what = f"none of the {len(absent)} pictures that are named is there ({few(absent)})" if absent else "no labels"
-        raise UserError(f"{storage.path}: {what}")
-    class_of = {name: _class_of(record, storage) for name, record in found.items()}
-    classes = _ordered(set(class_of.values()), order)
-    if len(classes) < 2:
-        raise UserError(f"{storage.path}: the labels name one class only ({classes[0]}); expected two or more")
-    labels = {name: label for label, name in enumerate(classes)}
-    parts: dict[str, list[Sample]] = {}
-    for name in sorted(found):
-        split = found[name].split or _split_of(name) or "train"
-        parts.setdefault(split, []).append(Sample(name, labels[class_of[name]]))
-    more = [f"labels are those of {few(sorted({record.file for record in found.values()}))}"]
-    if any(len({name for name, _ in record.objects}) > 1 for record in found.values()):
-        more.append("images have the class of their largest object")
-    if absent:
-        more.append(f"{len(absent)} pictures that are named are not there, or not there once: {few(absent, 10)}")
-    if empty:
-        more.append(f"{empty} pictures are named without a label: not used")
-    if rest := len(finder.known) - len(found) - empty:
-        more.append(f"{rest} pictures have no label: not used")
-
-    def annotate(samples: Sequence[Sample]) -> Annotations:
-        return _annotations(samples, found, classes, storage)
-
-    boxes = any(edges for record in found.values() for _, edges in record.objects)
-    return Layout(
-        name_of(storage), classes, parts, storage, False, (*notes, *more), tuple(bad), annotate if boxes else None
-    )
+    faults = {n: said for n, record in found.items() if len(_names(record)) > 1 and (said := _fault(record, storage))}
+    return _Match({name: record for name, record in found.items() if name not in faults}, faults, absent, empty)
 
 
 def _merged(first: Labeled, second: Labeled, storage: Storage) -> Labeled:
@@ -141,13 +177,28 @@ def _merged(first: Labeled, second: Labeled, storage: Storage) -> Labeled:
 
 
 def _class_of(record: Labeled, storage: Storage) -> str:
-    names = {name for name, _ in record.objects}
+    names = _names(record)
     if len(names) > 1 and not all(edges for _, edges in record.objects):
         raise UserError(
             f"{storage.where(record.file)}: {record.picture} has several labels ({few(sorted(names))}); a network "
             "learns one class an image here: keep one label of each"
         )
     return max(record.objects, key=lambda each: _area(each[1]))[0]
+
+
+def _names(record: Labeled) -> set[str]:
+    return {name for name, _ in record.objects}
+
+
+def _fault(record: Labeled, storage: Storage) -> BadBoxError | None:
+    where = f"{storage.where(record.file)}, {record.picture}"
+    try:
+        for _, edges in record.objects:
+            if edges:
+                check_edges(edges, where)
+    except BadBoxError as error:
+        return error
+    return None
 
 
 def _area(edges: Edges | None) -> float:
@@ -170,26 +221,45 @@ def _annotations(
     bad: list[BadBoxError] = []
     for sample in samples:
         record = found[sample.id]
-        where = f"{storage.where(record.file)}, {record.picture}"
         own = [edges for name, edges in record.objects if edges and name == classes[sample.label]]
-        try:
-            boxes = tuple(edge_box(edges, where) for edges in own)
-        except BadBoxError as error:
-            bad.append(BadBoxError(where, error.reason, sample.id))
-        else:
-            if boxes:
-                marks[sample.id] = Marks(boxes, record.drawn_on, where)
+        if error := _fault(record, storage):
+            bad.append(BadBoxError(error.name, error.reason, sample.id))
+        elif own:
+            where = f"{storage.where(record.file)}, {record.picture}"
+            marks[sample.id] = Marks(tuple(Box(*edges) for edges in own), record.drawn_on, where)
     return Annotations(marks, tuple(bad))
 
 
-def edge_box(edges: Edges, where: str) -> Box:
-    """Return a box that is published by its edges; BadBoxError where it is none."""
+NAME_LISTS = re.compile(r"(?:.*/)?(?:classes|class_?names|labels|obj|[^/]*\.names)(?:\.txt|\.names)?", re.IGNORECASE)
+
+
+def class_names(storage: Storage) -> list[str]:
+    """Return the classes' names in the order of their numbers: of `names` in a YAML file, or of a list; [] if none."""
+    for file in sorted(storage.files, key=lambda name: (name.count("/"), name)):
+        if suffix(file) in ("yaml", "yml") and (names := _yaml_names(storage.text(file))):
+            return names
+        if suffix(file) in ("txt", "names") and NAME_LISTS.fullmatch(file):
+            return [line.strip() for line in storage.text(file).splitlines() if line.strip()]
+    return []
+
+
+def _yaml_names(text: str) -> list[str]:
+    """Return `names: [a, b]`, or lines of `- a` or `0: a` below `names:`."""
+    found = re.search(r"^names:[ \t]*(\[[^\]]*\]|\{[^}]*\}|(?:[ \t]*(?:#.*)?\n(?:[ \t]+|-).*)+)", text, re.MULTILINE)
+    if not found:
+        return []
+    entries = re.split(r",|\n", found[1].strip("[]{}"))
+    names = [re.sub(r"^\s*(?:-\s+|\d+\s*:\s*)?|\s+#.*$|\s+$", "", entry) for entry in entries]
+    return [name.strip("\"'") for name in names if name]
+
+
+def check_edges(edges: Edges, where: str) -> None:
+    """Raise BadBoxError where edges are those of no box."""
     words = " ".join(f"{edge:g}" for edge in edges)
     if not all(map(math.isfinite, edges)):
         raise BadBoxError(where, f"box {words} is not finite")
     if edges[2] <= edges[0] or edges[3] <= edges[1]:
         raise BadBoxError(where, f"box {words} has no area")
-    return Box(*edges)
 
 
 def corners(box: Sequence[object]) -> Edges:

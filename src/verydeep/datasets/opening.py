@@ -20,6 +20,11 @@ READERS = {
     "caltech-101": "caltech101",
     "ilsvrc": "ilsvrc",
     "voc": "voc_objects",
+    "coco": "coco",
+    "label-studio": "label_studio",
+    "cvat": "cvat",
+    "yolo": "yolo",
+    "webdataset": "webdataset",
     "table": "tables",
     "class-folders": "class_folders",
 }

@@ -1,5 +1,6 @@
 """Files by name, the same whether a folder or a tar archive holds them."""
 
+import json
 import os
 import re
 import unicodedata
@@ -7,7 +8,7 @@ import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.files import open_regular
@@ -15,6 +16,7 @@ from verydeep.datasets.tar_index import Member, index_tar
 
 # First bytes of what people mistake for a tar; no member of these can be read without reading all before it.
 COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK": "zip"}
+MOST_TEXT = 2 << 30  # bytes of a file that is read whole; COCO's largest has 0.5 GB
 JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})  # what systems leave behind; it holds thumbnails, not samples
 
 
@@ -121,8 +123,19 @@ class Storage:
         """Return the content of the file `name`."""
         return self.files[name].read()
 
+    def json(self, name: str) -> Any:
+        """Return what the JSON file `name` holds; UserError where it is damaged."""
+        try:
+            return json.loads(self.text(name))
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{self.where(name)}: is no JSON ({str(error).splitlines()[0]})") from None
+
     def text(self, name: str) -> str:
-        """Return the content of the text file `name`; UserError if it is not UTF-8."""
+        """Return the content of the text file `name`; UserError if it is not UTF-8, or too large to be read whole."""
+        if self.files[name].stamp()[0] > MOST_TEXT:
+            raise UserError(f"{self.where(name)}: is larger than {MOST_TEXT >> 20} MiB, too large for a list of labels")
         try:
             return self.read(name).decode("utf-8-sig")
         except UnicodeDecodeError as error:

@@ -65,13 +65,12 @@ def _parquet(storage: Storage, name: str) -> Table:
 
 
 def _json(storage: Storage, name: str) -> Table | None:
-    text = storage.text(name)
     if suffix(name) == "json":
-        values = json.loads(text)
+        values = storage.json(name)
         if isinstance(values, dict) and values and all(isinstance(value, str | int) for value in values.values()):
             return Table(name, {"file_name": list(values), "label": list(values.values())})
     else:
-        values = [json.loads(line) for line in text.splitlines() if line.strip()]
+        values = [json.loads(line) for line in storage.text(name).splitlines() if line.strip()]
     if not isinstance(values, list) or not all(isinstance(row, dict) for row in values):
         return None
     columns = dict.fromkeys(

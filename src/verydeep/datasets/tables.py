@@ -13,7 +13,7 @@ from typing import Any
 from verydeep.basics.errors import UserError
 from verydeep.datasets import class_folders
 from verydeep.datasets.annotations import Size
-from verydeep.datasets.folder_names import split_of
+from verydeep.datasets.folder_names import split_in, split_of
 from verydeep.datasets.labels import Edges, Finder, Labeled, corners, layout_of, number
 from verydeep.datasets.layout import Layout, few
 from verydeep.datasets.storage import Storage
@@ -43,8 +43,7 @@ class Plan:
     @property
     def split(self) -> str | None:
         """The split of all its rows, where its name or its folder's says one."""
-        folder, _, last = self.table.file.rpartition("/")
-        return split_of(last.rpartition(".")[0]) or split_of(folder.rpartition("/")[2])
+        return split_in(self.table.file)
 
 
 def matches(storage: Storage) -> bool:
