@@ -96,7 +96,7 @@ def test_a_split_that_cannot_be_made_is_left_away_but_named_when_asked_for(tmp_p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere"], "nowhere: no such folder or .tar file"),
+        (["nowhere"], "nowhere: no such folder or archive"),
         (["scenes", "--reader", "imagenet"], "reader 'imagenet': expected one of"),
     ],
 )
