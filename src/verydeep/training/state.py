@@ -15,7 +15,6 @@ from verydeep.nets.vgg import VGG
 from verydeep.training.schedule import Schedule
 from verydeep.training.step import MovingAverage
 
-
 _DAMAGE = (
     RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile
 )  # fmt: skip
