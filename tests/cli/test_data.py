@@ -96,8 +96,8 @@ def test_a_split_that_cannot_be_made_is_left_away_but_named_when_asked_for(tmp_p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere"], "nowhere: no such folder or .tar file"),
-        (["scenes", "--reader", "coco"], "reader 'coco': expected one of"),
+        (["nowhere"], "nowhere: no such folder or archive"),
+        (["scenes", "--reader", "imagenet"], "reader 'imagenet': expected one of"),
     ],
 )
 def test_wrong_requests_leave_nothing(words, message, tmp_path):

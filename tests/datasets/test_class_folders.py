@@ -1,8 +1,11 @@
 """Class folders, in all the ways in which people keep them, as folders and as tars."""
 
+import gzip
 import re
+import shutil
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +25,31 @@ def _ids(dataset):
     return [sample.id for sample in dataset.samples]
 
 
+def _stored(folder, path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(folder.rglob("*.png")):
+            archive.write(file, f"inner/{file.relative_to(folder)}")
+    return path
+
+
+def test_damage_within_a_zip_is_named(tree, tmp_path):
+    folder = tree("set", _images("a", "b"))
+    (folder / "a/notes.csv").write_text("x,y\n" * 1000)
+    path = Path(shutil.make_archive(str(tmp_path / "a"), "zip", folder))
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        offset = archive.getinfo("a/0.png").header_offset + 60
+        assert archive.getinfo("a/0.png").compress_type == zipfile.ZIP_DEFLATED
+    path.write_bytes(data[:offset] + bytes(20) + data[offset + 20 :])
+    dataset = open_dataset(path, "train", on_bad_image="skip"), open_dataset(path, "test", on_bad_image="skip")
+    bad = [error for part in (*dataset, open_dataset(path, "val", on_bad_image="skip")) for error in part.bad]
+    assert [error.name for error in bad] == [f"{path}/a/0.png"]
+    assert "cannot be read" in bad[0].reason
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="is a damaged zip file"):
+        open_dataset(path, "train")
+
+
 def test_folder_tar_and_parent_are_the_same_set(tree, pack, tmp_path, rng):
     (tmp_path / "set").mkdir()
     folder = tree("set/inner", _images("dog", "cat", "größe", each=7))
@@ -30,6 +58,8 @@ def test_folder_tar_and_parent_are_the_same_set(tree, pack, tmp_path, rng):
         folder.parent,
         pack(folder, tmp_path / "inner.tar", tarfile.GNU_FORMAT),
         pack(folder.parent, tmp_path / "set.tar", tarfile.PAX_FORMAT),
+        *(shutil.make_archive(str(tmp_path / "a"), kind, folder.parent) for kind in ("zip", "gztar", "bztar", "xztar")),
+        _stored(folder, tmp_path / "stored.zip"),
     ]
     for split in SPLITS:
         opened = [open_dataset(source, split, seed=3) for source in sources]
@@ -103,7 +133,7 @@ def test_a_class_that_val_lacks_is_said(tree):
         (["1.png", "cat/1.png", "dog/1.png"], "1.png: this image lies in no class folder"),
         (["1.png", "2.png"], "lies in no class folder"),
         (_images("cat"), "holds one class only"),
-        ([], "holds no files; expected a folder or tar of labeled images"),
+        ([], "holds no files; expected a folder or archive of labeled images"),
         ([f"train/{i}" for i in _images("a", "b")] + ["val/c/1.png"], "val has classes that train lacks: c"),
         (["cat/1.png", "dog/1.png", "dog/2.png"], "class cat: has 1 images, too few to hold some out"),
     ],
@@ -122,26 +152,27 @@ def test_sources_that_are_nothing(tree, tmp_path, rng):
             open_dataset(path, "train")
         assert str(path) in str(caught.value)
 
-    refused(tmp_path / "nothing", "no such folder or .tar file")
+    refused(tmp_path / "nothing", "no such folder or archive")
     refused(tree("text", [], {"a.txt": b"text", "b/c.txt": b"text"}), "holds no images")
     (tmp_path / "noise.tar").write_bytes(rng.bytes(4000))
     refused(tmp_path / "noise.tar", "is not a tar file")
     (tmp_path / "empty.tar").write_bytes(b"")
     refused(tmp_path / "empty.tar", "is not a tar file")
-    folder = tree("set", _images("a", "b"))
-    with tarfile.open(tmp_path / "set.tar.gz", "w:gz") as archive:
-        archive.add(folder, "set")
-    refused(tmp_path / "set.tar.gz", "is compressed (gzip)")
-    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
-        archive.write(folder / "a/0.png", "a/0.png")
-    refused(tmp_path / "set.zip", "is compressed (zip)")
+    (tmp_path / "set.7z").write_bytes(b"7z\xbc\xaf\x27\x1c" + rng.bytes(4000))
+    refused(tmp_path / "set.7z", "is compressed (7z)")
+    (tmp_path / "set.zip").write_bytes(b"PK\x03\x04" + rng.bytes(4000))
+    refused(tmp_path / "set.zip", "is a damaged zip file")
+    (tmp_path / "set.tgz").write_bytes(gzip.compress(rng.bytes(40000))[:-2000])
+    refused(tmp_path / "set.tgz", "cannot be unpacked")
+    (tmp_path / "noise.gz").write_bytes(gzip.compress(rng.bytes(40000)))
+    refused(tmp_path / "noise.gz", "is not a tar file")
 
 
 def test_wrong_words(tree):
     folder = tree("set", _images("a", "b"))
     for words, message in [
         ({"split": "dev"}, "split 'dev': expected one of train, val, test"),
-        ({"split": "val", "reader": "coco"}, "reader 'coco': expected one of"),
+        ({"split": "val", "reader": "imagenet"}, "reader 'imagenet': expected one of"),
         ({"split": "val", "on_bad_image": "ignore"}, "on_bad_image 'ignore': expected error or skip"),
         ({"split": "val", "reader": "tiny-imagenet"}, "has no wnids.txt"),
     ]:

@@ -13,12 +13,6 @@ import verydeep as vd
 from verydeep.nets.run_info import RunInfo
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing kept from other runs, nothing left in the user's home."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
 @pytest.fixture
 def make_net(rng: np.random.Generator) -> Callable[..., vd.VGG]:
     """Networks of a few channels; batch norm, where there is any, with statistics that are not the identity."""

@@ -79,22 +79,9 @@ def load(
 
 
 def detect(path: Path) -> str:
-    """Return the format of a weights file, told by its content.
+    """Return the format of a weights file, told by its content; `safetensors` is another project's, `torch` a pickle.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    {"verydeep", "safetensors", "torch", "keras", "matconvnet", "onnx", "caffe"}
-        `safetensors` is another project's, `torch` a pickle.
-
-    Raises
-    ------
-    UserError
-        There is no such file, it is empty, or of none of these formats.
+    UserError where there is no such file, it is empty, or of none of these formats.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")

@@ -71,13 +71,7 @@ def names(style: str, configuration: Configuration, batch_norm: bool) -> dict[st
 
 
 def read_safetensors(path: Path) -> Checkpoint:
-    """Read a `.safetensors` file of torchvision's or timm's naming.
-
-    Raises
-    ------
-    UserError
-        The file is damaged.
-    """
+    """Read a `.safetensors` file of torchvision's or timm's naming. UserError: the file is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -96,10 +90,7 @@ def read_safetensors(path: Path) -> Checkpoint:
 def read_pickle(path: Path) -> Checkpoint:
     """Read a `.pth` file: a dictionary of tensors, perhaps inside another one; no object's code is ever run.
 
-    Raises
-    ------
-    UserError
-        The file is damaged, or holds anything but tensors and plain values.
+    UserError: the file is damaged, or holds anything but tensors and plain values.
     """
     try:
         zipped = zipfile.is_zipfile(path)
@@ -200,22 +191,10 @@ def _checkpoint(arrays: dict[str, Array], description: str | None, path: Path) -
 
 
 def write(net: VGG, path: Path, style: str) -> None:
-    """Write a network as torchvision's or timm's own classes load it.
+    """Write a network as torchvision's or timm's own classes load it, `.pth` or `.safetensors`.
 
-    Parameters
-    ----------
-    net : VGG
-        Configuration A, B, D or E, with or without batch norm.
-    path : Path
-        Ends in `.pth` or `.safetensors`. What neither holds by itself (classes, preprocessing) goes into the
-        metadata, which the peers leave alone.
-    style : {"torchvision", "timm"}
-        Whose names.
-
-    Raises
-    ------
-    UserError
-        The peer has no such configuration, or the file's ending is none of the two.
+    What neither holds by itself (classes, preprocessing) goes into the metadata, which the peers leave alone. UserError
+    where the peer has no such configuration (A, B, D or E), or for another ending.
     """
     if net.configuration.name not in "ABDE":
         raise UserError(f"{style} has no configuration {net.configuration.name}; its VGGs are A, B, D and E")

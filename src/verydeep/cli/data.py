@@ -30,7 +30,7 @@ def _data() -> None:
 
 @app.command()
 def show(
-    data: Annotated[str, typer.Argument(help="Data set: a folder, a .tar, or 'scenes' (embedded).")],
+    data: Annotated[str, typer.Argument(help="Data set: a folder, .tar, .zip or .tar.gz, or 'scenes' (embedded).")],
     split: Annotated[
         Literal["train", "val", "test"] | None, typer.Option(help="Which images; default: all three splits.")
     ] = None,

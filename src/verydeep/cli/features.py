@@ -102,4 +102,4 @@ def _is_data_set(path: Path) -> bool:
     """Say whether a path is a data set: `scenes`, a tar, or a folder with pictures in subfolders alone."""
     if path.is_dir():
         return any(entry.is_dir() for entry in path.iterdir()) and not any(entry.is_file() for entry in path.iterdir())
-    return str(path) == "scenes" or path.suffix == ".tar"
+    return str(path) == "scenes" or path.suffix in (".tar", ".zip", ".tgz", ".gz")

@@ -15,7 +15,7 @@ Engine = Annotated[
 Memory = Annotated[str, typer.Option(help="For pictures and activations, beside the weights.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: torch's own choice.")]
 
-Data = Annotated[str, typer.Option(help="Data set: a folder, a .tar, or 'scenes' (embedded).")]
+Data = Annotated[str, typer.Option(help="Data set: a folder, .tar, .zip or .tar.gz, or 'scenes' (embedded).")]
 Pictures = Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")]
 Reader = Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")]
 OnBadImage = Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image or box does.")]

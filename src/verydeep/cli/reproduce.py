@@ -20,7 +20,9 @@ EXAMPLE_PUBLISHED = "verydeep reproduce --preset published --data IMAGENET_VAL -
 
 def reproduce(
     preset: Annotated[str, typer.Option(help="demo, small, paper or published, or a .toml file.")],
-    data: Annotated[str | None, typer.Option(help="Data set: a folder, a .tar, or 'scenes' (embedded).")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Data set: a folder, .tar, .zip or .tar.gz, or 'scenes' (embedded).")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; a stopped one is continued.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost, do nothing.")] = False,
     only: Annotated[

@@ -57,6 +57,16 @@ def split_of(name: str) -> str | None:
     return found.pop() if len(found) == 1 else "train" if found == {"train", "val"} else None
 
 
+def split_in(name: str) -> str | None:
+    """Return the split that the name of a file of labels says, among other words: `instances_train2017.json`."""
+    *above, last = name.split("/")
+    for part in (last, *reversed(above)):
+        found = {_SPLITS[match[1]] for token in _tokens(part) if (match := _SPLIT.fullmatch(token))}
+        if len(found) == 1:
+            return found.pop()
+    return None
+
+
 def split_folders(names: Iterable[str]) -> dict[str, str]:
     """Return the split of those folders beside one another that are splits.
 

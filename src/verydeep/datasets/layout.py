@@ -14,6 +14,7 @@ from verydeep.datasets.storage import Storage
 from verydeep.images.formats import HEAD, counted, is_picture
 
 WNID = re.compile(r"n\d{8}")  # WordNet's number of a noun
+ARCHIVE = re.compile(r"(\.tar)?(\.(gz|bz2|xz)|(?<!^)\.\w+)$", re.IGNORECASE)  # what archives' names end in
 OUTER_KEPT = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 # Files beside a folder that say nothing of what is in it.
 STRAY = re.compile(
@@ -95,7 +96,7 @@ def left_out(others: list[str], images: Iterable[str]) -> list[str]:
 def name_of(storage: Storage) -> str:
     """Return what a data set is called: the name of its folder, or of its archive without the ending."""
     path = storage.path.resolve()  # "." has no name of its own
-    return path.name if path.is_dir() else path.stem
+    return path.name if path.is_dir() else ARCHIVE.sub("", path.name)
 
 
 def without_outer_folders(storage: Storage) -> Storage:

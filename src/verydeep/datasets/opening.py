@@ -20,6 +20,12 @@ READERS = {
     "caltech-101": "caltech101",
     "ilsvrc": "ilsvrc",
     "voc": "voc_objects",
+    "coco": "coco",
+    "label-studio": "label_studio",
+    "cvat": "cvat",
+    "yolo": "yolo",
+    "webdataset": "webdataset",
+    "table": "tables",
     "class-folders": "class_folders",
 }
 OnBadImage = Literal["error", "skip"]
@@ -59,8 +65,8 @@ def open_dataset(
     Parameters
     ----------
     source : str or Path
-        A folder, an uncompressed .tar (read in place), or "scenes", the embedded data set (a folder of that name
-        is "./scenes").
+        A folder, a .tar or .zip (read in place), a .tar.gz (unpacked into the cache once), or "scenes", the embedded
+        data set (a folder of that name is "./scenes").
     split : str
         "train", "val" or "test". One that the source lacks is held out of its training images; see
         `splits.choose_split`, and `.provenance` of the result.

@@ -1,20 +1,19 @@
-"""Files by name, the same whether a folder or a tar archive holds them."""
+"""Files by name, the same whether a folder or an archive holds them."""
 
+import json
 import os
 import re
 import unicodedata
-import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.files import open_regular
-from verydeep.datasets.tar_index import Member, index_tar
+from verydeep.datasets.archives import ArchivedFile, ZippedFile, open_archive, read_archive
 
-# First bytes of what people mistake for a tar; no member of these can be read without reading all before it.
-COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK": "zip"}
+MOST_TEXT = 2 << 30  # bytes of a file that is read whole; COCO's largest has 0.5 GB
 JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})  # what systems leave behind; it holds thumbnails, not samples
 
 
@@ -60,48 +59,6 @@ class FolderFile:
         return status.st_size, status.st_mtime_ns
 
 
-class Archive:
-    """A tar file held open; any number of threads read from it at once, since `pread` moves no position."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.descriptor = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self.descriptor)
-        status = os.fstat(self.descriptor)
-        self.size, self.changed = status.st_size, status.st_mtime_ns
-
-    def members(self, start: int = 0, end: int | None = None) -> dict[str, Member]:
-        """Index the tar that lies between two offsets, by default the whole file."""
-        return index_tar(self.descriptor, start, self.size if end is None else end, str(self.path))
-
-
-@dataclass(frozen=True, slots=True)
-class ArchivedFile:
-    """A member of a tar, or of a tar within it."""
-
-    archive: Archive
-    name: str
-    offset: int
-    size: int
-
-    @property
-    def where(self) -> str:
-        """Path as messages name it: the archive's, then the member's."""
-        return f"{self.archive.path}/{self.name}"
-
-    def read(self, limit: int | None = None) -> bytes:
-        """Return the content, or its first `limit` bytes."""
-        wanted = self.size if limit is None else min(limit, self.size)
-        data = os.pread(self.archive.descriptor, wanted, self.offset)
-        if len(data) != wanted:
-            raise BadImageError(self.where, "cannot be read (the archive changed since it was opened)")
-        return data
-
-    def stamp(self) -> tuple[int, int]:
-        """Return size in bytes and the archive's time of change in nanoseconds."""
-        return self.size, self.archive.changed
-
-
 class Storage:
     """Files by name.
 
@@ -121,8 +78,19 @@ class Storage:
         """Return the content of the file `name`."""
         return self.files[name].read()
 
+    def json(self, name: str) -> Any:
+        """Return what the JSON file `name` holds; UserError where it is damaged."""
+        try:
+            return json.loads(self.text(name))
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{self.where(name)}: is no JSON ({str(error).splitlines()[0]})") from None
+
     def text(self, name: str) -> str:
-        """Return the content of the text file `name`; UserError if it is not UTF-8."""
+        """Return the content of the text file `name`; UserError if it is not UTF-8, or too large to be read whole."""
+        if self.files[name].stamp()[0] > MOST_TEXT:
+            raise UserError(f"{self.where(name)}: is larger than {MOST_TEXT >> 20} MiB, too large for a list of labels")
         try:
             return self.read(name).decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -144,32 +112,19 @@ class Storage:
 
 
 def open_storage(path: Path) -> Storage:
-    """Open a folder, or a tar file in place.
+    """Open a folder, or an archive as `read_archive` does; hidden files are left out.
 
-    Parameters
-    ----------
-    path : Path
-        Folder or uncompressed tar.
-
-    Returns
-    -------
-    Storage
-        Its files, hidden ones left out.
-
-    Raises
-    ------
-    UserError
-        If nothing is there, it is neither folder nor tar, or it holds no files.
+    UserError if nothing is there, it is neither folder nor archive, or it holds no files.
     """
     if path.is_dir():
         storage = Storage(path, {_tidy(name): FolderFile(full) for name, full in _walk(path)})
     elif path.is_file():
-        storage = _open_tar(path)
+        storage = Storage(path, {_tidy(name): file for name, file in read_archive(path).items()})
     else:
-        raise UserError(f"{path}: no such folder or .tar file (the embedded data set is called: scenes)")
+        raise UserError(f"{path}: no such folder or archive (the embedded data set is called: scenes)")
     storage.files = {name: file for name, file in storage.files.items() if not _hidden(name)}
     if not storage.files:
-        raise UserError(f"{path}: holds no files; expected a folder or tar of labeled images")
+        raise UserError(f"{path}: holds no files; expected a folder or archive of labeled images")
     return storage
 
 
@@ -177,36 +132,17 @@ def expand(storage: Storage, tars: re.Pattern[str]) -> Storage:
     """Return `storage` with the tars within it that `tars` matches indexed too: `a.tar` holding `b` becomes `a/b`."""
     files: dict[str, File] = {}
     for name, file in storage.files.items():
-        if not tars.fullmatch(name):
+        if not tars.fullmatch(name) or isinstance(file, ZippedFile):
             files[name] = file
             continue
         if isinstance(file, ArchivedFile):
             archive, above, start, end = file.archive, f"{file.name}/", file.offset, file.offset + file.size
         else:
-            archive, above, start, end = _archive(Path(file.where)), "", 0, None
+            archive, above, start, end = open_archive(Path(file.where)), "", 0, None
         for inner, (offset, size) in archive.members(start, end).items():
             tidy = _tidy(f"{name.removesuffix('.tar')}/{inner}")
             files[tidy] = ArchivedFile(archive, above + inner, offset, size)
     return Storage(storage.path, files)
-
-
-def _open_tar(path: Path) -> Storage:
-    archive = _archive(path)
-    start = os.pread(archive.descriptor, 6, 0)
-    for magic, kind in COMPRESSED.items():
-        if start.startswith(magic):
-            raise UserError(f"{path}: is compressed ({kind}), so it cannot be read in place; unpack it first")
-    files: dict[str, File] = {
-        _tidy(name): ArchivedFile(archive, name, offset, size) for name, (offset, size) in archive.members().items()
-    }
-    return Storage(path, files)
-
-
-def _archive(path: Path) -> Archive:
-    try:
-        return Archive(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _walk(root: Path, above: tuple[tuple[int, int], ...] = (), prefix: str = "") -> Iterator[tuple[str, str]]:

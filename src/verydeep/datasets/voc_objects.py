@@ -1,92 +1,93 @@
-"""Reader of PASCAL VOC (Everingham et al. 2010), for one class an image: that of its largest object."""
+"""Reader of PASCAL VOC's XML (Everingham et al. 2010), for one class an image: that of its largest object."""
 
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 
 from verydeep.basics.errors import BadBoxError, BadImageError, UserError
-from verydeep.datasets.annotations import XmlBoxes, make_box, parse_objects, stem
-from verydeep.datasets.dataset import Sample
-from verydeep.datasets.layout import Layout, few
+from verydeep.datasets import class_folders
+from verydeep.datasets.annotations import parse_annotation, stem
+from verydeep.datasets.labels import Edges, Finder, Labeled, layout_of, number
+from verydeep.datasets.layout import Layout, few, image_names
 from verydeep.datasets.storage import Storage
+from verydeep.images.formats import suffix
 
 IMAGE = re.compile(r"(?:.*/)?JPEGImages/[^/]+\.jpe?g", re.IGNORECASE)
-ANNOTATION = re.compile(r"(?:.*/)?Annotations/[^/]+\.xml")
+ROOT = re.compile(rb"<annotation[\s>]")
 LIST = re.compile(r"(?:.*/)?ImageSets/Main/(train|val|test)\.txt")
 
 
 def matches(storage: Storage) -> bool:
-    """Say whether this is VOC: images in JPEGImages and XML files in Annotations."""
-    return any(map(IMAGE.fullmatch, storage.files)) and any(map(ANNOTATION.fullmatch, storage.files))
+    """Say whether this is VOC: XML files, and images in JPEGImages or in folders that are no classes."""
+    files = _files(storage)
+    if not files or not ROOT.search(storage.files[files[0]].read(512)):
+        return False
+    if any(map(IMAGE.fullmatch, storage.files)):
+        return True
+    try:
+        class_folders.read(storage)
+    except UserError:
+        finder = Finder(storage)
+        return any(finder.find(_stem(file), file) for file in files)
+    return False
 
 
 def read(storage: Storage, options: str = "") -> Layout:
-    """Read `JPEGImages`, `Annotations` and the lists of `ImageSets/Main`.
+    """Read images, the XML files beside them or in Annotations, and the lists of `ImageSets/Main`.
 
     VOC's images show objects of several classes; here an image has the class of its largest object, and boxes are
-    those of all objects of that class. Without lists all images are training images.
-
-    Parameters
-    ----------
-    storage : Storage
-        A folder `VOC2007` or `VOC2012`.
-
-    Returns
-    -------
-    Layout
-        Its annotated images; classes in alphabetical order.
-
-    Raises
-    ------
-    UserError
-        If a list names an image that is not there, or there are fewer than two classes.
+    those of all objects of that class. Without lists splits are the folders' (Roboflow's), or all images are for
+    training. UserError if a list names an image that is not there, or there are fewer than two classes.
     """
-    files = {stem(name): name for name in storage.files if ANNOTATION.fullmatch(name)}
-    images = {stem(name): name for name in sorted(storage.files) if IMAGE.fullmatch(name)}
+    images = sorted(filter(IMAGE.fullmatch, storage.files)) or image_names(storage, storage.files)[0]
+    splits = _lists(storage, images)
     bad: list[BadBoxError] = []
-    label_of = {key: found for key in images if key in files and (found := _largest(storage, files[key], bad))}
-    classes = tuple(sorted(set(label_of.values())))
-    if len(classes) < 2:
-        raise UserError(f"{storage.path}: its annotations name objects of fewer than two classes")
-    parts = {
-        split: [Sample(images[key], classes.index(label_of[key])) for key in keys if key in label_of]
-        for split, keys in _lists(storage, images).items()
-    }
-    names = {label: (name,) for label, name in enumerate(classes)}
-    left_out = len(images) - len(label_of)
-    return Layout(
-        storage.path.resolve().stem.lower(),
-        classes,
-        {split: samples for split, samples in parts.items() if samples},
-        storage,
-        notes=(f"{left_out} images without readable objects are left out",) if left_out else (),
-        bad_boxes=tuple(bad),
-        annotate=XmlBoxes(storage, names, 1, files.values(), images.values()),
-    )
+    finder = Finder(storage, images)
+    layout = layout_of(storage, _labeled(storage, finder, splits, bad), finder, bad=bad)
+    return replace(layout, name=layout.name.lower())
 
 
-def _largest(storage: Storage, file: str, bad: list[BadBoxError]) -> str | None:
-    """Return the class of the largest object, None where there is none; what is wrong is noted."""
-    where = storage.where(file)
-    areas: dict[str, float] = {}
-    try:
-        for name, edges in parse_objects(storage.read(file), where):
-            box = make_box(edges, 1, where)
-            areas[name] = max(areas.get(name, 0.0), (box.xmax - box.xmin) * (box.ymax - box.ymin))
-    except (BadBoxError, BadImageError) as error:
-        bad.append(BadBoxError(error.name, error.reason))
-        return None
-    if not areas:
-        bad.append(BadBoxError(where, "has no objects"))
-        return None
-    return max(areas, key=lambda name: areas[name])
+def _files(storage: Storage) -> list[str]:
+    return [name for name in storage.files if suffix(name) == "xml"]
 
 
-def _lists(storage: Storage, images: dict[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def _stem(file: str) -> str:
+    return file.rpartition(".")[0]
+
+
+def _labeled(storage: Storage, finder: Finder, splits: dict[str, str], bad: list[BadBoxError]) -> Iterator[Labeled]:
+    """Yield what each file says, with boxes by their edges: their first and last pixels count from 1."""
+    for file in _files(storage):
+        where = storage.where(file)
+        picture = finder.find(_stem(file), file)
+        if picture is None:
+            bad.append(BadBoxError(where, "annotates an image that is not there"))
+        elif not splits or stem(file) in splits:
+            try:
+                found, size = parse_annotation(storage.read(file), where)
+            except (BadBoxError, BadImageError) as error:
+                bad.append(BadBoxError(where, error.reason))
+                continue
+            if not found:
+                bad.append(BadBoxError(where, "has no objects"))
+            yield Labeled(
+                picture, tuple((name, _edges(edges)) for name, edges in found), file, splits.get(stem(file)), size
+            )
+
+
+def _edges(words: list[str]) -> Edges:
+    xmin, ymin, xmax, ymax = map(number, words)
+    return xmin - 1, ymin - 1, xmax, ymax
+
+
+def _lists(storage: Storage, images: list[str]) -> dict[str, str]:
+    """Return the split of each image by its name without folder and ending; {} where there are no lists."""
+    splits: dict[str, str] = {}
     for name in storage.files:
         if match := LIST.fullmatch(name):
             # Some lists have a second column, which says whether an object of a class is there.
-            found[match[1]] = [line.split()[0] for line in storage.text(name).splitlines() if line.strip()]
-    absent = sorted({key for keys in found.values() for key in keys} - set(images))
+            splits |= {line.split()[0]: match[1] for line in storage.text(name).splitlines() if line.strip()}
+    absent = sorted(set(splits) - set(map(stem, images)))
     if absent:
         raise UserError(f"{storage.path}: {len(absent)} listed images are missing ({few(absent)})")
-    return found or {"train": list(images)}
+    return splits

@@ -32,6 +32,8 @@ def check_choices(aggregate: str, normalize: str) -> None:
 class DescriptorConfig:
     """The descriptor of pictures that a network's `fc8` is a linear classifier on (paper: appendix B).
 
+    UserError: a word that is no choice, scales that are none or not in order, or a norm that is not above 0.
+
     Attributes
     ----------
     scales : tuple of int
@@ -46,11 +48,6 @@ class DescriptorConfig:
     norm : float
         Mean norm of one scale's descriptor over the training pictures: what stands in for a picture's own norm
         where the picture is never seen as a whole.
-
-    Raises
-    ------
-    UserError
-        A word that is no choice, scales that are none or not in order, or a norm that is not above 0.
     """
 
     scales: tuple[int, ...]

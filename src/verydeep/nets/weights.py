@@ -88,21 +88,9 @@ def weights_hash(path: str | Path) -> str:
 
 
 def make_empty(values: dict[str, Any], where: str, make: Callable[[NetworkConfig], Net]) -> Net:
-    """Make the network that `describe` described, its weights still on the meta device.
+    """Make the network that `describe` described, its weights still on the meta device, by its family's class.
 
-    Parameters
-    ----------
-    values : dict
-        What `describe` returned.
-    where : str
-        The file they come from, for messages.
-    make : callable
-        Its family's class.
-
-    Raises
-    ------
-    UserError
-        Another version's values, or no such values at all.
+    UserError, with the file's name, for another version's values, or no such values at all.
     """
     version = values.get("format_version") if isinstance(values, dict) else None
     if version not in (FORMAT_VERSION, WITH_DESCRIPTOR):

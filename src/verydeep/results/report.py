@@ -41,18 +41,7 @@ def write_report(
 ) -> None:
     """Write a study's `report.html`: tables, comparisons, training curves, examples, boxes, how to reproduce it.
 
-    Parameters
-    ----------
-    folder, preset, runs
-        The study and all that is planned; what is not done yet is left out.
-    testing : Dataset
-        The test images.
-    data : str
-        The data set, as it was named to the command.
-    results, tables
-        All that the folder holds.
-    device : str
-        Where score maps are computed: `auto`, `cpu`, `cuda` or `mps`.
+    What is planned and not done yet is left out. Score maps are computed on `device`.
     """
     trained = [run for run in runs if read_log(folder.run(run.name).path, "epoch")]
     about, right, wrong = _examples(folder, trained, results, testing, device)

@@ -133,17 +133,8 @@ def read_results(folder: str | Path) -> list[Result]:
     """Return the results in a folder and below, as far as they belong in tables.
 
     Left out are fusions of posteriors, networks of unknown training scales, images without labels, tests with other
-    options than the paper's, and boxes that are not merged yet.
-
-    Parameters
-    ----------
-    folder : str or Path
-        With files of posteriors, boxes or transfers, in it or in folders below.
-
-    Raises
-    ------
-    UserError
-        No such folder, no result in it, or a damaged file.
+    options than the paper's, and boxes that are not merged yet. UserError for no such folder, no result in it, or a
+    damaged file.
     """
     path = Path(folder)
     if not path.is_dir():
@@ -238,10 +229,7 @@ def fused(parts: Sequence[Sequence[Result]]) -> Result:
 def compare(first: Result, second: Result) -> McNemar:
     """Test whether two systems err equally often in naming the classes of the same images.
 
-    Raises
-    ------
-    UserError
-        Where their images differ.
+    UserError where their images differ.
     """
     assert first.wrong is not None
     assert second.wrong is not None

@@ -86,25 +86,10 @@ def claims() -> Iterator[Claim]:
 
 
 class Verification:
-    """The tests of one D and one E on ILSVRC's validation images.
+    """The tests of one D and one E on ILSVRC-2012's validation images, in any of its layouts.
 
-    Parameters
-    ----------
-    data : str or Path
-        ILSVRC-2012's validation images, in any of its layouts.
-    weights : mapping of str to (str or Path)
-        Weights of `D` and of `E`.
-    out : str or Path
-        Folder for the posteriors; what is there is not computed again.
-    device : str
-        `auto`, `cpu`, `cuda` or `mps`.
-    on_bad_image : {"error", "skip"}
-        What a damaged image does.
-
-    Raises
-    ------
-    UserError
-        Weights of another network, or trained at other scales; images that cannot be read.
+    `out` is the folder for the posteriors; what is there is not computed again. UserError for weights of another
+    network, or trained at other scales, and images that cannot be read.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.files import claim, file_hash, first_difference
 from verydeep.checkpoints.converted import as_ours
 from verydeep.checkpoints.public import is_name
+from verydeep.datasets.content import content_digest
 from verydeep.datasets.dataset import Dataset
 from verydeep.training.log import read_log
 from verydeep.training.recipe import Recipe, parse_toml, validate
@@ -73,10 +74,14 @@ class RunFolder:
         words, wanted = there.get("run", {}), here["run"]
         # Validated, so that a run from before a key was there counts with the key's default.
         recipe = validate({key: value for key, value in there.items() if key != "run"}, self.recipe)
+        if "content_sha256" not in words:  # a run from before contents were looked at
+            wanted = {key: value for key, value in wanted.items() if key != "content_sha256"}
         before = {"run": _without_places(words), **recipe.model_dump(mode="json")}
         difference = first_difference(before, {**here, "run": _without_places(wanted)})
         if difference.startswith("run.data_sha256"):
             return f"of {words.get('data')}: other images or labels than {wanted['data']} has now"
+        if difference.startswith("run.content_sha256"):
+            return f"of {words.get('data')}: the images of {wanted['data']} have changed since, under the same names"
         return difference
 
 
@@ -121,6 +126,8 @@ def source_words(
     """Return what names a run beside its recipe: data and first weights by content, not by the place they lie in."""
     prints = training.fingerprint(boxes=bool(task)) + validation.fingerprint(boxes=bool(task))
     words = {"net": net, "data": str(data), "data_sha256": sha256(prints.encode()).hexdigest(), **(task or {})}
+    if content := content_digest(training) + content_digest(validation):
+        words["content_sha256"] = sha256(content.encode()).hexdigest()
     if init_from is not None:
         words["init_from"] = str(init_from)
         words["init_from_sha256"] = file_hash(find_weights(init_from))

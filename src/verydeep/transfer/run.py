@@ -49,6 +49,8 @@ def transfer(
 ) -> dict[str, Any]:
     """Train linear classifiers on a network's descriptors, and measure them by one of the paper's protocols.
 
+    UserError: a wrong request. BadImageError for an image that cannot be read.
+
     Parameters
     ----------
     weights : sequence of VGG, str or Path
@@ -76,13 +78,6 @@ def transfer(
     -------
     dict
         The content of `result.json`.
-
-    Raises
-    ------
-    UserError
-        A wrong request.
-    BadImageError
-        For an image that cannot be read.
     """
     started, out = time.monotonic(), Path(out)
     work = Transfer(weights, data, find_protocol(protocol), settings, cache, Runtime(**runtime), reading)

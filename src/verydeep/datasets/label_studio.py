@@ -1,0 +1,103 @@
+"""Reader of Label Studio's JSON exports, full or minimal: choices, and rectangles with labels."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from verydeep.basics.errors import UserError
+from verydeep.datasets.annotations import Size
+from verydeep.datasets.labels import Edges, Finder, Labeled, layout_of, number
+from verydeep.datasets.layout import Layout
+from verydeep.datasets.storage import Storage
+from verydeep.images.formats import suffix
+
+KEYS = re.compile(rb'"(?:annotations|completions|annotation_id|annotator|lead_time|rectanglelabels)"\s*:')
+UPLOAD = re.compile(r"^[0-9a-f]{6,}-")  # what Label Studio puts before the name of a file that it was given
+Objects = list[tuple[str, Edges | None]]
+
+
+def matches(storage: Storage) -> bool:
+    """Say whether there is a JSON list of tasks."""
+    return bool(_files(storage))
+
+
+def read(storage: Storage, options: str = "") -> Layout:
+    """Read every export, or that of `--reader label-studio:FILE`; of several annotations of a picture the first."""
+    finder = Finder(storage)
+    files = [options] if options in storage.files else _files(storage)
+    return layout_of(storage, (record for file in files for record in _labeled(storage, file, finder)), finder)
+
+
+def _files(storage: Storage) -> list[str]:
+    found = []
+    for name in storage.files:
+        if suffix(name) == "json":
+            head = storage.files[name].read(1 << 16)
+            if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"[") and KEYS.search(head):
+                found.append(name)
+    return sorted(found)
+
+
+def _labeled(storage: Storage, file: str, finder: Finder) -> Iterator[Labeled]:
+    for task in storage.json(file):
+        try:
+            picture = _picture(task, finder, file)
+            size, objects = _full(task) if "data" in task else _minimal(task)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise UserError(f"{storage.where(file)}: is not as Label Studio writes it ({what})") from None
+        yield Labeled(picture, tuple(objects), file, None, size)
+
+
+def _picture(task: dict[str, Any], finder: Finder, file: str) -> str:
+    """Return the name of a task's picture: `/data/upload/1/1a2b3c4d-cat.jpg`, `/data/local-files/?d=set/cat.jpg`."""
+    values = task.get("data", task)
+    texts = [text for text in values.values() if isinstance(text, str)]
+    texts = [*(values[key] for key in ("image", "img", "picture") if isinstance(values.get(key), str)), *texts]
+    names = []
+    for text in texts:
+        parts = urlsplit(text)
+        path = unquote(parse_qs(parts.query).get("d", [parts.path])[0])
+        folder, slash, last = path.rpartition("/")
+        names += [path.lstrip("/"), f"{folder}{slash}{UPLOAD.sub('', last)}".lstrip("/")]
+    return next((name for name in names if finder.find(name, file)), names[-1] if len(names) == 2 else names[0])
+
+
+def _full(task: dict[str, Any]) -> tuple[Size | None, Objects]:
+    done = [each for each in task.get("annotations", task.get("completions", [])) if not each.get("was_cancelled")]
+    size, objects = None, Objects()
+    for result in done[0]["result"] if done else []:
+        value = result["value"]
+        if "choices" in value:
+            objects += [(str(name), None) for name in value["choices"]]
+        elif names := value.get("rectanglelabels"):
+            size = _size(result)
+            objects += [(str(name), _edges(value, size)) for name in names]
+    return size, objects
+
+
+def _minimal(task: dict[str, Any]) -> tuple[Size | None, Objects]:
+    size, objects = None, Objects()
+    for value in task.values():
+        for each in value if isinstance(value, list) else []:
+            if isinstance(each, dict) and "rectanglelabels" in each:
+                size = _size(each)
+                objects += [(str(name), _edges(each, size)) for name in each["rectanglelabels"]]
+    if objects:
+        return size, objects
+    choice: Any = next((task[key] for key in ("choice", "choices", "label", "class") if key in task), [])
+    names = choice.get("choices", []) if isinstance(choice, dict) else choice
+    return None, [(str(name), None) for name in ([names] if isinstance(names, str) else names)]
+
+
+def _size(entry: dict[str, Any]) -> Size:
+    return int(entry["original_height"]), int(entry["original_width"])
+
+
+def _edges(value: dict[str, Any], size: Size) -> Edges:
+    """Return a rectangle, kept in percent of the picture's sides; one that is turned is no box."""
+    x, y, width, height = (number(value[key]) / 100 for key in ("x", "y", "width", "height"))
+    if value.get("rotation"):
+        width = float("nan")
+    return x * size[1], y * size[0], (x + width) * size[1], (y + height) * size[0]
