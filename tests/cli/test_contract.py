@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 import verydeep as vd
 from verydeep.basics.lock import sole_writer
 from verydeep.cli.main import run
+from verydeep.nets.run_info import RunInfo
 
 WEIGHTS = {
     "describe": "describe {}",
@@ -137,7 +138,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("contract")
     rng = np.random.default_rng(0)
     net = vd.create("A", ["a", "b"], width=1 / 16, image_size=64, fc_width=16, seed=0)
-    net.provenance = {"train_scales": [64, 64]}
+    net.provenance = RunInfo(train_scales=(64, 64))
     vd.save(net, folder / "w.safetensors")
     vd.save(
         vd.create("A", ["a", "b"], width=1 / 16, image_size=64, fc_width=16, seed=0, regression="scr"),

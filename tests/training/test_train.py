@@ -61,7 +61,7 @@ def test_a_run_leaves_all_its_files_and_learns(colors: Path, tmp_path: Path) -> 
     assert result.metrics["top1_error"] <= 1 / 12  # three plain colors: at most one of 12 wrong
     net = vd.load(result.weights)
     assert net.classes == ("blue", "green", "red")
-    assert net.provenance["train_scales"] == [32, 40]
+    assert net.provenance.train_scales == (32, 40)
     assert net.preprocessing.std != (1, 1, 1)
     card = (tmp_path / "run" / "card.md").read_text()
     assert f"{result.metrics['top1_error']:.2%}" in card
@@ -160,7 +160,7 @@ def test_deeper_networks_start_from_a_and_fine_tuning_from_all_layers(colors: Pa
         torch.testing.assert_close(deep[key], source[key], rtol=0, atol=1e-12, msg=key)
     again = train("D", colors, still, tmp_path / "d2", init_from=d.weights, quiet=True)
     assert all(torch.allclose(tensors(again.weights)[key], value, atol=1e-12) for key, value in deep.items())
-    assert vd.load(again.weights).provenance["init_from_sha256"]
+    assert vd.load(again.weights).provenance.init_from_sha256
 
 
 def _as_tiny() -> dict[str, object]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import verydeep as vd
+from verydeep.nets.run_info import RunInfo
 
 
 @pytest.fixture
@@ -66,6 +67,6 @@ def wide(tmp_path: Path, make_net: Callable[..., vd.VGG]) -> Path:
 
 
 def _saved(net: vd.VGG, path: Path) -> Path:
-    net.provenance = {"train_scales": [64, 96]}
+    net.provenance = RunInfo(train_scales=(64, 96))
     vd.save(net, path)
     return path

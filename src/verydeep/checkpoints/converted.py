@@ -45,7 +45,7 @@ def _described(net: VGG) -> str:
         else f"a trunk up to {net.layer_names[-1]}"
     )
     return (
-        f"{net.provenance['format']}, configuration {net.configuration.name}, {what}; input {own.channel_order} from 0 "
+        f"{net.provenance.format}, configuration {net.configuration.name}, {what}; input {own.channel_order} from 0 "
         f"to {own.value_range:g}, mean {mean}, std {std} (R, G, B)"
     )
 

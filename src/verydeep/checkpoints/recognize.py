@@ -87,9 +87,9 @@ def recognize(
     last = any(layer.channels_last for layer in layers if isinstance(layer, Flatten))
     shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     net.load_state_dict({name: _values(name, shapes[name], arrays[name], last, path) for name in shapes}, assign=True)
-    net.provenance = {**net.provenance, "format": checkpoint.kind}
+    net.provenance = replace(net.provenance, format=checkpoint.kind)
     if checkpoint.description is None and _independent(layers, net):
-        net.provenance["multi_label"] = True
+        net.provenance = replace(net.provenance, multi_label=True)
     return net.eval()
 
 

@@ -53,9 +53,9 @@ def fold_batch_norm(net: VGG) -> VGG:
         for layer in convolutions
         for kind, tensor in zip(("weight", "bias"), layer.folded(), strict=True)
     }
-    provenance = {**net.provenance, "batch_norm": "folded into the convolutions"}
+    more = {**net.provenance.more, "batch_norm": "folded into the convolutions"}
     with torch.device("meta"):
         folded = VGG(replace(net.config, batch_norm=False))
-    folded.provenance = provenance
+    folded.provenance = replace(net.provenance, more=more)
     folded.load_state_dict(state, assign=True)
     return folded.eval()

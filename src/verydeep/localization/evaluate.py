@@ -226,15 +226,13 @@ def windows_of(
 
 
 def _about(classifier: VGG, localizer: VGG) -> dict[str, Any]:
-    provenance = localizer.provenance
-    keys = ("train_scales", "recipe", "trained_layers", "best_constant_box")
-    about = {key: provenance.get(key) for key in keys}
+    scales = classifier.provenance.train_scales
     return {
-        **about,
+        "run": localizer.provenance.to_dict(),
         "configuration": localizer.configuration.name,
         "regression": localizer.regression,
         "batch_norm": localizer.batch_norm,
-        "classifier_train_scales": classifier.provenance.get("train_scales"),
+        "classifier_train_scales": scales and list(scales),
         "preprocessing": localizer.preprocessing.to_dict(),
     }
 

@@ -13,6 +13,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash, usual_permissions, write_aside
 from verydeep.nets.config import NetworkConfig
 from verydeep.nets.network import Network, TaskName
+from verydeep.nets.run_info import RunInfo
 
 Net = TypeVar("Net", bound=Network)
 
@@ -49,7 +50,7 @@ def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: di
 def describe(net: Network) -> dict[str, Any]:
     """Return all that a weights file says of its network beside the weights, JSON-able."""
     version = WITH_DESCRIPTOR if net.config.descriptor else FORMAT_VERSION
-    return {"format_version": version, "task": net.task, **net.config.to_dict(), "provenance": net.provenance}
+    return {"format_version": version, "task": net.task, **net.config.to_dict(), "provenance": net.provenance.to_dict()}
 
 
 def read(path: str | Path, make: Callable[[NetworkConfig], Net], task: TaskName | None = None) -> Net:
@@ -100,7 +101,7 @@ def make_empty(values: dict[str, Any], where: str, make: Callable[[NetworkConfig
         config = NetworkConfig.from_dict(values)
         with torch.device("meta"):
             net = make(config)
-        net.provenance = _checked(values["provenance"])
+        net.provenance = RunInfo.from_dict(values["provenance"])
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except (KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
@@ -119,15 +120,3 @@ def _fill(net: Network, tensors: dict[str, torch.Tensor], path: Path) -> None:
         if not tensors[name].isfinite().all():
             raise UserError(f"{path}: {name}: holds values that are no finite numbers; use other weights")
     net.load_state_dict({name: tensors[name].to(tensor.dtype) for name, tensor in expected.items()}, assign=True)
-
-
-def _checked(provenance: Any) -> dict[str, Any]:
-    """Return what is known of a network's origin; UserError where it is not as training or converting writes it."""
-    if not isinstance(provenance, dict):
-        raise UserError(f"provenance is {provenance!r}, expected a table")
-    scales = provenance.get("train_scales")
-    if scales is not None and not (
-        isinstance(scales, list) and len(scales) == 2 and all(type(s) is int for s in scales)
-    ):
-        raise UserError(f"train_scales is {scales!r}, expected two whole numbers")
-    return provenance

@@ -14,6 +14,7 @@ from verydeep.evaluation.metrics import ErrorRate
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.localization.baselines import with_constant_box
 from verydeep.localization.metrics import localization_metrics
+from verydeep.nets.run_info import RunInfo
 from verydeep.results.comparisons import Comparison, make_comparisons
 from verydeep.results.illustrations import Example, curves, draw_box_examples, draw_examples, intervals
 from verydeep.results.published import SOURCE
@@ -246,8 +247,9 @@ def check_hits(folder: StudyFolder, runs: Iterable[Run], results: Iterable[Resul
     measured, checks = {result.path: result for result in results}, []
     for run in runs:
         result = measured.get(folder.test(run, run.protocols[0]))
-        if run.least_hits is not None and result and result.detections:
-            constant = with_constant_box(result.detections, result.about["best_constant_box"])
+        box = RunInfo.of_test(result.about).best_constant_box if result else None
+        if run.least_hits is not None and result and result.detections and box:
+            constant = with_constant_box(result.detections, box)
             rates = [result.metrics["given_class"].rate, localization_metrics(constant).given_class.rate]
             hits, by_chance = (1 - rate for rate in rates)
             checks.append(HitCheck(run.name, str(result.protocol), result.images, hits, run.least_hits, by_chance))

@@ -10,6 +10,7 @@ from verydeep.inference.protocol import Kind, Protocol
 from verydeep.localization.baselines import WHOLE, with_constant_box
 from verydeep.localization.detections import Detections
 from verydeep.localization.metrics import localization_metrics
+from verydeep.nets.run_info import RunInfo
 from verydeep.results import published
 from verydeep.results.published import Scales
 from verydeep.results.result import BATCH_NORM, FC_ONLY, ORDER, Network, Result, fused
@@ -400,8 +401,7 @@ def _measured_row(words: Sequence[str], detections: Detections | None, paper: fl
 
 
 def _baselines(detections: Detections) -> list[Row]:
-    about = detections.metadata["fused"][0] if "fused" in detections.metadata else detections.metadata
-    boxes = {"whole image": WHOLE, "best constant box": about.get("best_constant_box")}
+    boxes = {"whole image": WHOLE, "best constant box": RunInfo.of_test(detections.metadata).best_constant_box}
     found = {name: with_constant_box(detections, box) for name, box in boxes.items() if box}
     return [_measured_row((name, "", "", "", "", "none"), made, None) for name, made in found.items()]
 

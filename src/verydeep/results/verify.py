@@ -1,7 +1,7 @@
 """The paper's figures, checked with weights that are there: D and E, trained with scale jitter, tested as it says."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -164,11 +164,11 @@ def _network(name: str, source: str | Path) -> VGG:
     net.check_task("classify", source)
     if net.configuration.name != name:
         raise UserError(f"{source}: holds configuration {net.configuration.name}, expected {name}")
-    scales = tuple(net.provenance.get("train_scales") or published.JITTER)
+    scales = net.provenance.train_scales or published.JITTER
     if scales != published.JITTER:
         raise UserError(
             f"{source}: trained at S in {scales_in_words(scales)}, but the figures to compare with are for "
             f"{scales_in_words(published.JITTER)}"
         )
-    net.provenance["train_scales"] = list(scales)  # so that `verydeep tables` knows the network's place
+    net.provenance = replace(net.provenance, train_scales=scales)  # so that `verydeep tables` knows the network's place
     return net

@@ -253,7 +253,7 @@ class Transfer:
             "weights": str(weights),
             "protocol": str(protocol),
             **{key: metrics[key] for key in ("merit", "accuracy", "calibration_error")},
-            "recipe": net.provenance.get("recipe"),
+            "recipe": net.provenance.recipe,
         }
 
     def posteriors(self, outcome: Outcome) -> Posteriors:
