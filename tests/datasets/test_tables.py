@@ -131,6 +131,13 @@ def test_boxes_of_a_table(tree):
     }
 
 
+def test_boxes_that_are_shares_of_the_sides(tree):
+    frame = pd.DataFrame({"ImageID": NAMES, "LabelName": list(BREED.values())})
+    frame = frame.assign(XMin=0.25, XMax=1.0, YMin=0.0, YMax=0.5)
+    train = open_dataset(tree("dogs", PICTURES, {"boxes.csv": written(frame, "csv")}), "train", boxes=True)
+    assert {sample.boxes for sample in train.samples} == {(Box(8, 0, 32, 12),)}
+
+
 REFUSED = {
     "two labels": ({"image": PICTURES, "breed": list(BREED.values()), "color": ["red", "tan", "tan", "red"] * 5}, None),
     "two columns": ({"image": PICTURES, "label": list(BREED.values()), "class": ["a"] * 7 + ["b"] * 13}, "may each be"),

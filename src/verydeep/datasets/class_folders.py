@@ -6,7 +6,14 @@ from dataclasses import replace
 from verydeep.basics.errors import UserError
 from verydeep.datasets.annotations import XmlBoxes
 from verydeep.datasets.dataset import Sample
-from verydeep.datasets.folder_names import MASKS, PICTURES, are_parts, is_generic, split_folders, split_of
+from verydeep.datasets.folder_names import (
+    are_parts,
+    holds_pictures,
+    is_generic,
+    is_mask,
+    split_folders,
+    split_of,
+)
 from verydeep.datasets.layout import Layout, few, image_names, left_out, name_of, without_outer_folders
 from verydeep.datasets.storage import Storage
 from verydeep.images.formats import SUFFIXES
@@ -38,6 +45,8 @@ def read(storage: Storage, options: str = "") -> Layout:
     images, others = image_names(storage, storage.files)
     annotations = [name for name in others if name.lower().endswith(".xml")]
     images, notes = _without_masks(images)
+    images, again = _without_copies(images)
+    notes += again
     if not images:
         raise UserError(f"{storage.path}: holds no images; expected one folder of images a class")
     if (top := _only_folder(images)) is not None:
@@ -66,8 +75,8 @@ def _without_masks(images: list[str]) -> tuple[list[str], list[str]]:
     """Leave out what lies in `masks` beside `images`, and `1_mask.png` beside `1.png`; note how many there are."""
     folders = {name.rpartition("/")[0] for name in images}
     folders |= {above for folder in folders for above in _above(folder)}
-    siblings = {folder.rpartition("/")[0] for folder in folders if _plain(folder) in PICTURES}
-    masks = {f for f in folders if _plain(f) in MASKS and f.rpartition("/")[0] in siblings}
+    siblings = {folder.rpartition("/")[0] for folder in folders if holds_pictures(folder.rpartition("/")[2])}
+    masks = {f for f in folders if f.rpartition("/")[0] in siblings and is_mask(f.rpartition("/")[2])}
     drawn = {name: match[1] for name in images if (match := MASK.fullmatch(name))}
     every = set(images) if drawn else set()
     beside = {name for name, stem in drawn.items() if any(f"{stem}.{ending}" in every for ending in SUFFIXES)}
@@ -81,13 +90,22 @@ def _without_masks(images: list[str]) -> tuple[list[str], list[str]]:
     return kept, notes
 
 
+def _without_copies(images: list[str]) -> tuple[list[str], list[str]]:
+    """Leave out a folder that holds all the folders beside it once more, as `set/cat` beside `cat` and `dog`."""
+    inner: dict[str, set[str]] = {}
+    for name in images:
+        if "/" in name:
+            inner.setdefault(name.partition("/")[0], set()).add(name.split("/")[1] if name.count("/") > 1 else "")
+    copies = [top for top, names in inner.items() if len(names) > 1 and names == set(inner) - {top}]
+    if not copies:
+        return images, []
+    note = f"{copies[0]}/ holds the folders beside it once more: not used"
+    return [name for name in images if name.partition("/")[0] != copies[0]], [note]
+
+
 def _above(name: str) -> list[str]:
     parts = name.split("/")
     return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
-
-
-def _plain(folder: str) -> str:
-    return re.sub(r"[\W\d_]+", "", folder.rpartition("/")[2]).lower()
 
 
 def _only_folder(images: list[str]) -> str | None:
