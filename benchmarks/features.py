@@ -13,10 +13,11 @@ from sklearn.datasets import load_sample_images
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
+from verydeep.datasets.content import content_hashes
 from verydeep.datasets.dataset import Dataset
 from verydeep.inference.runtime import Runtime
 from verydeep.nets.vgg import create
-from verydeep.transfer.data import content_hashes, paths
+from verydeep.transfer.data import paths
 from verydeep.transfer.elementary import LayerDescriptor, Source
 from verydeep.transfer.store import Store
 

@@ -29,6 +29,14 @@ def fresh_chance() -> None:
     torch.manual_seed(SEED)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing remembered from other runs, nothing left in the user's home."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Random inputs that follow from the seed of the report's header."""

@@ -10,8 +10,9 @@ import pytest
 
 from tests.conftest import SEED
 from verydeep.basics.errors import UserError
+from verydeep.basics.files import cache_folder
 from verydeep.checkpoints import download as module
-from verydeep.checkpoints.download import cache_folder, download
+from verydeep.checkpoints.download import download
 
 CONTENT = np.random.default_rng(SEED).bytes(3_000_000)
 SHA = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"

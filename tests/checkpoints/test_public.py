@@ -119,7 +119,8 @@ def test_from_a_name_to_a_network(server, tools, photographs, tmp_path, monkeypa
     with pytest.raises(UserError, match="--offline forbids"):
         vd.load("torchvision:vgg16", offline=True)
     net = vd.load("torchvision:vgg16")
-    assert net.provenance == {
+    assert net.provenance.to_dict() == {
+        "version": 1,
         "format": "torchvision",
         "file": "vgg16-1234.pth",
         "sha256": digest,
@@ -167,7 +168,7 @@ def test_timm_through_the_hubs_client(server, tools, tmp_path):
     server.files["/timm/vgg11.tv_in1k/resolve/main/model.safetensors"] = save(renamed)
     path, about = run(port, cache)
     assert about == {"published_as": "timm:vgg11.tv_in1k"}
-    assert vd.load(path).provenance["format"] == "timm"
+    assert vd.load(path).provenance.format == "timm"
     server.shutdown()
     assert run(port, cache, "offline") == [path, about]
     (blob,) = (cache / "hub" / "models--timm--vgg11.tv_in1k" / "blobs").iterdir()

@@ -6,6 +6,7 @@ import torch
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
+from verydeep.nets.run_info import RunInfo
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed (make test installs it)")
 runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (make test installs it)")
@@ -317,7 +318,7 @@ def test_more_or_fewer_fully_connected_layers_are_counted(tools, tmp_path):
 def test_our_own_exports_are_read(raw_input, precision, tmp_path, same_network):
     pre = vd.Preprocessing(channel_order="BGR", value_range=1.0, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     net = vd.create("A-LRN", 5, width=1 / 32, image_size=64, fc_width=8, preprocessing=pre).eval()
-    net.provenance = {"multi_label": True}
+    net.provenance = RunInfo(multi_label=True)
     vd.export(net, "onnx", tmp_path / "w.onnx", raw_input=raw_input, precision=precision)
     read = vd.load(tmp_path / "w.onnx")
     assert read.config == net.config

@@ -30,7 +30,7 @@ def test_same_logits_as_the_network_that_wrote_the_file(letter, batch_norm, endi
     assert net.image_size == 64
     expected = plain(tools.prepare(pictures, "torchvision"))
     assert tools.relative_error(tools.logits(net, pictures), expected) < EXACT
-    assert net.provenance["format"] == "torchvision"
+    assert net.provenance.format == "torchvision"
     assert not net.preprocessing.pool_round_up
 
 
@@ -212,7 +212,7 @@ def test_timms_own_network(tools, photographs, peers, tmp_path):
     theirs = timm_vgg.VGG(cfg, num_classes=10, norm_layer=torch.nn.BatchNorm2d).eval()
     torch.save(theirs.state_dict(), tmp_path / "w.pth")
     net = vd.load(tmp_path / "w.pth")
-    assert net.provenance["format"] == "timm"
+    assert net.provenance.format == "timm"
     assert net.configuration.name == "D"
     x = torch.from_numpy(tools.prepare(photographs(224)[:4], "torchvision")).float()
     with torch.no_grad():

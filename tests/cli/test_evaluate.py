@@ -14,6 +14,7 @@ from verydeep.basics.errors import UserError
 from verydeep.cli.evaluate import evaluate
 from verydeep.datasets import open_dataset
 from verydeep.evaluation.metrics import bootstrap_interval, top_k_error, wrong
+from verydeep.nets.run_info import RunInfo
 
 app = typer.Typer()
 app.command()(evaluate)
@@ -79,7 +80,7 @@ def test_json_holds_the_same_figures(folder, tmp_path):
 def test_the_hold_out_is_that_of_the_networks_training(folder, tmp_path):
     """A split that the data set lacks must not hold images the network was trained on."""
     net = vd.load(folder / "a.safetensors")
-    net.provenance = {"seed": 7, "train_scales": [64, 64]}
+    net.provenance = RunInfo(seed=7, train_scales=(64, 64))
     vd.save(net, tmp_path / "seven.safetensors")
     source = folder / "data" / "train"
     words = ["--data", str(source), "--protocol", "center@64", "--out", str(tmp_path)]

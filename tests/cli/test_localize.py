@@ -21,6 +21,7 @@ from verydeep.cli.fuse import fuse
 from verydeep.cli.tables import tables
 from verydeep.datasets import open_dataset, scenes
 from verydeep.localization.detections import Detections
+from verydeep.nets.run_info import RunInfo
 
 
 def _app(command):
@@ -56,7 +57,7 @@ def here(tmp_path, monkeypatch):
         monkeypatch.setitem(scenes.COUNTS, split, count)
     for name, regression in (("A", None), ("A-boxes", "pcr")):
         net = vd.create("A", scenes.CLASSES, width=1 / 16, image_size=64, fc_width=16, seed=1, regression=regression)
-        net.provenance = {"seed": 0, "train_scales": [80, 80], "best_constant_box": [0.2, 0.2, 0.8, 0.8]}
+        net.provenance = RunInfo(seed=0, train_scales=(80, 80), best_constant_box=(0.2, 0.2, 0.8, 0.8))
         vd.save(net, tmp_path / "runs" / name / "best.safetensors")
     Image.fromarray(open_dataset("scenes", "test").image(0)).save("photo.jpg")
     return tmp_path

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.cli.predict import predict
+from verydeep.nets.run_info import RunInfo
 
 app = typer.Typer()
 app.command()(predict)
@@ -19,7 +20,7 @@ app.command()(predict)
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     net = vd.create("A", list("abcdefgh"), width=1 / 16, image_size=64, fc_width=16, seed=1)
-    net.provenance = {"train_scales": [64, 96]}
+    net.provenance = RunInfo(train_scales=(64, 96))
     path = tmp_path_factory.mktemp("predict") / "net.safetensors"
     vd.save(net, path)
     return path

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import verydeep as vd
 from verydeep.cli import evaluate, fuse, predict
 from verydeep.datasets import open_dataset, scenes
+from verydeep.nets.run_info import RunInfo
 
 COMMANDS = {"evaluate": evaluate, "fuse": fuse, "predict": predict}
 
@@ -36,7 +37,7 @@ def run_folder(tmp_path, monkeypatch):
     monkeypatch.setitem(scenes.COUNTS, "test", 30)
     classes = open_dataset("scenes", "test").classes
     net = vd.create("A", classes, width=1 / 16, image_size=64, fc_width=16, seed=1)
-    net.provenance = {"seed": 0, "train_scales": [64, 64]}
+    net.provenance = RunInfo(seed=0, train_scales=(64, 64))
     vd.save(net, tmp_path / "runs" / "A" / "best.safetensors")
     return tmp_path
 

@@ -49,7 +49,7 @@ def test_json_and_a_changed_value(here: Path) -> None:
     found = json.loads(run(*words, "--set", "schedule.epochs=1", "--set", "precision=bf16"))
     assert found["epochs"] == 1
     assert 0 <= found["top5_error"] <= found["top1_error"] <= 1
-    assert vd.load(found["weights"]).provenance["epochs"] == 1
+    assert vd.load(found["weights"]).provenance.epochs == 1
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.cli import features, transfer
+from verydeep.nets.run_info import RunInfo
 
 COMMANDS = {"features": features, "transfer": transfer}
 
@@ -24,7 +25,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     net = vd.create("A", list("ab"), width=1 / 16, image_size=64, fc_width=16, initialization="he", seed=1)
-    net.provenance = {"train_scales": [64, 96]}
+    net.provenance = RunInfo(train_scales=(64, 96))
     vd.save(net, tmp_path / "runs" / "A" / "best.safetensors")
     rng = np.random.default_rng(3)
     for c, name in ((0, "red"), (2, "blue")):

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 import verydeep as vd
 from verydeep.cli.main import app
+from verydeep.nets.run_info import RunInfo
 
 ROOT = Path(__file__).resolve().parents[2]
 CATEGORIES = ("butterfly", "dolphin", "grand_piano", "laptop", "starfish", "sunflower")
@@ -51,7 +52,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     net = vd.create(
         "A", "xy", width=1 / 16, image_size=64, fc_width=32, initialization="he", seed=1, preprocessing=inputs
     )
-    net.provenance = {"train_scales": [64, 96]}
+    net.provenance = RunInfo(train_scales=(64, 96))
     vd.save(net, tmp_path / "runs" / "W" / "best.safetensors")
     trunk = vd.create("A", 0, width=1 / 16, initialization="he", seed=1, preprocessing=inputs, trunk="pool5")
     vd.save(trunk, tmp_path / "trunk.safetensors")

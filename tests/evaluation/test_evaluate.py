@@ -16,6 +16,7 @@ from verydeep.evaluation.posteriors import Posteriors
 from verydeep.images.rescale import rescale
 from verydeep.inference.forward import Forward
 from verydeep.inference.options import Options
+from verydeep.nets.run_info import RunInfo
 
 LEAST = 450_000
 """Bytes of memory that one picture finds room in."""
@@ -99,7 +100,7 @@ def test_posteriors_do_not_depend_on_memory_or_on_company(make_net, dataset, pro
 
 def test_metadata_says_where_posteriors_come_from(make_net, dataset, tmp_path):
     net = make_net("C")
-    net.provenance = {"train_scales": [64, 96]}
+    net.provenance = RunInfo(train_scales=(64, 96))
     vd.save(net, tmp_path / "c.safetensors")
     options = Options(softmax="location")
     about = evaluate(tmp_path / "c.safetensors", dataset, "dense@64", options=options, limit=5).metadata

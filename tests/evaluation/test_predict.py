@@ -9,6 +9,7 @@ from verydeep.basics.errors import BadImageError, UserError
 from verydeep.evaluation.evaluate import evaluate
 from verydeep.evaluation.predict import predict
 from verydeep.inference.protocol import Protocol, default_protocol
+from verydeep.nets.run_info import RunInfo
 
 
 @pytest.mark.parametrize("protocol", ["center@64", "dense@64,80", "dense+crops@72"])
@@ -43,11 +44,11 @@ def test_the_top_classes_come_in_order(make_net, pictures):
 
 
 @pytest.mark.parametrize(
-    ("scales", "expected"), [([64, 64], 64), ([64, 128], 96), (None, 73), ([40, 40], 64), ([96, 97], 96)]
+    ("scales", "expected"), [((64, 64), 64), ((64, 128), 96), (None, 73), ((40, 40), 64), ((96, 97), 96)]
 )
 def test_by_default_the_scale_is_that_of_training(make_net, scales, expected):
     net = make_net()
-    net.provenance = {"train_scales": scales} if scales else {}
+    net.provenance = RunInfo(train_scales=scales)
     assert default_protocol(net) == Protocol("dense", (expected,))
 
 

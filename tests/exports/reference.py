@@ -10,6 +10,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 import verydeep as vd
+from verydeep.nets.run_info import RunInfo
 from verydeep.nets.vgg import VGG
 
 # Configuration, batch norm, preprocessing: every layer, both roundings of the pools, both channel orders, division.
@@ -50,7 +51,7 @@ def make_net(kind: str = "A-LRN") -> VGG:
             layer.bias.data.normal_()
         elif hasattr(layer, "bias"):
             layer.bias.data.normal_(std=0.1)
-    net.provenance = {"data": "made up"}
+    net.provenance = RunInfo(data="made up")
     net.eval()
     with torch.no_grad():  # posteriors that are neither flat nor certain
         scores = net(net.preprocessing(torch.randint(0, 256, (8, 64, 64, 3), dtype=torch.uint8)))

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,11 @@ def write(name: str, values: dict[str, Any]) -> None:
 
 
 def processor() -> str:
-    """Return the kind of vector instructions that torch computes with."""
-    return torch.backends.cpu.get_cpu_capability()
+    """Return the kind of vector instructions that torch computes with, and those that oneDNN may choose among."""
+    kind, file = torch.backends.cpu.get_cpu_capability(), Path("/proc/cpuinfo")
+    flags = re.search(r"^flags\s*:(.*)$", file.read_text(encoding="utf-8"), re.MULTILINE) if file.is_file() else None
+    chosen = [flag for flag in flags[1].split() if flag.startswith(("avx", "amx"))] if flags else []
+    return " ".join([kind, *sorted(chosen)])
 
 
 def tolerance(own: float) -> float:

@@ -23,7 +23,9 @@ import verydeep as vd
 Array = NDArray[Any]
 Words = Sequence[object]
 
-CHANGING = re.compile(r"created_by|seconds|images_per_second|waiting|machine|.*_hash|sha256|.*_sha256|weights_file")
+CHANGING = re.compile(
+    r"created_by|version|seconds|images_per_second|waiting|machine|.*_hash|sha256|.*_sha256|weights_file"
+)
 """Keys of metadata that tell of the moment, the machine, the version, or of a file whose bytes do not matter."""
 
 
@@ -73,7 +75,9 @@ def shapes(net: Any) -> dict[str, tuple[int, ...]]:
 def fill(net: Any, values: Mapping[str, Array], **provenance: Any) -> Any:
     """Give a network its weights, and say where it comes from; return it in testing mode."""
     net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in values.items()})
-    net.provenance = provenance
+    from verydeep.nets.run_info import RunInfo
+
+    net.provenance = RunInfo.from_dict(provenance)
     return net.eval()
 
 
@@ -119,8 +123,17 @@ def compiled_scores(net: Any, pictures: Array) -> Array | None:
 
 def metadata(path: str | Path) -> dict[str, Any]:
     """Return what a Parquet file of ours says of itself, steady."""
-    values: dict[str, Any] = steady(json.loads((pq.read_schema(path).metadata or {})[b"verydeep"]))
+    values: dict[str, Any] = _with_run(steady(json.loads((pq.read_schema(path).metadata or {})[b"verydeep"])))
     return values
+
+
+def _with_run(about: dict[str, Any]) -> dict[str, Any]:
+    """Return metadata with what they say of training among the rest, where it stood when the values were made."""
+    run = about.pop("run", None)
+    if run:
+        keys = ("train_scales", "recipe", "trained_layers", *(["best_constant_box"] if "localizer" in about else []))
+        about |= {key: run.get(key) for key in keys}
+    return about | ({"fused": [_with_run(part) for part in about["fused"]]} if "fused" in about else {})
 
 
 def columns(path: str | Path) -> dict[str, Any]:
@@ -142,7 +155,7 @@ def read_posteriors(path: str | Path) -> dict[str, Any]:
     """Read a file of posteriors by the package itself."""
     found = vd.Posteriors.read(Path(path))
     about = {"ids": list(found.ids), "classes": list(found.classes), "labels": found.labels.tolist()}
-    return {**about, "posteriors": found.probabilities, "metadata": steady(found.metadata)}
+    return {**about, "posteriors": found.probabilities, "metadata": _with_run(steady(found.metadata))}
 
 
 def read_boxes(path: str | Path) -> dict[str, Any]:
@@ -241,7 +254,7 @@ def final_weights(run: str | Path) -> dict[str, Array]:
 def best_weights(run: str | Path) -> tuple[int, dict[str, Array]]:
     """Return the epoch of the least validation error, and the weights that were tested and saved then."""
     net = vd.load(Path(run) / "best.safetensors")
-    return int(net.provenance["epochs"]), arrays(net)
+    return int(net.provenance.epochs), arrays(net)
 
 
 def recipe(run: str | Path) -> str:

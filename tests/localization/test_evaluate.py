@@ -17,6 +17,7 @@ from verydeep.localization.evaluate import BoxEvaluator
 from verydeep.localization.localize import Localizer
 from verydeep.localization.merging import MergeRule
 from verydeep.localization.scoring import merge_detections
+from verydeep.nets.run_info import RunInfo
 
 CPU = Runtime("cpu")
 RULE = MergeRule(0.6)
@@ -25,7 +26,7 @@ RULE = MergeRule(0.6)
 @pytest.fixture
 def files(make_pair, tmp_path):
     classifier, localizer = make_pair(same_trunk=False)
-    localizer.provenance = {"train_scales": [72, 72], "best_constant_box": [0.1, 0.1, 0.9, 0.9]}
+    localizer.provenance = RunInfo(train_scales=(72, 72), best_constant_box=(0.1, 0.1, 0.9, 0.9))
     paths = tmp_path / "classifier.safetensors", tmp_path / "localizer.safetensors"
     for net, path in zip((classifier, localizer), paths, strict=True):
         vd.save(net, path)

@@ -12,6 +12,7 @@ from verydeep.localization.drawing import COLORS, TRUTH, draw_boxes
 from verydeep.localization.localize import Localizer, localize
 from verydeep.localization.merging import MergeRule
 from verydeep.localization.scoring import best_box
+from verydeep.nets.run_info import RunInfo
 
 
 @pytest.mark.parametrize("regression", ["scr", "pcr"])
@@ -47,7 +48,7 @@ def test_boxes_are_those_of_the_maps_in_original_pixels(make_pair, rng, regressi
 
 def test_a_localizers_own_scale_is_the_default(make_pair, rng):
     classifier, localizer = make_pair()
-    localizer.provenance = {"train_scales": [80, 80]}
+    localizer.provenance = RunInfo(train_scales=(80, 80))
     picture = rng.integers(0, 256, (100, 90, 3), dtype=np.uint8)
     assert str(Localizer(classifier, localizer, runtime=Runtime("cpu"))(picture).protocol) == "crops@80"
     with pytest.raises(UserError, match="top 0"):

@@ -118,7 +118,7 @@ def test_it_learns_where_a_rectangle_is(tmp_path, rng):
         "images.scales=[64, 64]", "schedule.epochs=20", "network.fc_width=64", "optimizer.learning_rate=0.02"
     )
     result = train("A", folder, chosen, tmp_path / "boxes", task=PCR, quiet=True)
-    constant = np.array(vd.load(result.weights).provenance["best_constant_box"]) * 64
+    constant = np.array(vd.load(result.weights).provenance.best_constant_box) * 64
     validation = open_dataset(folder, "val", boxes=True)
     from verydeep.localization.boxes import as_array, iou
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
+from verydeep.nets.run_info import RunInfo
 from verydeep.nets.vgg import VGG
 
 
@@ -34,7 +35,7 @@ def net() -> VGG:
         batch_norm=True,
         preprocessing=vd.Preprocessing(channel_order="BGR", mean=(1.0, 2.0, 3.0), pool_round_up=False),
     )
-    made.provenance = {"data": "pets", "train_scales": [36, 72]}
+    made.provenance = RunInfo(data="pets", train_scales=(36, 72))
     return made
 
 

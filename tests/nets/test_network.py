@@ -9,6 +9,7 @@ from torch.nn import functional as F
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.nets.geometry import receptive_field, score_map_size, window
+from verydeep.nets.run_info import RunInfo
 from verydeep.nets.vgg import VGG
 
 
@@ -207,6 +208,6 @@ def test_there_must_be_such_a_layer_to_cut_behind():
 
 def test_scores_of_random_numbers_are_refused(tmp_path):
     net = vd.create("A", 3, width=1 / 64, fc_width=4)
-    net.provenance = {"untrained_layers": ["fc6", "fc7", "fc8"]}  # as earlier versions wrote of a trunk
+    net.provenance = RunInfo(untrained_layers=("fc6", "fc7", "fc8"))  # as earlier versions wrote of a trunk
     with pytest.raises(UserError, match="whose fc6, fc7, fc8 are random numbers"):
         vd.predict(net, np.zeros((224, 224, 3), np.uint8))

@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
+from verydeep.nets.run_info import RunInfo
 from verydeep.nets.vgg import VGG, load
 
 
@@ -22,7 +23,7 @@ def net() -> VGG:
         lrn_alpha=2e-5,
         preprocessing=vd.Preprocessing(channel_order="BGR", mean=(1.0, 2.0, 3.0), pool_round_up=False),
     )
-    made.provenance = {"data": "x", "train_scales": [36, 72]}
+    made.provenance = RunInfo(data="x", train_scales=(36, 72))
     return made
 
 

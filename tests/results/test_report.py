@@ -15,6 +15,7 @@ import verydeep as vd
 from verydeep.datasets import open_dataset, scenes
 from verydeep.evaluation.metrics import ErrorRate
 from verydeep.evaluation.posteriors import Posteriors
+from verydeep.nets.run_info import RunInfo
 from verydeep.results.illustrations import curves, draw_examples, intervals
 from verydeep.results.report import write_report
 from verydeep.results.result import read_results
@@ -68,7 +69,7 @@ def small_study(tmp_path, monkeypatch, rng):
     for run in runs:
         net = vd.create(run.configuration, testing.classes, width=1 / 32, image_size=32, fc_width=8, seed=1)
         net.preprocessing = replace(net.preprocessing, pool_round_up=False)
-        net.provenance = {"train_scales": list(run.recipe.images.scales)}
+        net.provenance = RunInfo(train_scales=run.recipe.images.scales)
         vd.save(net, folder.run(run.name).weights)
         lines = [json.dumps({"kind": "epoch", **line}) for line in _epochs(3)]
         (folder.run(run.name).path / "log.jsonl").write_text("\n".join(lines))

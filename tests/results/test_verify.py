@@ -15,6 +15,7 @@ from verydeep.basics.errors import UserError
 from verydeep.cli import reproduce as module
 from verydeep.evaluation.metrics import ErrorRate
 from verydeep.inference.protocol import Protocol
+from verydeep.nets.run_info import RunInfo
 from verydeep.results.verify import Claim, Verdict, Verification, claims
 
 app = typer.Typer()
@@ -120,7 +121,7 @@ def test_wrong_weights_are_refused_before_anything_is_tested(imagenet: list[str]
     with pytest.raises(UserError, match="E: holds configuration E, expected D"):
         Verification(data, {"D": "E", "E": "E"}, "out")
     net = vd.load("D")
-    net.provenance = {"train_scales": [256, 256]}
+    net.provenance = RunInfo(train_scales=(256, 256))
     vd.save(net, "D256")
     with pytest.raises(UserError, match=r"trained at S in 256, .* are for \[256;512\]"):
         Verification(data, {"D": "D256", "E": "E"}, "out")

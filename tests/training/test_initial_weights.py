@@ -15,6 +15,7 @@ from tests.conftest import SEED
 from verydeep.basics.errors import UserError
 from verydeep.cli import train as command
 from verydeep.nets.config import DescriptorConfig
+from verydeep.nets.run_info import RunInfo
 from verydeep.nets.vgg import with_random_weights
 from verydeep.training.initial_weights import fit_new_layers, recipe_from
 from verydeep.training.recipe import load_recipe
@@ -28,7 +29,7 @@ SHORT = ["--set", "schedule.epochs=2", "--set", "schedule.least_steps=0", "--set
 def source(tmp_path: Path) -> Path:
     net = vd.create("A", list("abcde"), width=1 / 32, batch_norm=True, image_size=32, fc_width=8, seed=2)
     net.bn1_1.running_mean.fill_(3.0)
-    net.provenance = {"train_scales": [32, 40]}
+    net.provenance = RunInfo(train_scales=(32, 40))
     vd.save(net, tmp_path / "source.safetensors")
     return tmp_path / "source.safetensors"
 
@@ -48,7 +49,7 @@ def test_only_what_is_not_frozen_changes(source: Path, colors: Path, tmp_path: P
     before, after = vd.load(source), vd.load(tmp_path / "run" / "best.safetensors")
     assert after.classes == ("blue", "green", "red")
     assert (after.width, after.batch_norm, after.preprocessing) == (before.width, True, before.preprocessing)
-    assert after.provenance["train_scales"] == [32, 40]
+    assert after.provenance.train_scales == (32, 40)
     for name, tensor in before.state_dict().items():
         if name.startswith(("conv", "bn")):  # with the running statistics of batch norm
             assert torch.equal(tensor, after.state_dict()[name]), name
@@ -131,7 +132,7 @@ def test_the_first_loss_is_that_of_guessing_whatever_the_trunk_gives(
     net = vd.create("A", list("abcde"), width=1 / 16, image_size=32, fc_width=64, initialization="he", seed=2)
     with torch.no_grad():
         net.conv5_2.weight.mul_(size)  # as activations of pictures in 0 to 255 are, or of those in 0 to 1
-    net.provenance = {"train_scales": [32, 40]}
+    net.provenance = RunInfo(train_scales=(32, 40))
     vd.save(net, tmp_path / "source.safetensors")
     words = ["--init-from", str(tmp_path / "source.safetensors"), "--data", str(colors), "--out", str(tmp_path / "run")]
     run(*words, *(word for name in reset for word in ("--reset", name)), "--freeze", "conv", *SHORT, *STANDING)

@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import verydeep as vd
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing kept from other runs, nothing left in the user's home."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+from verydeep.nets.run_info import RunInfo
 
 
 @pytest.fixture
@@ -72,6 +67,6 @@ def wide(tmp_path: Path, make_net: Callable[..., vd.VGG]) -> Path:
 
 
 def _saved(net: vd.VGG, path: Path) -> Path:
-    net.provenance = {"train_scales": [64, 96]}
+    net.provenance = RunInfo(train_scales=(64, 96))
     vd.save(net, path)
     return path

@@ -23,6 +23,7 @@ from verydeep.inference.forward import Forward
 from verydeep.inference.options import Options
 from verydeep.inference.runtime import Runtime
 from verydeep.nets.config import DescriptorConfig
+from verydeep.nets.run_info import RunInfo
 from verydeep.transfer.protocols import find_protocol
 from verydeep.transfer.run import deploy, transfer
 from verydeep.transfer.work import Settings, Transfer
@@ -197,7 +198,7 @@ def test_an_onnx_file_gives_what_the_network_gives_for_one_view(
 ):
     onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     net = make_classifier(layer, aggregate=aggregate)
-    net.provenance = {"multi_label": several}
+    net.provenance = RunInfo(multi_label=several)
     weights, biases = for_one_view(net)
     done = vd.export(net, "onnx", tmp_path / "c.onnx", raw_input=True)
     assert "mirror image" in done.left_out
@@ -231,7 +232,7 @@ def test_a_picture_without_features_has_the_biases_for_scores(make_classifier):
 def test_files_of_before_predict_as_before(make_net, pictures, tmp_path):
     """Their fc8 is a plain one, tested by `dense` evaluation at the middle of the scales."""
     net = make_net()
-    net.provenance = {"train_scales": [64, 96], "recipe": "transfer", "test_protocol": "dense@64,96"}
+    net.provenance = RunInfo.from_dict({"train_scales": [64, 96], "recipe": "transfer", "test_protocol": "dense@64,96"})
     vd.save(net, tmp_path / "new.safetensors")
     with safe_open(tmp_path / "new.safetensors", framework="pt") as file:
         about = json.loads(file.metadata()["verydeep"])

@@ -52,7 +52,7 @@ def test_a_folder_becomes_a_network_that_knows_its_classes(colors, wide, tmp_pat
     assert accuracy_of(out / "classifier.safetensors", colors) == pytest.approx(result["deployed"][0]["merit"])
     net = vd.load(out / "classifier.safetensors")
     assert net.classes == ("blue", "green", "red")
-    assert net.provenance["transfer"]["C"] == result["deployed"][0]["C"]
+    assert net.provenance.more["transfer"]["C"] == result["deployed"][0]["C"]
     guess = vd.predict(net, colors / "red" / "00.png").top[0]
     assert guess[0] == "red"
     posteriors = vd.Posteriors.read(out / "posteriors-1.parquet")

@@ -12,10 +12,7 @@ if TYPE_CHECKING:
 def pick_device(name: str = "auto") -> "torch.device":
     """Return the device called `name`; `auto` is CUDA, else Apple's MPS, else the CPU.
 
-    Raises
-    ------
-    UserError
-        No such device here.
+    UserError: no such device here.
 
     Examples
     --------

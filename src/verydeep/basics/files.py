@@ -146,6 +146,15 @@ def open_regular(path: str | Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def cache_folder() -> Path:
+    """Return the folder of what is kept between commands: $VERYDEEP_CACHE, or `verydeep` in the user's cache folder."""
+    given = os.environ.get("VERYDEEP_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
+    return (Path(base) if base else Path.home() / ".cache") / "verydeep"
+
+
 def usual_permissions(path: Path) -> None:
     """Give a file the permissions of any new one: safetensors makes files that only their owner can read."""
     mask = os.umask(0)

@@ -130,17 +130,8 @@ def is_caffe(net: Message) -> bool:
 def read(path: Path, prototxt: Path | None = None) -> Checkpoint:
     """Read a `.caffemodel`, of the old (V1) or the new layer format; it is mapped into memory, not loaded.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    prototxt : Path, optional
-        The net's definition: its layers must be those of the file, and what it says of them counts, mean values too.
-
-    Raises
-    ------
-    UserError
-        A file is damaged or not Caffe's, or the two do not fit.
+    The layers of a `prototxt`, the net's definition, must be those of the file, and what it says of them counts, mean
+    values too. UserError where a file is damaged or not Caffe's, or the two do not fit.
     """
     net = Decoder(str(path)).decode(map_file(path), _NET)
     if not is_caffe(net):
@@ -342,20 +333,7 @@ def _array(theirs: str, blob: Message, path: Path) -> Array:
 
 
 def write(net: VGG, path: Path) -> None:
-    """Write a `.caffemodel` and beside it the `.prototxt` that Caffe wants with it.
-
-    Parameters
-    ----------
-    net : VGG
-        Without batch norm.
-    path : Path
-        Ends in `.caffemodel`.
-
-    Raises
-    ------
-    UserError
-        Batch norm, or another ending.
-    """
+    """Write a `.caffemodel` and beside it the `.prototxt` that Caffe wants with it; UserError for batch norm."""
     if net.batch_norm:
         raise UserError("caffe's VGGs have no batch norm: add --fold-batch-norm, which changes no output")
     if path.suffix != ".caffemodel":

@@ -4,9 +4,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from verydeep.basics.files import file_hash
+from verydeep.basics.files import cache_folder, file_hash
 from verydeep.basics.version import VERSION
-from verydeep.checkpoints.download import cache_folder
 from verydeep.checkpoints.public import fetch, is_name
 from verydeep.checkpoints.reading import detect, load
 from verydeep.nets.vgg import VGG
@@ -14,24 +13,11 @@ from verydeep.nets.weights import save
 
 
 def as_ours(source: str) -> Path:
-    """Return the weights file of ours that a source is, or was converted to; a line on stderr says which.
+    """Return the weights file of ours that a file or public name is, or was converted to; a line on stderr says which.
 
-    Parameters
-    ----------
-    source : str
-        A weights file of any format that `load` reads, or the name of public weights such as `caffe:vgg16`, which
-        are downloaded.
-
-    Returns
-    -------
-    Path
-        The file itself where it is ours. Else one in the cache, named by the source's SHA-256 and by this version of
-        verydeep, since another version may read the source otherwise.
-
-    Raises
-    ------
-    UserError
-        No such file or name, no network, or no network of ours.
+    That is the file itself where it is ours. Else one in the cache, named by the source's SHA-256 and by this version
+    of verydeep, since another version may read the source otherwise. UserError for no such file or name, no network, or
+    no network of ours.
     """
     path = fetch(source)[0] if is_name(source) else Path(source)
     if detect(path) == "verydeep":
@@ -59,7 +45,7 @@ def _described(net: VGG) -> str:
         else f"a trunk up to {net.layer_names[-1]}"
     )
     return (
-        f"{net.provenance['format']}, configuration {net.configuration.name}, {what}; input {own.channel_order} from 0 "
+        f"{net.provenance.format}, configuration {net.configuration.name}, {what}; input {own.channel_order} from 0 "
         f"to {own.value_range:g}, mean {mean}, std {std} (R, G, B)"
     )
 

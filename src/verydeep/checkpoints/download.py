@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import os
 import time
 import urllib.error
 import urllib.request
@@ -19,40 +18,14 @@ PATIENCE = 30.0
 """Seconds without a byte before a connection counts as lost."""
 
 
-def cache_folder() -> Path:
-    """Return the folder of downloaded files: $VERYDEEP_CACHE, or `verydeep` in the user's cache folder."""
-    given = os.environ.get("VERYDEEP_CACHE")
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "verydeep"
-
-
 def download(url: str, digest: str, folder: Path, *, offline: bool = False, pause: float = 0.5) -> Path:
-    """Return the file of a URL, fetched if it is not in the folder yet.
+    """Return the file of a URL, in `folder` under the URL's last part, fetched if it is not there yet.
 
-    What arrives is kept in `NAME.part`, and continued from there (an HTTP range) when the connection is lost, in
-    this call or a later one. Only a file with the right hash gets its name. Proxies are taken from the environment
-    (`https_proxy`, `no_proxy`).
-
-    Parameters
-    ----------
-    url : str
-        Its last part is the file's name.
-    digest : str
-        `sha256:...`, `sha1:...` or `md5:...` in hexadecimal digits; the first digits are enough.
-    folder : Path
-        Where the file goes.
-    offline : bool
-        Whether only a file that is there already will do.
-    pause : float
-        Seconds before the first new attempt; doubled before each further one.
-
-    Raises
-    ------
-    UserError
-        Offline and not there, the network cannot be reached, the server refuses, or the content is not the
-        published one.
+    What arrives is kept in `NAME.part`, and continued from there (an HTTP range) when the connection is lost, in this
+    call or a later one: after `pause` seconds, then twice as many. Only a file with the right hash gets its name:
+    `digest` is `sha256:...`, `sha1:...` or `md5:...`, the first digits being enough. Proxies are taken from the
+    environment (`https_proxy`, `no_proxy`). UserError where it is not there and `offline`, the network cannot be
+    reached, the server refuses, or the content is not the published one.
     """
     path = folder / url.rpartition("/")[2]
     if path.is_file():

@@ -25,17 +25,9 @@ def fold_input(
 ) -> tuple[list[Layer], Preprocessing]:
     """Return the layers from the first convolution on, and a preprocessing that does what stands before it.
 
-    Parameters
-    ----------
-    layers : sequence of Layer
-        A file's layers.
-    usual : Preprocessing
-        What the file's software does to pictures where the file does not scale them by layers of its own.
-    path : Path
-        The file, for messages.
-    stated : bool
-        Whether `usual` is what the user says that the file's input is. Otherwise a file that scales its input takes
-        RGB; up to 255, or up to 1 where what it subtracts and divides by is that small.
+    `usual` is what the file's software does to pictures where the file does not scale them by layers of its own; with
+    `stated` it is what the user says that the file's input is. Otherwise a file that scales its input takes RGB; up to
+    255, or up to 1 where what it subtracts and divides by is that small.
     """
     rest = list(layers)
     before: list[Layer] = []

@@ -70,10 +70,7 @@ def their_layer(name: str) -> str:
 def read(path: Path) -> Checkpoint:
     """Read a Keras file, whole model or weights alone, with or without the fully connected layers.
 
-    Raises
-    ------
-    UserError
-        The file is damaged, or h5py is missing.
+    UserError: the file is damaged, or h5py is missing.
     """
     file, model = _open(path)
     try:
@@ -329,19 +326,9 @@ def _array(theirs: str, data: Any) -> Array:
 
 
 def write(net: VGG, path: Path) -> None:
-    """Write weights as `keras.applications.VGG16(weights=path)` and VGG19 load them.
+    """Write weights as `keras.applications.VGG16(weights=path)` and VGG19 load them: `.weights.h5` (Keras 3) or `.h5`.
 
-    Parameters
-    ----------
-    net : VGG
-        Without batch norm and normalization, which Keras's VGGs have not.
-    path : Path
-        Ends in `.weights.h5` (Keras 3) or `.h5` (any).
-
-    Raises
-    ------
-    UserError
-        Keras has no such network, or the file's ending is none of the two.
+    UserError where Keras has no such network: batch norm, normalization.
     """
     if net.batch_norm:
         raise UserError("keras's VGGs have no batch norm: add --fold-batch-norm, which changes no output")

@@ -23,13 +23,8 @@ _INTERPOLATIONS = ("bilinear", "bicubic", "box", "lanczos3")
 def read(path: Path) -> Checkpoint:
     """Read a MatConvNet file of MATLAB's format 5 or 7.3.
 
-    MatConvNet takes RGB in [0, 255] and subtracts the mean stored in the file; its pools round up where the file
-    pads them below and at the right.
-
-    Raises
-    ------
-    UserError
-        The file is damaged or another kind of `.mat`.
+    MatConvNet takes RGB in [0, 255] and subtracts the mean stored in the file; its pools round up where the file pads
+    them below and at the right. UserError: the file is damaged or another kind of `.mat`.
     """
     net = _load(path)
     if isinstance(net.get("net"), dict):  # saved as a variable, not with -struct

@@ -30,23 +30,10 @@ _UNPACKED = 64 << 20
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a file's variables.
+    """Return a file's variables by name; UserError where it is damaged, cut off, or of another format.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict
-        By name: numbers as arrays with MATLAB's shape, text as str, a cell as a list (column by column), a struct as
-        a dict, an array of structs as a list of them; None for what is none of these.
-
-    Raises
-    ------
-    UserError
-        The file is damaged, cut off, or of another format.
+    Numbers are arrays with MATLAB's shape, text is str, a cell a list (column by column), a struct a dict, an array of
+    structs a list of them; None is none of these.
     """
     data = map_file(path)
     if len(data) < 128 or bytes(data[124:128]) != b"\x00\x01IM":

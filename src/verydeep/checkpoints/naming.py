@@ -86,18 +86,10 @@ def _names_of_head(layers: Sequence[Weighted], path: Path) -> list[str]:
 
 
 def _name_in_order(layers: list[tuple[int, int]]) -> list[str]:
-    """Name convolutions that a file has in order but under no names of ours.
+    """Name convolutions, by kernel side and output channels, that a file has in order but under no names of ours.
 
-    Parameters
-    ----------
-    layers : list of (int, int)
-        Kernel side and output channels, input to output.
-
-    Returns
-    -------
-    list of str
-        `conv1_1` and so on: the names of the configuration that fits best, leaving out what is missing; `extra` and
-        a number for layers that it has not.
+    Names are those of the configuration that fits best, leaving out what is missing; `extra` and a number for layers
+    that it has not.
     """
     base = layers[0][1] / CHANNELS[0] if layers else 1.0
     found = [(kernel, round(channels / base) if base else 0) for kernel, channels in layers]

@@ -72,10 +72,7 @@ def is_onnx(path: Path) -> bool:
 def read(path: Path) -> Checkpoint:
     """Read an ONNX file; where it does not say what to do to pictures, torchvision's way is assumed.
 
-    Raises
-    ------
-    UserError
-        The file is damaged, or no graph.
+    UserError: the file is damaged, or no graph.
     """
     model = Decoder(str(path)).decode(map_file(path), _MODEL)
     if "graph" not in model:

@@ -28,10 +28,7 @@ Message = dict[str, list[Any]]
 def map_file(path: Path) -> memoryview:
     """Return a file's bytes as a view that reads them when they are looked at; it keeps the mapping alive.
 
-    Raises
-    ------
-    UserError
-        The file cannot be read, or is empty.
+    UserError: the file cannot be read, or is empty.
     """
     try:
         with open_regular(path) as file:
@@ -72,19 +69,9 @@ class Decoder:
     fields_left: int = field(default=MOST_FIELDS)
 
     def decode(self, data: memoryview, schema: Schema) -> Message:
-        """Return the values of the fields that `schema` names, each a list in the file's order.
+        """Return the values of the fields that `schema` names, each a list in the file's order, absent ones left out.
 
-        Parameters
-        ----------
-        data : memoryview
-            The message, of bytes.
-        schema : Schema
-            What to decode; a field that is absent in the message is absent in the result.
-
-        Raises
-        ------
-        UserError
-            The bytes are no message, or none of this schema.
+        UserError where the bytes are no message, or none of this schema.
         """
         known = {entry.number: (name, entry.kind) for name, entry in schema.items()}
         message: Message = {}
@@ -172,15 +159,10 @@ Chunk = bytes | memoryview
 
 
 def encode(message: Mapping[str, Any], schema: Schema) -> list[Chunk]:
-    """Return the bytes of a message as chunks to be written one after another.
+    """Return the bytes of a message as chunks to be written one after another, in the order of `message`.
 
-    Parameters
-    ----------
-    message : mapping
-        By field name a value or a sequence of values; nested messages are mappings. Chunks given as `bytes` are
-        passed through, not copied.
-    schema : Schema
-        Its fields; they are written in the order of `message`.
+    It has by field name a value or a sequence of values; nested messages are mappings. Chunks given as `bytes` are
+    passed through, not copied.
     """
     chunks: list[Chunk] = []
     for name, given in message.items():

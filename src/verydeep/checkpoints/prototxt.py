@@ -20,12 +20,7 @@ def parse(text: str, where: str) -> dict[str, list[Any]]:
     """Return a message: by field name the list of its values, in order.
 
     Numbers are int or float, `true` and `false` are bool, strings and the names of enumerations are str, nested
-    messages are such dictionaries.
-
-    Raises
-    ------
-    UserError
-        The text is no message; the error names the line.
+    messages are such dictionaries. UserError: the text is no message; the error names the line.
 
     Examples
     --------

@@ -8,8 +8,8 @@ from typing import Any
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
-from verydeep.basics.files import file_hash
-from verydeep.checkpoints.download import cache_folder, download
+from verydeep.basics.files import cache_folder, file_hash
+from verydeep.checkpoints.download import download
 
 
 @dataclass(frozen=True)
@@ -85,19 +85,9 @@ def is_name(source: str) -> bool:
 
 
 def fetch(name: str, *, offline: bool = False) -> tuple[Path, dict[str, Any]]:
-    """Return the file of public weights, downloaded if need be, and what is known of it.
+    """Return the file of public weights, such as `torchvision:vgg16`, downloaded if need be, and what is known of it.
 
-    Parameters
-    ----------
-    name : str
-        `torchvision:vgg16`, `timm:vgg19_bn.tv_in1k`, `keras:vgg16`, `caffe:vgg19` and the like.
-    offline : bool
-        Whether only what is in the cache will do.
-
-    Raises
-    ------
-    UserError
-        There are no such weights, or they cannot be had.
+    UserError where there are no such weights, or they cannot be had, `offline` from the cache alone.
     """
     if name.startswith("timm:") and "." not in name:
         name += ".tv_in1k"

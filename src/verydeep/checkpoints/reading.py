@@ -14,6 +14,7 @@ from verydeep.checkpoints.layers import Checkpoint
 from verydeep.checkpoints.public import fetch, is_name
 from verydeep.checkpoints.recognize import recognize
 from verydeep.nets import vgg
+from verydeep.nets.run_info import RunInfo
 from verydeep.nets.vgg import VGG
 
 FORMATS = "verydeep, torchvision, timm, Keras, Caffe, MatConvNet and ONNX"
@@ -72,27 +73,15 @@ def load(
         found = replace(found, preprocessing=PREPROCESSINGS[preprocessing])
     given = tuple(classes) if classes is not None else None
     net = recognize(found, path, given, stated=preprocessing is not None)
-    net.provenance |= {"file": path.name, "sha256": file_hash(path), **about}
+    about = {"file": path.name, "sha256": file_hash(path), **about}
+    net.provenance = RunInfo.from_dict({**net.provenance.to_dict(), **about})
     return net
 
 
 def detect(path: Path) -> str:
-    """Return the format of a weights file, told by its content.
+    """Return the format of a weights file, told by its content; `safetensors` is another project's, `torch` a pickle.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    {"verydeep", "safetensors", "torch", "keras", "matconvnet", "onnx", "caffe"}
-        `safetensors` is another project's, `torch` a pickle.
-
-    Raises
-    ------
-    UserError
-        There is no such file, it is empty, or of none of these formats.
+    UserError where there is no such file, it is empty, or of none of these formats.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such weights file")

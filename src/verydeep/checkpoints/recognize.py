@@ -48,30 +48,12 @@ _EPSILON = 1e-5
 def recognize(
     checkpoint: Checkpoint, path: Path, classes: tuple[str, ...] | None = None, *, stated: bool = False
 ) -> VGG:
-    """Make the network that a file's layers are.
+    """Make the network, in evaluation mode, that a file's layers are.
 
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        What the file's reader found.
-    path : Path
-        The file, for messages.
-    classes : tuple of str, optional
-        Names of the classes in order, in place of the file's or of ILSVRC's.
-    stated : bool
-        Whether the checkpoint's preprocessing is what the user says, not what is usual.
-
-    Returns
-    -------
-    VGG
-        Evaluation mode. Where the file has no fully connected layers at all, it is a trunk, cut behind pool5. Where
-        it ends with a sigmoid, or has one class, its provenance says `multi_label`.
-
-    Raises
-    ------
-    UserError
-        A layer is none that the paper's networks have in its place, is missing, too much, of another shape or not
-        finite: the message names it.
+    `classes` stand in place of the file's or of ILSVRC's; with `stated` the checkpoint's preprocessing is what the user
+    says, not what is usual. Where the file has no fully connected layers at all, the network is a trunk, cut behind
+    pool5; where it ends with a sigmoid, or has one class, its provenance says `multi_label`. UserError names a layer
+    that is none that the paper's networks have in its place, is missing, too much, of another shape or not finite.
     """
     layers, preprocessing = fold_input(checkpoint.layers, checkpoint.preprocessing, path, stated=stated)
     if checkpoint.description and checkpoint.description.get("descriptor"):
@@ -105,19 +87,16 @@ def recognize(
     last = any(layer.channels_last for layer in layers if isinstance(layer, Flatten))
     shapes = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
     net.load_state_dict({name: _values(name, shapes[name], arrays[name], last, path) for name in shapes}, assign=True)
-    net.provenance = {**net.provenance, "format": checkpoint.kind}
+    net.provenance = replace(net.provenance, format=checkpoint.kind)
     if checkpoint.description is None and _independent(layers, net):
-        net.provenance["multi_label"] = True
+        net.provenance = replace(net.provenance, multi_label=True)
     return net.eval()
 
 
 def parse_description(text: str | bytes | None, path: Path) -> dict[str, Any] | None:
     """Return what `verydeep convert --to` wrote beside the weights; None where there is nothing.
 
-    Raises
-    ------
-    UserError
-        It is no JSON object.
+    UserError: it is no JSON object.
     """
     if text is None:
         return None

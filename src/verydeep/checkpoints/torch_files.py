@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import usual_permissions, write_aside
+from verydeep.basics.files import write_aside
 from verydeep.checkpoints.inputs import TORCHVISION
 from verydeep.checkpoints.layers import Array, BatchNorm, Checkpoint, Conv, Dense, Weighted, zeros
 from verydeep.checkpoints.naming import NORM_PARTS
 from verydeep.checkpoints.recognize import parse_description
 from verydeep.nets.configurations import CONFIGURATIONS, Configuration
 from verydeep.nets.vgg import VGG
-from verydeep.nets.weights import describe
+from verydeep.nets.weights import describe, write_safetensors
 
 KEY = "verydeep"
 
@@ -72,13 +71,7 @@ def names(style: str, configuration: Configuration, batch_norm: bool) -> dict[st
 
 
 def read_safetensors(path: Path) -> Checkpoint:
-    """Read a `.safetensors` file of torchvision's or timm's naming.
-
-    Raises
-    ------
-    UserError
-        The file is damaged.
-    """
+    """Read a `.safetensors` file of torchvision's or timm's naming. UserError: the file is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -97,10 +90,7 @@ def read_safetensors(path: Path) -> Checkpoint:
 def read_pickle(path: Path) -> Checkpoint:
     """Read a `.pth` file: a dictionary of tensors, perhaps inside another one; no object's code is ever run.
 
-    Raises
-    ------
-    UserError
-        The file is damaged, or holds anything but tensors and plain values.
+    UserError: the file is damaged, or holds anything but tensors and plain values.
     """
     try:
         zipped = zipfile.is_zipfile(path)
@@ -201,22 +191,10 @@ def _checkpoint(arrays: dict[str, Array], description: str | None, path: Path) -
 
 
 def write(net: VGG, path: Path, style: str) -> None:
-    """Write a network as torchvision's or timm's own classes load it.
+    """Write a network as torchvision's or timm's own classes load it, `.pth` or `.safetensors`.
 
-    Parameters
-    ----------
-    net : VGG
-        Configuration A, B, D or E, with or without batch norm.
-    path : Path
-        Ends in `.pth` or `.safetensors`. What neither holds by itself (classes, preprocessing) goes into the
-        metadata, which the peers leave alone.
-    style : {"torchvision", "timm"}
-        Whose names.
-
-    Raises
-    ------
-    UserError
-        The peer has no such configuration, or the file's ending is none of the two.
+    What neither holds by itself (classes, preprocessing) goes into the metadata, which the peers leave alone. UserError
+    where the peer has no such configuration (A, B, D or E), or for another ending.
     """
     if net.configuration.name not in "ABDE":
         raise UserError(f"{style} has no configuration {net.configuration.name}; its VGGs are A, B, D and E")
@@ -228,10 +206,9 @@ def write(net: VGG, path: Path, style: str) -> None:
         linear = name.startswith(("classifier.", "head.")) and name.endswith(".weight")
         state[name] = (tensor.flatten(1) if linear else tensor).contiguous().clone()
     description = json.dumps(describe(net))
-    with write_aside(path) as aside:
-        if path.suffix == ".safetensors":
-            save_file(state, aside, metadata={"format": "pt", KEY: description})
-            usual_permissions(aside)
-        else:
-            state._metadata = {"": {"version": 1, KEY: description}}  # type: ignore[attr-defined]
-            torch.save(state, aside)
+    if path.suffix == ".safetensors":
+        write_safetensors(path, state, {"format": "pt", KEY: description})
+        return
+    state._metadata = {"": {"version": 1, KEY: description}}  # type: ignore[attr-defined]
+    with write_aside(path) as aside, aside.open("wb") as file:  # torch's own writer has no OSError for a full disk
+        torch.save(state, file)

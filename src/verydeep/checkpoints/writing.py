@@ -16,24 +16,11 @@ TARGETS = ("torchvision", "timm", "keras", "caffe")
 def write(net: VGG, path: str | Path, target: str) -> None:
     """Write a network's weights as another project's own loader takes them.
 
-    Reading the file again gives the same network, bit for bit, with its classes and preprocessing: they stand in
-    the file where its own project does not look. That project will not do our preprocessing by itself; whoever uses
-    the file there must.
-
-    Parameters
-    ----------
-    net : VGG
-        The network.
-    path : str or Path
-        torchvision, timm: `.pth` or `.safetensors`; Keras: `.weights.h5` or `.h5`; Caffe: `.caffemodel`, with a
-        `.prototxt` beside it.
-    target : {"torchvision", "timm", "keras", "caffe"}
-        Whose file.
-
-    Raises
-    ------
-    UserError
-        The target has no such network (one that `verydeep transfer` made, say), or the file's ending is another one.
+    torchvision, timm: `.pth` or `.safetensors`; Keras: `.weights.h5` or `.h5`; Caffe: `.caffemodel`, with a `.prototxt`
+    beside it. Reading the file again gives the same network, bit for bit, with its classes and preprocessing: they
+    stand in the file where its own project does not look. That project will not do our preprocessing by itself; whoever
+    uses the file there must. UserError where the target has no such network (one that `verydeep transfer` made, say),
+    or the file's ending is another one.
     """
     net.check_task("classify")
     path = Path(path)
@@ -54,22 +41,9 @@ def write(net: VGG, path: str | Path, target: str) -> None:
 
 @torch.no_grad()
 def fold_batch_norm(net: VGG) -> VGG:
-    """Return the network without batch norm, its statistics moved into weights and biases of the convolutions.
+    """Return the network, in evaluation mode, with its batch norm moved into weights and biases of the convolutions.
 
-    Parameters
-    ----------
-    net : VGG
-        With batch norm.
-
-    Returns
-    -------
-    VGG
-        In evaluation mode; its outputs are those of `net` in evaluation mode.
-
-    Raises
-    ------
-    UserError
-        The network has no batch norm.
+    Its outputs are those of `net` in evaluation mode. UserError where there is no batch norm.
     """
     if not net.batch_norm:
         raise UserError("there is no batch norm to fold: leave --fold-batch-norm out")
@@ -79,9 +53,9 @@ def fold_batch_norm(net: VGG) -> VGG:
         for layer in convolutions
         for kind, tensor in zip(("weight", "bias"), layer.folded(), strict=True)
     }
-    provenance = {**net.provenance, "batch_norm": "folded into the convolutions"}
+    more = {**net.provenance.more, "batch_norm": "folded into the convolutions"}
     with torch.device("meta"):
         folded = VGG(replace(net.config, batch_norm=False))
-    folded.provenance = provenance
+    folded.provenance = replace(net.provenance, more=more)
     folded.load_state_dict(state, assign=True)
     return folded.eval()

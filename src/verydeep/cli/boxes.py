@@ -112,9 +112,10 @@ def echo_metrics(rows: "Sequence[tuple[str, Detections, str]]", rule: "MergeRule
 def baselines(detections: "Detections") -> "list[tuple[str, Detections]]":
     """Return the same classes with boxes that cost nothing."""
     from verydeep.localization.baselines import WHOLE, with_constant_box
+    from verydeep.nets.run_info import RunInfo
 
     found = [("whole image", with_constant_box(detections, WHOLE))]
-    constant = detections.metadata.get("best_constant_box")
+    constant = RunInfo.of_test(detections.metadata).best_constant_box
     return [*found, *([("best constant box", with_constant_box(detections, constant))] if constant else [])]
 
 

@@ -86,7 +86,7 @@ def _values(source: str, out: Path, to: str, net: "VGG") -> dict[str, Any]:
         "trunk": net.config.trunk,
         "classes": list(net.classes),
         "preprocessing": net.preprocessing.to_dict(),
-        "provenance": net.provenance,
+        "provenance": net.provenance.to_dict(),
     }
 
 

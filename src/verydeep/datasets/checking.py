@@ -1,13 +1,12 @@
 """Which images of a data set are damaged: decode each once, and remember the answer as long as no file changes."""
 
 import json
-import os
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
 from verydeep.basics.errors import BadImageError, UserError
-from verydeep.basics.files import write_text
+from verydeep.basics.files import cache_folder, write_text
 from verydeep.basics.machine import cores
 from verydeep.basics.progress import track
 from verydeep.basics.threads import in_threads
@@ -70,8 +69,7 @@ def memory_file(dataset: Dataset) -> Path:
     digest.update(str(dataset.storage.path.absolute()).encode())
     for sample in dataset.samples:
         digest.update(f"\n{sample.id} {dataset.storage.files[sample.id].stamp()}".encode())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "verydeep" / "damaged-images" / f"{digest.hexdigest()}.json"
+    return cache_folder() / "damaged-images" / f"{digest.hexdigest()}.json"
 
 
 def _recall(memory: Path) -> dict[int, str] | None:

@@ -17,6 +17,7 @@ from verydeep.basics.lock import sole_writer
 from verydeep.basics.progress import track
 from verydeep.basics.rng import generator
 from verydeep.basics.version import VERSION
+from verydeep.datasets.content import content_digest
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.layout import WNID
 from verydeep.evaluation.fuse import fuse
@@ -114,13 +115,12 @@ class Evaluator:
             "weights": weights,
             "weights_hash": digest,
             "configuration": net.configuration.name,
-            "train_scales": net.provenance.get("train_scales"),
-            "recipe": net.provenance.get("recipe"),
-            "trained_layers": net.provenance.get("trained_layers"),
+            "run": net.provenance.to_dict(),
             "batch_norm": net.batch_norm,
             "data": dataset.name,
             "split": dataset.split,
             "split_provenance": dataset.provenance,
+            "content_sha256": content_digest(self.dataset) if self.cache else None,
             "limit": limit and f"{limit} images, evenly over the classes, seed 0",
             "preprocessing": net.preprocessing.to_dict(),
             "options": self.forward.options.to_dict(),
@@ -204,15 +204,6 @@ def equal_sizes(forward: Forward, sizes: Sequence[tuple[int, int]], part: Protoc
     """Return indices of pictures whose views have one size, as many at a time as the memory allows.
 
     A function of sizes and memory alone, so that a continued evaluation runs the same batches.
-
-    Parameters
-    ----------
-    forward : Forward
-        The network that they are for.
-    sizes : sequence of (int, int)
-        Height and width of every original.
-    part : Protocol
-        Of one kind at one scale, or a descriptor.
     """
     return batches(part, forward.net.image_size, sizes, lambda *size: forward.pictures_at_once(part, *size))
 
@@ -220,15 +211,7 @@ def equal_sizes(forward: Forward, sizes: Sequence[tuple[int, int]], part: Protoc
 def evenly(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
     """Choose `count` images evenly over the classes, at random but the same ones every time.
 
-    Returns
-    -------
-    list of int
-        Indices in ascending order; all of them where there are no more than `count`.
-
-    Raises
-    ------
-    UserError
-        Where `count` is below 1.
+    Indices come in ascending order, all of them where there are no more than `count`; UserError where it is below 1.
     """
     if count < 1:
         raise UserError(f"limit {count}: at least one image is needed")

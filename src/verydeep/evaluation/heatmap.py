@@ -19,47 +19,19 @@ SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 
 
 def class_map(forward: Forward, original: Picture, scale: int, index: int) -> tuple[Picture, NDArray[np.float32]]:
-    """Return the picture at smallest side `scale` and one class's score map over it.
+    """Return the picture at smallest side `scale`, and a class's score map over it, (h, w), before the soft-max.
 
-    Parameters
-    ----------
-    forward : Forward
-        The network, ready for testing.
-    original : ndarray of uint8, shape (H, W, 3)
-        Upright RGB.
-    scale : int
-        Q in pixels.
-    index : int
-        Which class.
-
-    Returns
-    -------
-    picture : ndarray of uint8, shape (H', W', 3)
-    scores : ndarray of float32, shape (h, w)
-        Before the soft-max. Cell (i, j) belongs to the window with its top left corner at pixel (stride i, stride j)
-        of the picture returned.
+    Cell (i, j) belongs to the window with its top left corner at pixel (stride i, stride j) of the picture returned.
     """
     picture = prepare(Protocol("dense", (scale,)), forward.net, original)
     return picture, forward.score_maps([picture])[0, index].cpu().numpy()
 
 
 def spread(scores: NDArray[np.float32], height: int, width: int, net: VGG) -> NDArray[np.float64]:
-    """Spread a score map over the pixels of its picture.
+    """Spread a score map over the `height` x `width` pixels of its picture.
 
     A cell's score stands at the center of its window; between centers it is interpolated linearly, and beyond the
     outermost ones it stays as it is.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (h, w)
-    height, width : int
-        Of the picture in pixels.
-    net : VGG
-        The network that the map is of; says where its windows are.
-
-    Returns
-    -------
-    ndarray of float64, shape (height, width)
     """
     rows = (np.arange(height) + 0.5 - net.window / 2) / net.stride
     columns = (np.arange(width) + 0.5 - net.window / 2) / net.stride
@@ -68,23 +40,9 @@ def spread(scores: NDArray[np.float32], height: int, width: int, net: VGG) -> ND
 
 
 def draw_heatmap(path: Path, picture: Picture, scores: NDArray[np.float32], net: VGG, name: str) -> None:
-    """Write a drawing of the score map over its picture, with the window of the highest score.
+    """Write a drawing of the score map over its picture, both from `class_map`, with the window of the highest score.
 
-    Parameters
-    ----------
-    path : Path
-        PNG, JPEG, PDF or SVG by its suffix; written whole or not at all.
-    picture, scores
-        From `class_map`.
-    net : VGG
-        The network that the map is of.
-    name : str
-        The class.
-
-    Raises
-    ------
-    UserError
-        For another suffix.
+    PNG, JPEG, PDF or SVG by its suffix, whole or not at all; UserError for another suffix.
     """
     check_suffix(path)
     height, width = picture.shape[:2]

@@ -18,26 +18,10 @@ BINS = 10
 
 
 def wrong(posteriors: Posteriors, k: int) -> NDArray[np.bool_]:
-    """Return for each labeled image whether its class is not among the k most probable.
+    """Return for each labeled image (label -1 is none) whether its class is not among the k most probable.
 
-    Ties go to the class that stands first, as `verydeep.inference.ranks` says.
-    With k of at least the number of classes nothing can be wrong.
-
-    Parameters
-    ----------
-    posteriors : Posteriors
-        N images; those with label -1 are left out.
-    k : int
-        Guesses an image, at least 1.
-
-    Returns
-    -------
-    ndarray of bool, shape (number of labeled images,)
-
-    Raises
-    ------
-    UserError
-        Where no image has a label.
+    Ties go to the class that stands first, as `verydeep.inference.ranks` says. With k of at least the number of classes
+    nothing can be wrong. UserError where no image has a label.
     """
     labeled = posteriors.labels >= 0
     if not labeled.any():
@@ -56,27 +40,11 @@ def top_k_error(posteriors: Posteriors, k: int) -> float:
 def bootstrap_interval(
     wrong: NDArray[np.bool_], confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of an error rate over images.
+    """Return the percentile bootstrap interval of an error rate over images, its ends in [0, 1].
 
-    Drawing n of n images with replacement and counting the wrong ones is a binomial draw with the measured
-    rate, so that is what is drawn: the same distribution, at no cost. Where nothing (or everything) is wrong the
-    bootstrap sees no spread and the interval has no width.
-
-    Parameters
-    ----------
-    wrong : ndarray of bool, shape (N,)
-        As from `wrong`.
-    confidence : float
-        Share of resamples inside, in (0, 1).
-    resamples : int
-        Number of resamples.
-    seed : int
-        Of the resampling: the same figures every time.
-
-    Returns
-    -------
-    (float, float)
-        Ends of the interval, in [0, 1].
+    Drawing n of n images with replacement and counting the wrong ones is a binomial draw with the measured rate, so
+    that is what is drawn: the same distribution, at no cost. Where nothing (or everything) is wrong the bootstrap sees
+    no spread and the interval has no width.
 
     Examples
     --------
@@ -127,10 +95,7 @@ def error_rate(posteriors: Posteriors, k: int) -> ErrorRate:
 def errors(posteriors: Posteriors) -> dict[str, ErrorRate]:
     """Return the `top1` and `top5` error, with intervals; no `top5` where there are five classes or fewer.
 
-    Raises
-    ------
-    UserError
-        Where no image has a label.
+    UserError where no image has a label.
     """
     return {f"top{k}": error_rate(posteriors, k) for k in (1, 5) if k < max(2, len(posteriors.classes))}
 
@@ -145,14 +110,9 @@ class McNemar:
 
 
 def mcnemar(first_wrong: NDArray[np.bool_], second_wrong: NDArray[np.bool_]) -> McNemar:
-    """Test whether two systems, tried on the same images, err equally often (McNemar 1947).
+    """Test whether two systems, tried on the same images in the same order, err equally often (McNemar 1947).
 
     Always the exact two-sided binomial test on the discordant images, so it holds for few of them too.
-
-    Parameters
-    ----------
-    first_wrong, second_wrong : ndarray of bool, shape (N,)
-        Which images each system gets wrong, in the same order.
 
     Examples
     --------

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import write_aside
+from verydeep.basics.files import open_regular, write_aside
 
 _KEY = b"verydeep"  # key of the JSON text in the file's own metadata
 _COLUMNS = {"id", "label", "posterior"}
@@ -93,7 +93,7 @@ class Posteriors:
         """
         try:
             # ParquetFile and not read_table: a name such as "a=b" in the path would become a column there.
-            with pq.ParquetFile(path) as file:
+            with open_regular(path) as opened, pq.ParquetFile(opened) as file:
                 table = file.read()
         except FileNotFoundError:
             raise UserError(f"{path}: no such posteriors file; verydeep evaluate writes them") from None

@@ -18,15 +18,15 @@ _IDENTITY = ("weights_hash", "data", "split", "limit", "options")
 def check_same_evaluation(found: Posteriors, wanted: Posteriors, path: Path) -> None:
     """Refuse to continue from posteriors of another network, of other data or with other options.
 
-    Raises
-    ------
-    UserError
-        Saying what differs.
+    UserError: saying what differs.
     """
     for key in _IDENTITY:
         there, here = found.metadata.get(key), wanted.metadata.get(key)
         if there != here:
             raise _another(path, f"{key} is {there}, here {here}")
+    there, here = (of.metadata.get("content_sha256") for of in (found, wanted))
+    if there is not None and there != here:  # None: of a version that did not look
+        raise _another(path, "its images have changed since, under the same names")
     if found.classes != wanted.classes:
         raise _another(path, "its classes are others")
     labels = dict(zip(wanted.ids, wanted.labels.tolist(), strict=True))
@@ -41,17 +41,14 @@ def _another(path: Path, what: str) -> UserError:
 class Unfinished:
     """The rows of an evaluation, done or not yet.
 
+    UserError where `folder` holds rows of another evaluation.
+
     Parameters
     ----------
     empty : Posteriors
         Ids, labels, classes and metadata; the probabilities are replaced row by row.
     folder : Path or None
         Where rows are kept until all are done; None keeps them in memory alone.
-
-    Raises
-    ------
-    UserError
-        Where `folder` holds rows of another evaluation.
     """
 
     def __init__(self, empty: Posteriors, folder: Path | None) -> None:

@@ -54,26 +54,8 @@ def as_input(net: VGG, contract: Contract, pictures: Picture) -> Array:
 def compare(net: VGG, contract: Contract, run: Runner, pictures: Sequence[Picture]) -> list[Comparison]:
     """Run the network and its exported form on one picture at the first of `sizes`, and on all at each of them.
 
-    Parameters
-    ----------
-    net : VGG
-        The network, on the CPU.
-    contract : Contract
-        What the exported form takes and gives.
-    run : callable
-        Runs the exported form: input to outputs, as `Contract` has them.
-    pictures : sequence of ndarray of uint8, (H, W, 3)
-        Rescaled and cropped to every size.
-
-    Returns
-    -------
-    list of Comparison
-        One for each batch. A difference is NaN where an output is not finite.
-
-    Raises
-    ------
-    RuntimeError
-        An output has another shape than the network's.
+    Pictures are rescaled and cropped to every size; `run` maps input to outputs, as the contract has them. A difference
+    is NaN where an output is not finite; RuntimeError where it has another shape than the network's.
     """
     every = [fit(pictures, *size, net.preprocessing.interpolation) for size in sizes(net)]
     batches = [every[0][:1], *every]

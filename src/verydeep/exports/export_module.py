@@ -41,14 +41,7 @@ class Contract:
 class ExportModule(nn.Module):
     """A network with everything around it that `Contract` promises, as a module that can be traced.
 
-    Parameters
-    ----------
-    net : VGG
-        The network; it is not changed.
-    contract : Contract
-        What goes in and comes out.
-    half : bool
-        Whether weights and arithmetic between input and score map are float16.
+    With `half` weights and arithmetic between input and score map are float16. The network is not changed.
     """
 
     def __init__(self, net: VGG, contract: Contract, half: bool = False) -> None:

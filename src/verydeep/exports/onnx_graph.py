@@ -23,21 +23,9 @@ MOST_BYTES = 2**31 - 2**20
 
 
 def make_model(net: VGG, contract: Contract, half: bool = False) -> Any:
-    """Return the network as an `onnx.ModelProto`, batch, height and width free.
+    """Return the network as an `onnx.ModelProto`, batch, height and width free; `half` as in `ExportModule`.
 
-    Parameters
-    ----------
-    net : VGG
-        The network.
-    contract : Contract
-        What goes in and comes out.
-    half : bool
-        Whether weights and arithmetic between input and score map are float16.
-
-    Raises
-    ------
-    UserError
-        The package `onnx` is missing, or the weights are more than an ONNX file holds.
+    UserError where the package `onnx` is missing, or the weights are more than an ONNX file holds.
     """
     onnx = need("onnx", "onnx")
     layers = net.one_view().plain_layers()

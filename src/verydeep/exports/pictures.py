@@ -42,10 +42,7 @@ def photographs() -> list[Picture]:
 def from_folder(folder: Path, most: int) -> list[Path]:
     """Return the picture files of a folder and below, at most so many, spread evenly over all.
 
-    Raises
-    ------
-    UserError
-        No such folder, or no pictures in it.
+    UserError: no such folder, or no pictures in it.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of pictures")
@@ -70,12 +67,7 @@ def _fit(picture: Picture, height: int, width: int, interpolation: str) -> Pictu
 class Calibration:
     """Pictures whose activations decide the ranges of 8-bit numbers, at each of `sizes` in turn.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of pictures; of more than `MOST` as many are taken, spread evenly.
-    net : VGG
-        Gives sizes and interpolation.
+    Of more than `MOST` in the folder as many are taken, spread evenly.
     """
 
     MOST = 300

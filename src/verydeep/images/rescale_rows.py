@@ -13,6 +13,8 @@ from verydeep.images.rescale import FILTERS, rescaled_size, smoothing
 
 Pixels = NDArray[np.uint8]
 
+MOST_FACTOR = 32.0
+
 
 class Source(Protocol):
     """An image whose parts can be read.
@@ -52,6 +54,8 @@ def rescaled(source: Source, factor: float, interpolation: str) -> Source:
     if factor == 1:
         return source
     side = int(min(source.height, source.width) * factor + 0.5) if factor > 0 else 0
+    if factor > MOST_FACTOR:
+        raise UserError(f"scale {factor:g}: at most {MOST_FACTOR:g} is expected; larger ones only blur the picture")
     if side < 1:
         raise UserError(f"scale {factor}: nothing is left of {source.height} x {source.width} pixels")
     return _Rescaled(source, side, interpolation)

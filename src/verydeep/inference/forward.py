@@ -25,23 +25,10 @@ MOST_AT_ONCE = 256  # views; larger batches gain nothing and save progress less 
 
 
 class Forward:
-    """A network made ready for testing, with the choices of how.
+    """A network made ready for testing: on the runtime's device, with the choices of how scores become posteriors.
 
-    Parameters
-    ----------
-    net : VGG
-        The network; moved to the runtime's device.
-    options : Options
-        How scores become posteriors.
-    runtime : Runtime
-        Where and how.
-    views : int, optional
-        How many will be run, where that is known: for few, engine `auto` is torch.
-
-    Raises
-    ------
-    UserError
-        A device or an engine that is not to be had here.
+    `views` is how many will be run, where that is known: for few, engine `auto` is torch. UserError for a device or an
+    engine that is not to be had here.
     """
 
     def __init__(self, net: VGG, options: Options, runtime: Runtime, views: int | None = None) -> None:
@@ -86,20 +73,14 @@ class Forward:
     def score_maps(self, images: Sequence[Picture]) -> Tensor:
         """Return the score maps of pictures of one size, float32 N x K x h x w, on the device.
 
-        Raises
-        ------
-        NotFiniteError
-            Where scores are not finite.
+        NotFiniteError where scores are not finite.
         """
         return self._run(images, "fc8", "scores")
 
     def activations(self, images: Sequence[Picture], layer: str) -> Tensor:
         """Return what a layer gives for pictures of one size, float32 N x C x h x w, on the device.
 
-        Raises
-        ------
-        UserError
-            Where the network has no such layer, or values are not finite.
+        UserError where the network has no such layer, or values are not finite.
         """
         return self._run(images, layer, f"values at {layer}")
 
@@ -150,21 +131,9 @@ class Forward:
             )
 
     def descriptors(self, pictures: Sequence[Picture], layer: str, flip: bool) -> Rows:
-        """Return the descriptors of pictures of one size (paper: appendix B).
+        """Return a layer's map averaged over places, for pictures of one size (paper: appendix B); float32 (N, C).
 
-        Parameters
-        ----------
-        pictures : sequence of ndarray of uint8, shape (H, W, 3)
-            At one scale.
-        layer : str
-            One of the network's `layer_names`.
-        flip : bool
-            Whether the mean is taken over the mirror image, too.
-
-        Returns
-        -------
-        ndarray of float32, shape (N, C)
-            The layer's map averaged over places.
+        With `flip` the mean is taken over the mirror image, too.
         """
         means = self.activations(pictures, layer).mean(dim=(2, 3))
         if flip:
@@ -173,13 +142,7 @@ class Forward:
         return np.asarray(means.cpu().numpy(), np.float32)
 
     def by_descriptor(self, scales: Sequence[Sequence[Picture]]) -> NDArray[np.float32]:
-        """Return the posteriors of pictures by the classifier on their descriptors, N x K.
-
-        Parameters
-        ----------
-        scales : sequence (scales) of sequence (pictures) of ndarray of uint8, shape (H, W, 3)
-            The same N pictures at each scale, at which they have one size.
-        """
+        """Return the posteriors of N pictures, given at each scale, by the classifier on their descriptors, (N, K)."""
         about = self.net.config.descriptor
         assert about is not None
         parts = [self.descriptors(pictures, self.net.config.described, about.flip) for pictures in scales]
@@ -189,20 +152,10 @@ class Forward:
         return np.asarray(self.net.posteriors(scores).numpy(), np.float32)
 
     def posteriors(self, part: Protocol, pictures: Sequence[Picture]) -> NDArray[np.float32]:
-        """Return the posteriors of prepared pictures whose views have one size.
+        """Return the posteriors of pictures from `views.prepare` whose views have one size, float32 (N, K).
 
-        Parameters
-        ----------
-        part : Protocol
-            Of one kind at one scale.
-        pictures : sequence of ndarray of uint8, shape (H, W, 3)
-            From `views.prepare`.
-
-        Returns
-        -------
-        ndarray of float32, shape (N, K)
-            Mean over the views of their soft-max posteriors; of a network for images of several classes (its
-            provenance says `multi_label`), of one sigmoid a class.
+        Each is the mean over the views of their soft-max posteriors; of a network for images of several classes (its
+        provenance says `multi_label`), of one sigmoid a class.
         """
         every = [view for picture in pictures for view in views(part, self.net.image_size, picture)]
         size = self.at_once(*every[0].shape[:2])

@@ -19,18 +19,9 @@ _MOST_THREADS = 16
 
 
 class Loader:
-    """Reads the pictures of a data set for a network.
+    """Reads the pictures of a data set for a network, in threads: one a core, at most 16, unless their number is given.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        Where they come from.
-    net : VGG
-        Gives crop side and interpolation.
-    memory : int
-        Bytes for pictures and network together; a quarter is for originals being decoded.
-    threads : int, optional
-        That decode; by default one a core, at most 16.
+    `memory` is in bytes, for pictures and network together; a quarter is for originals being decoded.
     """
 
     def __init__(self, dataset: Dataset, net: VGG, memory: int, threads: int | None = None) -> None:
@@ -53,10 +44,7 @@ class Loader:
     def pictures(self, part: Protocol, batches: Sequence[Sequence[int]]) -> Iterator[list[Picture]]:
         """Yield the prepared pictures of each batch of indices, decoding one batch ahead.
 
-        Raises
-        ------
-        BadImageError
-            For a picture that cannot be decoded.
+        BadImageError for a picture that cannot be decoded.
         """
         for (pictures,) in self.at_scales((part,), batches):
             yield pictures
@@ -87,18 +75,8 @@ def batches(
 ) -> list[list[int]]:
     """Return indices of pictures whose views have one size, as many at a time as memory allows.
 
-    A function of sizes and memory alone, so that a continued evaluation runs the same batches.
-
-    Parameters
-    ----------
-    part : Protocol
-        Of one kind at one scale, or a descriptor, whose pictures have one size at each scale.
-    crop : int
-        Side of the network's crops.
-    sizes : sequence of (int, int)
-        Height and width of the original pictures.
-    at_once : callable
-        How many pictures share a batch, by the height and width of their views.
+    A function of sizes and memory alone, so that a continued evaluation runs the same batches. `at_once` says how many
+    pictures share a batch, by the height and width of their views.
     """
     groups = defaultdict(list)
     for index, size in enumerate(sizes):

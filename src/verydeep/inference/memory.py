@@ -23,10 +23,7 @@ _FLOAT = 4  # bytes of a float32
 def parse_memory(text: str) -> int:
     """Return the bytes that a text such as ``2GiB``, ``512MiB`` or ``800M`` names (units of 1024).
 
-    Raises
-    ------
-    UserError
-        Where `text` is no such size.
+    UserError where `text` is no such size.
 
     Examples
     --------
@@ -42,15 +39,8 @@ def parse_memory(text: str) -> int:
 def bytes_per_view(net: VGG, height: int, width: int) -> int:
     """Return the bytes that one picture of this size takes while the network scores it.
 
-    Without gradients only a layer's input and output are alive at a time, so the greatest such pair counts
-    (nearly always conv1_2's), with the pixels beside it. Weights are not counted: they do not grow with the batch.
-
-    Parameters
-    ----------
-    net : VGG
-        The network.
-    height, width : int
-        Size of the picture in pixels.
+    Without gradients only a layer's input and output are alive at a time, so the greatest such pair counts (nearly
+    always conv1_2's), with the pixels beside it. Weights are not counted: they do not grow with the batch.
     """
     pixels = before = 3 * height * width
     most = 0
@@ -70,16 +60,7 @@ def bytes_per_view(net: VGG, height: int, width: int) -> int:
 def too_large(size: tuple[int, int], part: Protocol, net: VGG, memory: int) -> str:
     """Say why a picture cannot be worked on within `memory` bytes: decoded, rescaled, or in the network; else nothing.
 
-    Parameters
-    ----------
-    size : (int, int)
-        Height and width of the picture in pixels.
-    part : Protocol
-        Of one kind at one scale.
-    net : VGG
-        The network that is to see it.
-    memory : int
-        Bytes.
+    `size` is its height and width in pixels, `part` a protocol of one kind at one scale.
     """
     (height, width), scale = size, part.scales[0]
     rows, columns = rescaled_size(height, width, scale)
@@ -106,13 +87,7 @@ def release_memory() -> None:
 
 
 class Budget:
-    """Bytes that several threads share: whoever would exceed them waits, unless nobody else holds any.
-
-    Parameters
-    ----------
-    limit : int
-        Bytes.
-    """
+    """Bytes that several threads share: whoever would exceed them waits, unless nobody else holds any."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

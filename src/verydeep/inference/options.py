@@ -21,7 +21,8 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
 class Options:
     """How the score map of a view becomes its posterior; the defaults are the reading of the paper followed here.
 
-    A crop as large as the network's window has one score, so for crops only `precision` matters.
+    A crop as large as the network's window has one score, so for crops only `precision` matters. UserError for a value
+    that is not named here.
 
     Parameters
     ----------
@@ -35,11 +36,6 @@ class Options:
         How the max-pools' output sizes are rounded, in place of the network's own way.
     precision : {"float32", "bf16"}
         Of the network's arithmetic; soft-max and means are float32 at least.
-
-    Raises
-    ------
-    UserError
-        For a value that is not named here.
     """
 
     softmax: Softmax = "image"

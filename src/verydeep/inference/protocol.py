@@ -130,7 +130,7 @@ def default_protocol(net: VGG) -> Protocol:
     """
     if about := net.config.descriptor:
         return Protocol("descriptor", about.scales)
-    least, most = net.provenance.get("train_scales") or 2 * [net.image_size * 8 // 7]
+    least, most = net.provenance.train_scales or 2 * [net.image_size * 8 // 7]
     return Protocol("dense", (max((int(least) + int(most)) // 2, net.image_size),))
 
 

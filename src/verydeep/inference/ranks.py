@@ -7,17 +7,10 @@ from numpy.typing import NDArray
 
 
 def ranks(scores: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many classes stand before each image's own, N.
+    """Return how many classes stand before each image's own label, (N,), by scores or posteriors (N, K).
 
     Of equal scores the class that stands first in `classes` comes first, so that the result does not depend on a
     sorting algorithm.
-
-    Parameters
-    ----------
-    scores : ndarray, shape (N, K)
-        Scores or posteriors.
-    labels : ndarray of int64, shape (N,)
-        Of the images, in [0, K).
     """
     own = np.take_along_axis(scores, labels[:, None], axis=1)
     earlier = np.arange(scores.shape[1])[None, :] < labels[:, None]

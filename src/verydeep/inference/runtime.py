@@ -57,24 +57,9 @@ class RuntimeOptions(TypedDict, total=False):
 def pick_engine(name: str, device: torch.device, precision: str = "float32", images: int | None = None) -> Engine:
     """Return the engine called `name`; `auto` is the native one where it is sure to be faster, else torch.
 
-    That is: on a CPU with AVX2 or AVX-512, in float32, for at least `FEW` images, where the library was built.
-    Nothing is measured.
-
-    Parameters
-    ----------
-    name : str
-        One of `Engine`, or `auto`.
-    device : torch.device
-        Where the network is to run; the native engine runs on the CPU.
-    precision : str
-        Of the arithmetic; the native engine computes in float32.
-    images : int, optional
-        How many will be run, where that is known.
-
-    Raises
-    ------
-    UserError
-        No such engine, or one that does not run on this device, in this precision, or on this machine.
+    That is: on a CPU with AVX2 or AVX-512, in float32, for at least `FEW` images or an unknown number, where the
+    library was built. Nothing is measured. UserError for no such engine, or one that does not run on this device, in
+    this precision, or on this machine.
     """
     if name not in ("auto", *get_args(Engine)):
         raise UserError(f"engine {name!r}: expected one of auto, {', '.join(get_args(Engine))}")
@@ -92,20 +77,9 @@ def pick_engine(name: str, device: torch.device, precision: str = "float32", ima
 
 
 def layers_by(engine: Engine, net: Network, layer: str = "fc8", after: str | None = None) -> Run:
-    """Return what maps preprocessed images, float32 N x 3 x H x W, to a layer's values, N x C x h x w.
+    """Return what maps preprocessed images, N x 3 x H x W, or the values of `after`, to a layer's, N x C x h x w.
 
-    The native engine keeps the weights and the rounding of pools that the network has now.
-
-    Parameters
-    ----------
-    engine : Engine
-        As `pick_engine` returned it.
-    net : Network
-        The network, set to testing.
-    layer : str
-        One of its `layer_names`.
-    after : str, optional
-        The layer whose values are the input in place of images.
+    The network is set to testing; the native engine keeps the weights and the rounding of pools that it has now.
     """
     if engine == "native":
         return NativeLayers(net, layer, after=after)

@@ -15,33 +15,13 @@ Picture = NDArray[np.uint8]
 
 
 def view_size(part: Protocol, crop: int, height: int, width: int) -> tuple[int, int]:
-    """Return (height, width) in pixels of the views of a picture whose original size is given.
-
-    Parameters
-    ----------
-    part : Protocol
-        Of one kind at one scale.
-    crop : int
-        Side of the network's crops.
-    height, width : int
-        Of the original picture.
-    """
+    """Return (height, width) in pixels of the views of a picture whose original size is given."""
     whole = part.kind in ("dense", "descriptor")
     return rescaled_size(height, width, part.scales[0]) if whole else (crop, crop)
 
 
 def prepare(part: Protocol, net: VGG, original: Picture) -> Picture:
-    """Rescale a picture to the part's scale; for ``center`` compute the central crop alone.
-
-    Parameters
-    ----------
-    part : Protocol
-        Of one kind at one scale.
-    net : VGG
-        Gives the crop's side and the interpolation.
-    original : ndarray of uint8, shape (H, W, 3)
-        Upright RGB.
-    """
+    """Rescale a picture, upright RGB, to the part's scale; for ``center`` compute the central crop alone."""
     scale, crop = part.scales[0], net.image_size
     interpolation = cast(Literal["bilinear"], net.preprocessing.interpolation)
     if part.kind != "center":
@@ -51,23 +31,10 @@ def prepare(part: Protocol, net: VGG, original: Picture) -> Picture:
 
 
 def views(part: Protocol, crop: int, picture: Picture) -> list[Picture]:
-    """Return the views of a prepared picture: 1 for ``center``, 2 for ``dense``, 50 for ``crops``.
+    """Return the views of a picture from `prepare`: 1 for ``center``, 2 for ``dense``, 50 for ``crops``.
 
-    The grid of 5x5 crops reaches all four edges; each crop is followed by its flip (paper section 3.2).
-
-    Parameters
-    ----------
-    part : Protocol
-        Of one kind at one scale.
-    crop : int
-        Side of the network's crops.
-    picture : ndarray of uint8, shape (H, W, 3)
-        From `prepare`.
-
-    Returns
-    -------
-    list of ndarray of uint8
-        All of one shape; windows onto `picture`, no copies.
+    The grid of 5x5 crops reaches all four edges; each crop is followed by its flip (paper section 3.2). All are of one
+    shape, and windows onto the picture, no copies.
     """
     if part.kind == "center":
         return [picture]

@@ -61,14 +61,9 @@ def clip(boxes: Boxes, height: float, width: float) -> Boxes:
 
 
 def encode(boxes: Boxes, size: float) -> Boxes:
-    """Return what a network is to answer: center x, center y, width and height, divided by the window's size.
+    """Return boxes, edges in pixels of the window, as centers, width and height divided by the window's size.
 
-    Parameters
-    ----------
-    boxes : ndarray, shape (..., 4)
-        Edges in pixels of the window; they may lie outside it.
-    size : float
-        Side of the window in pixels.
+    They may lie outside the window.
 
     Examples
     --------
@@ -129,14 +124,9 @@ class Frame:
 
 
 def cells_to_picture(boxes: Boxes, frame: Frame) -> Boxes:
-    """Return the boxes of a map's cells, each in pixels of its own window, in pixels of the original picture.
+    """Return the boxes (h, w, ..., 4) of a map's cells, each in pixels of its own window, in original pixels.
 
-    Parameters
-    ----------
-    boxes : ndarray, shape (h, w, ..., 4)
-        Cell (i, j) belongs to the window whose first pixel is (32 i, 32 j) from `frame`'s.
-    frame : Frame
-        Of the window of cell (0, 0).
+    Cell (i, j) belongs to the window whose first pixel is (32 i, 32 j) from that of `frame`, the window of cell (0, 0).
     """
     rows, columns = boxes.shape[:2]
     i, j = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")

@@ -22,25 +22,8 @@ REMEDY = "start the localizer from this classifier (--init-from)"
 class LocalizationModel:
     """A classifier, whose scores rate boxes, and a localizer, which gives them, on the same grid of windows.
 
-    Where the two have the same convolutions, as after tuning the fully connected layers alone, these run once.
-
-    Parameters
-    ----------
-    classifier, localizer : VGG
-        With the same classes, preprocessing and window.
-    options : Options
-        Precision and pool rounding.
-    runtime : Runtime
-        Where and how they run.
-    names : (str, str)
-        What to call the two in a message.
-    views : int, optional
-        How many will be run, where that is known: for few, engine `auto` is torch.
-
-    Raises
-    ------
-    UserError
-        Where they do not fit together.
+    Where the two have the same convolutions, as after tuning the fully connected layers alone, these run once. `names`
+    are what to call the two in a message; UserError where classes, preprocessing or windows do not fit together.
     """
 
     def __init__(
@@ -68,14 +51,10 @@ class LocalizationModel:
         return self.classifier.at_once(height, width)
 
     def maps(self, pictures: Sequence[Picture]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run both networks over N pictures of one size.
+        """Run both networks over N pictures of one size; return scores (N, h, w, K) and answers (N, h, w, 1 or K, 4).
 
-        Returns
-        -------
-        scores : ndarray, shape (N, h, w, K)
-            Class scores of every window, before the soft-max.
-        answers : ndarray, shape (N, h, w, 1 or K, 4)
-            Center x, center y, width and height of every window's boxes, divided by the window's size.
+        Scores are every window's before the soft-max; answers are center x, center y, width and height of its boxes,
+        divided by the window's size.
         """
         classifier, localizer = self.classifier, self.localizer
         classifier.count_batch()
@@ -97,23 +76,10 @@ class LocalizationModel:
 def boxes_of_windows(
     answers: NDArray[np.float32], frame: Frame, size: int, classes: Sequence[int] | NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the boxes of some classes that a picture's windows give, in its original pixels.
+    """Return the boxes of G classes that a picture's windows give, row by row, (h * w, G, 4), in its original pixels.
 
-    Parameters
-    ----------
-    answers : ndarray, shape (h, w, 1 or K, 4)
-        From `LocalizationModel.maps`; with one box for all classes that one is repeated.
-    frame : Frame
-        Of the first window.
-    size : int
-        Side of the windows.
-    classes : sequence of int
-        G classes.
-
-    Returns
-    -------
-    ndarray, shape (h * w, G, 4)
-        Edges; windows row by row.
+    Answers, (h, w, 1 or K, 4), are from `LocalizationModel.maps`; with one box for all classes that one is repeated.
+    `frame` is of the first window, `size` the windows' side.
     """
     chosen = np.zeros(len(classes), np.int64) if answers.shape[2] == 1 else np.asarray(classes)
     boxes = cells_to_picture(decode(answers[:, :, chosen].astype(np.float64), size), frame)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import write_aside
+from verydeep.basics.files import open_regular, write_aside
 from verydeep.basics.rng import generator
 from verydeep.localization.boxes import Boxes
 
@@ -108,13 +108,7 @@ class Detections:
 
     @staticmethod
     def read(path: Path) -> "Detections":
-        """Read what `write` has written.
-
-        Raises
-        ------
-        UserError
-            Where `path` is not there or no file of boxes.
-        """
+        """Read what `write` has written. UserError where `path` is not there or no file of boxes."""
         about = read_metadata(path)
         if not about.pop("boxes", False):
             raise UserError(f"{path}: not a file of boxes as verydeep evaluate --task localize writes them")
@@ -179,13 +173,11 @@ def holds_boxes(path: Path) -> bool:
 def read_metadata(path: Path) -> dict[str, Any]:
     """Return what a Parquet file of this project says of itself; `boxes` is true in files of boxes.
 
-    Raises
-    ------
-    UserError
-        Where it is not there, or no such file.
+    UserError where it is not there, or no such file.
     """
     try:
-        stored = pq.read_schema(path).metadata or {}
+        with open_regular(path) as file:
+            stored = pq.read_schema(file).metadata or {}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; verydeep evaluate writes them") from None
     except (OSError, pa.ArrowException) as error:

@@ -20,20 +20,9 @@ def draw_boxes(
     truths: Sequence[Sequence[float]] = (),
     least_side: int = LEAST_SIDE,
 ) -> Image.Image:
-    """Draw boxes with captions, the first on top of the others.
+    """Draw boxes, edges in the picture's pixels, with captions, the first on top; true ones in white beneath.
 
-    Parameters
-    ----------
-    picture : ndarray of uint8, shape (H, W, 3)
-        Upright RGB.
-    boxes : sequence of four numbers
-        Edges in its pixels.
-    captions : sequence of str
-        Of each box; empty for none.
-    truths : sequence of four numbers
-        True boxes, drawn in white beneath.
-    least_side : int
-        Small pictures are enlarged to this smaller side.
+    Small pictures are enlarged to the smaller side `least_side`.
     """
     image = Image.fromarray(picture)
     scale = max(1.0, least_side / min(image.size))

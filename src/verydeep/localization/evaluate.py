@@ -13,6 +13,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.lock import sole_writer
 from verydeep.basics.progress import track
 from verydeep.basics.version import VERSION
+from verydeep.datasets.content import content_digest
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.evaluate import Evaluator, evenly, match_labels
 from verydeep.evaluation.posteriors import Posteriors
@@ -34,30 +35,11 @@ _IDENTITY = ("localizer_hash", "classifier_hash", "data", "split", "limit", "opt
 
 
 class BoxEvaluator:
-    """Localizes on one data set with one pair of networks.
+    """Localizes on one data set, every image with a box, with one pair of networks.
 
-    Parameters
-    ----------
-    classifier, localizer : str or Path
-        Weights files. The classifier's scores rate boxes, and name classes where no posteriors are given.
-    dataset : Dataset
-        Every image with a box, from `verydeep.datasets.boxes.with_boxes`.
-    posteriors : Posteriors, optional
-        Of these images, by the best classification system there is; the paper's detections come from another system
-        than its boxes. By default the classifier's own, by the same protocol.
-    precision : {"float32", "bf16"}
-        Of the networks' arithmetic.
-    runtime : Runtime
-        Where and how they run.
-    limit : int, optional
-        Only so many images, evenly over the classes.
-    cache : Path, optional
-        Folder for ``<protocol>.parquet``.
-
-    Raises
-    ------
-    UserError
-        Where networks, data and posteriors do not fit together.
+    The classifier's scores rate boxes, and name classes where no `posteriors` are given: those of the best
+    classification system there is, since the paper's detections come from another system than its boxes. `cache` is the
+    folder for ``<protocol>.parquet``. UserError where networks, data and posteriors do not fit together.
     """
 
     def __init__(
@@ -85,6 +67,7 @@ class BoxEvaluator:
         about |= {"classifier": names[0], "localizer": names[1], "options": options.to_dict()}
         about |= {"classifier_hash": weights_hash(classifier), "localizer_hash": weights_hash(localizer)}
         about |= {"labels_from": _source(posteriors), "created_by": f"verydeep {VERSION}"}
+        about |= {"content_sha256": content_digest(self.dataset) if cache else None}
         about |= {"limit": limit and f"{limit} images, evenly over the classes, seed 0"}
         self.about: dict[str, Any] = json.loads(json.dumps(about))  # as it will be read again
 
@@ -122,6 +105,9 @@ class BoxEvaluator:
             there, here = found.metadata.get(key), self.about.get(key)
             if there != here:
                 raise UserError(f"{path}: holds other boxes: {key} is {there}, here {here}; choose another folder")
+        there = found.metadata.get("content_sha256")
+        if there is not None and there != self.about["content_sha256"]:
+            raise UserError(f"{path}: holds boxes of images that have changed since; choose another folder")
         if found.ids != tuple(sample.id for sample in self.dataset.samples):
             raise UserError(f"{path}: holds boxes of other images; choose another folder or remove it")
         return found
@@ -216,19 +202,8 @@ VIEWS = {"center": 1, "dense": 1, "crops": 25}
 def views(part: Protocol, picture: Picture, original: tuple[int, int], size: int) -> list[tuple[Picture, Frame]]:
     """Return what of a prepared picture the networks are shown, and where the first window of each view lies.
 
-    ``center``: the central window. ``dense``: the whole picture, whose windows are the cells of the map. ``crops``:
-    5x5 windows from edge to edge, each by itself. None is mirrored.
-
-    Parameters
-    ----------
-    part : Protocol
-        Of one kind at one scale.
-    picture : ndarray of uint8, shape (H, W, 3)
-        From `verydeep.inference.views.prepare`.
-    original : (int, int)
-        Height and width of the original picture.
-    size : int
-        Side of a window.
+    ``center``: the central window. ``dense``: the whole picture, whose windows are the cells of the map. ``crops``: 5x5
+    windows from edge to edge, each by itself. None is mirrored. `original` is height and width of the original picture.
     """
     scale = part.scales[0]
     if part.kind == "center":
@@ -251,15 +226,13 @@ def windows_of(
 
 
 def _about(classifier: VGG, localizer: VGG) -> dict[str, Any]:
-    provenance = localizer.provenance
-    keys = ("train_scales", "recipe", "trained_layers", "best_constant_box")
-    about = {key: provenance.get(key) for key in keys}
+    scales = classifier.provenance.train_scales
     return {
-        **about,
+        "run": localizer.provenance.to_dict(),
         "configuration": localizer.configuration.name,
         "regression": localizer.regression,
         "batch_norm": localizer.batch_norm,
-        "classifier_train_scales": classifier.provenance.get("train_scales"),
+        "classifier_train_scales": scales and list(scales),
         "preprocessing": localizer.preprocessing.to_dict(),
     }
 

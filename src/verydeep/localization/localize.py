@@ -78,6 +78,8 @@ class Localized:
 class Localizer:
     """Localizes in one picture after another (paper: appendix A.2).
 
+    UserError where the networks do not fit together, or cannot be tested by the protocol.
+
     Parameters
     ----------
     classifier, localizer : VGG, str or Path
@@ -93,11 +95,6 @@ class Localizer:
         Where and how the networks run.
     pictures : int, optional
         How many there will be, where that is known: for few, engine `auto` is torch.
-
-    Raises
-    ------
-    UserError
-        Where the networks do not fit together, or cannot be tested by the protocol.
     """
 
     def __init__(

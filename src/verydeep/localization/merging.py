@@ -23,6 +23,8 @@ MANY = 2000
 class MergeRule:
     """Which boxes become one.
 
+    UserError for another match or a threshold that is not a number.
+
     Parameters
     ----------
     threshold : float
@@ -35,11 +37,6 @@ class MergeRule:
         which calls boxes the more alike the less they overlap. A merged box is the mean of the two it was made of.
     held_out : float
         Share of the images under test that the threshold was chosen on, in [0, 1): figures leave them out.
-
-    Raises
-    ------
-    UserError
-        For another match or a threshold that is not a number.
     """
 
     threshold: float
@@ -56,21 +53,8 @@ class MergeRule:
 def merge(boxes: Boxes, rule: MergeRule) -> tuple[Boxes, NDArray[np.int64]]:
     """Merge the two most alike of all boxes, again and again, until none are alike enough.
 
-    Exactly greedy: at every step the least score over all pairs counts.
-
-    Parameters
-    ----------
-    boxes : ndarray, shape (N, 4)
-        Edges in pixels of one picture.
-    rule : MergeRule
-        When to merge.
-
-    Returns
-    -------
-    merged : ndarray, shape (M, 4)
-        In the order of each one's first member.
-    members : ndarray of int64, shape (N,)
-        Which merged box each box went into.
+    Exactly greedy: at every step the least score over all pairs counts. Returned are the merged boxes, in the order of
+    each one's first member, and which of them each box went into.
 
     Examples
     --------

@@ -61,10 +61,7 @@ def wrong(detections: Detections, k: int) -> NDArray[np.bool_]:
 def localization_metrics(detections: Detections) -> LocalizationMetrics:
     """Return errors and mean IoU with 95 % bootstrap intervals over images; images held out for tuning are left out.
 
-    Raises
-    ------
-    UserError
-        Where no image has a label and a box.
+    UserError where no image has a label and a box.
     """
     detections = detections.tested
     count = int(detections.counted.sum())

@@ -16,24 +16,10 @@ from verydeep.localization.merging import MergeRule, merge
 
 
 def best_box(boxes: NDArray[Any], scores: NDArray[Any], rule: MergeRule) -> tuple[Boxes, float]:
-    """Merge the boxes of n windows, and return the merged box with the highest rating.
+    """Merge one class's boxes of n windows, and return the merged box with the highest rating, and the rating.
 
     "Spatially close predictions are first merged (by averaging their coordinates) and then rated based on the class
     scores obtained from the classification ConvNet": a rating is the sum of the members' scores.
-
-    Parameters
-    ----------
-    boxes : ndarray, shape (n, 4)
-        One class's box of each window, in pixels of the picture.
-    scores : ndarray, shape (n,)
-        That class's score in each window, by the classifier.
-    rule : MergeRule
-        Which boxes become one.
-
-    Returns
-    -------
-    box : ndarray, shape (4,)
-    rating : float
     """
     merged, members = merge(boxes.astype(np.float64), rule)
     ratings = np.bincount(members, weights=scores, minlength=len(merged))
@@ -44,19 +30,7 @@ def best_box(boxes: NDArray[Any], scores: NDArray[Any], rule: MergeRule) -> tupl
 def merge_detections(parts: Sequence[Detections], rule: MergeRule, names: Sequence[str] = ()) -> Detections:
     """Merge the windows' boxes of several scales and networks, all at once, and rate what comes out.
 
-    Parameters
-    ----------
-    parts : sequence of Detections
-        Of the same images and the same guessed classes: tests of several networks by the same posteriors.
-    rule : MergeRule
-        Which boxes become one.
-    names : sequence of str
-        What to call the parts in a message.
-
-    Raises
-    ------
-    UserError
-        Where they differ in images or guessed classes.
+    UserError, with the parts' names, where they differ in images or guessed classes.
     """
     every = together(parts, names)
     boxes, ratings = np.empty_like(every.boxes), np.empty_like(every.ratings)

@@ -81,25 +81,9 @@ def tune(
 ) -> Tuned:
     """Choose the threshold with the least error given the class on held-out images; of equal ones the middle one.
 
-    The error given the class, because merging plays no part in naming classes.
-
-    Parameters
-    ----------
-    parts : sequence of Detections
-        Of the scales and networks that are merged together.
-    match : {"recommended", "literal"}
-        How alike boxes are.
-    share : float
-        Of the images to choose on, above 0 and below 1.
-    thresholds : sequence of float, optional
-        To try; by default `THRESHOLDS`.
-    names : sequence of str
-        What to call the parts in a message.
-
-    Raises
-    ------
-    UserError
-        Where none of the held-out images has a true box, or the parts do not fit together.
+    The error given the class, because merging plays no part in naming classes. `share` of the images is held out.
+    UserError where none of them has a true box, or the parts, scales and networks that are merged together, do not fit
+    together.
     """
     if not 0 < share < 1:
         raise UserError(f"share {share}: expected a share above 0 and below 1")

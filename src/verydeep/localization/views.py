@@ -17,14 +17,8 @@ REDRAWS = 20
 def visible_share(boxes: Boxes, size: float) -> NDArray[np.float64]:
     """Return how much of each object a crop shows, as a share of the most that a crop of this size could show.
 
-    Of an object larger than the crop no crop shows all, so its whole area would be too much to ask.
-
-    Parameters
-    ----------
-    boxes : ndarray, shape (..., 4)
-        In pixels of the crop.
-    size : float
-        The crop's side.
+    Of an object larger than the crop no crop shows all, so its whole area would be too much to ask. Boxes are in pixels
+    of the crop.
 
     Examples
     --------

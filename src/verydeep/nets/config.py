@@ -32,6 +32,8 @@ def check_choices(aggregate: str, normalize: str) -> None:
 class DescriptorConfig:
     """The descriptor of pictures that a network's `fc8` is a linear classifier on (paper: appendix B).
 
+    UserError: a word that is no choice, scales that are none or not in order, or a norm that is not above 0.
+
     Attributes
     ----------
     scales : tuple of int
@@ -46,11 +48,6 @@ class DescriptorConfig:
     norm : float
         Mean norm of one scale's descriptor over the training pictures: what stands in for a picture's own norm
         where the picture is never seen as a whole.
-
-    Raises
-    ------
-    UserError
-        A word that is no choice, scales that are none or not in order, or a norm that is not above 0.
     """
 
     scales: tuple[int, ...]
@@ -75,6 +72,10 @@ class DescriptorConfig:
     def share(self) -> float:
         """Factor on each of `copies` equal descriptors of norm 1 that makes one of them, as `normalize` has it."""
         return float(self.copies**-0.5) if self.normalize in ("l2", "l2-whole") else 1.0
+
+
+MOST_WIDTH, MOST_FC_WIDTH = 64, 1 << 20
+"""Far beyond what anybody trains; a file that claims more is damaged."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +134,12 @@ class NetworkConfig:
         if self.image_size < STRIDE or self.image_size % STRIDE:
             raise UserError(f"image_size is {self.image_size}, expected a multiple of {STRIDE}, at least {STRIDE}")
         nothing = not self.classes and self.trunk is None
-        if not self.width > 0 or self.fc_width < 1 or nothing or not 0 <= self.dropout < 1:
+        sizes = 0 < self.width <= MOST_WIDTH and 0 < self.fc_width <= MOST_FC_WIDTH
+        if not sizes or nothing or not 0 <= self.dropout < 1:
             raise UserError(
                 f"width {self.width}, fc_width {self.fc_width}, {len(self.classes)} classes, dropout {self.dropout}: "
-                "expected the first three above 0 and dropout in [0, 1)"
+                f"expected the first three above 0, width up to {MOST_WIDTH}, fc_width up to {MOST_FC_WIDTH:,}, and "
+                "dropout in [0, 1)"
             )
         if self.descriptor and (not self.classes or self.regression):
             raise UserError("a descriptor is for a classifier's fc8; this network has none")

@@ -73,10 +73,7 @@ CONFIGURATIONS: dict[str, Configuration] = {
 def configuration(name: str) -> Configuration:
     """Return the configuration called `name`.
 
-    Raises
-    ------
-    UserError
-        No configuration has this name; the message lists them.
+    UserError: no configuration has this name; the message lists them.
 
     Examples
     --------

@@ -43,7 +43,7 @@ it, and `vd.load` reads it as it is. `config.json` says the same to those who re
 Pictures are taken whole, from {{ least_size }} pixels on.
 
 ## Origin
-{% for key, value in provenance.items() %}
+{% for key, value in provenance.items() if key != "version" %}
 - {{ key }}: {{ value }}
 {%- else %}
 Nothing is known of it.

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from verydeep.nets.configurations import Configuration
 from verydeep.nets.layers import ConvLinear, ViewDescriptor, relu_pool
 from verydeep.nets.plain import Plain, least_size, plain_layers, stride
 from verydeep.nets.preprocessing import Preprocessing
+from verydeep.nets.run_info import RunInfo
 
 TaskName = Literal["classify", "localize", "describe"]
 """What a network gives: scores of classes, boxes, or, being a trunk, features alone."""
@@ -35,8 +36,8 @@ class Network(nn.Sequential):
     ----------
     config : NetworkConfig
         What the network is.
-    provenance : dict
-        What is known of the weights' origin: data, scales, recipe, seed; JSON-able.
+    provenance : RunInfo
+        What is known of the weights' origin: data, scales, recipe, seed.
     stride : int
         Pixels between neighboring cells of the last layer's map.
     window : int
@@ -46,7 +47,7 @@ class Network(nn.Sequential):
     def __init__(self, config: NetworkConfig, layers: Sequence[tuple[str, nn.Module]]) -> None:
         super().__init__(OrderedDict(layers))
         self.config = config
-        self.provenance: dict[str, Any] = {}
+        self.provenance = RunInfo()
         plain = plain_layers(layers, round_up=False)
         self.stride, self.window = stride(plain), least_size(plain)
         self._least_sizes = self.window, least_size(plain_layers(layers, round_up=True))
@@ -102,7 +103,7 @@ class Network(nn.Sequential):
 
     def check_task(self, task: TaskName, name: object = "the network") -> None:
         """Raise UserError where the network, called `name` in the message, gives something else than is needed."""
-        drawn = self.provenance.get("untrained_layers") if task == "classify" else None
+        drawn = self.provenance.untrained_layers if task == "classify" else ()
         if self.task == task and not drawn:
             return
         is_what = {
@@ -213,7 +214,7 @@ class Network(nn.Sequential):
     @property
     def multi_label(self) -> bool:
         """Whether images may have several classes: each then has a posterior of its own."""
-        return bool(self.provenance.get("multi_label"))
+        return bool(self.provenance.multi_label)
 
     def posteriors(self, scores: Tensor) -> Tensor:
         """Return the posteriors in [0, 1] of scores, N x K or N x K x h x w: by soft-max, or of several by sigmoids."""

@@ -13,6 +13,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash, usual_permissions, write_aside
 from verydeep.nets.config import NetworkConfig
 from verydeep.nets.network import Network, TaskName
+from verydeep.nets.run_info import RunInfo
 
 Net = TypeVar("Net", bound=Network)
 
@@ -33,15 +34,23 @@ def save(net: Network, path: str | Path) -> None:
         Where the file goes; by convention it ends in `.safetensors`.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
-    with write_aside(Path(path)) as aside:
-        save_file(tensors, aside, metadata={_KEY: json.dumps(describe(net))})
+    write_safetensors(Path(path), tensors, {_KEY: json.dumps(describe(net))})
+
+
+def write_safetensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file, whole or not at all."""
+    with write_aside(path) as aside:
+        try:
+            save_file(tensors, aside, metadata)
+        except SafetensorError as error:  # a full disk
+            raise OSError(str(error)) from None
         usual_permissions(aside)
 
 
 def describe(net: Network) -> dict[str, Any]:
     """Return all that a weights file says of its network beside the weights, JSON-able."""
     version = WITH_DESCRIPTOR if net.config.descriptor else FORMAT_VERSION
-    return {"format_version": version, "task": net.task, **net.config.to_dict(), "provenance": net.provenance}
+    return {"format_version": version, "task": net.task, **net.config.to_dict(), "provenance": net.provenance.to_dict()}
 
 
 def read(path: str | Path, make: Callable[[NetworkConfig], Net], task: TaskName | None = None) -> Net:
@@ -79,21 +88,9 @@ def weights_hash(path: str | Path) -> str:
 
 
 def make_empty(values: dict[str, Any], where: str, make: Callable[[NetworkConfig], Net]) -> Net:
-    """Make the network that `describe` described, its weights still on the meta device.
+    """Make the network that `describe` described, its weights still on the meta device, by its family's class.
 
-    Parameters
-    ----------
-    values : dict
-        What `describe` returned.
-    where : str
-        The file they come from, for messages.
-    make : callable
-        Its family's class.
-
-    Raises
-    ------
-    UserError
-        Another version's values, or no such values at all.
+    UserError, with the file's name, for another version's values, or no such values at all.
     """
     version = values.get("format_version") if isinstance(values, dict) else None
     if version not in (FORMAT_VERSION, WITH_DESCRIPTOR):
@@ -104,7 +101,9 @@ def make_empty(values: dict[str, Any], where: str, make: Callable[[NetworkConfig
         config = NetworkConfig.from_dict(values)
         with torch.device("meta"):
             net = make(config)
-        net.provenance = values["provenance"]
+        net.provenance = RunInfo.from_dict(values["provenance"])
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     except (KeyError, TypeError, AttributeError, OverflowError, RuntimeError) as error:
         raise UserError(f"{where}: verydeep's metadata is damaged ({type(error).__name__}: {error})") from None
     return net
@@ -116,4 +115,8 @@ def _fill(net: Network, tensors: dict[str, torch.Tensor], path: Path) -> None:
         shapes = [tuple(state[name].shape) if name in state else "no such tensor" for state in (expected, tensors)]
         if shapes[0] != shapes[1]:
             raise UserError(f"{path}: {name}: expected {shapes[0]}, found {shapes[1]}")
-    net.load_state_dict(tensors, assign=True)
+        if tensors[name].is_floating_point() != expected[name].is_floating_point():
+            raise UserError(f"{path}: {name}: expected {expected[name].dtype}, found {tensors[name].dtype}")
+        if not tensors[name].isfinite().all():
+            raise UserError(f"{path}: {name}: holds values that are no finite numbers; use other weights")
+    net.load_state_dict({name: tensors[name].to(tensor.dtype) for name, tensor in expected.items()}, assign=True)

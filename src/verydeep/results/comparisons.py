@@ -53,10 +53,7 @@ class Comparison:
 def make_comparisons(results: Iterable[Result]) -> list[Comparison]:
     """Return the paper's comparisons that the results of classes allow, for each set of images.
 
-    Raises
-    ------
-    UserError
-        One network, tested twice by the same protocol; or systems of one set tested on different images.
+    UserError: one network, tested twice by the same protocol; or systems of one set tested on different images.
     """
     return [comparison for tests in class_tests(results) for comparison in _comparisons(tests)]
 

@@ -14,6 +14,7 @@ from verydeep.evaluation.metrics import ErrorRate
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.localization.baselines import with_constant_box
 from verydeep.localization.metrics import localization_metrics
+from verydeep.nets.run_info import RunInfo
 from verydeep.results.comparisons import Comparison, make_comparisons
 from verydeep.results.illustrations import Example, curves, draw_box_examples, draw_examples, intervals
 from verydeep.results.published import SOURCE
@@ -40,18 +41,7 @@ def write_report(
 ) -> None:
     """Write a study's `report.html`: tables, comparisons, training curves, examples, boxes, how to reproduce it.
 
-    Parameters
-    ----------
-    folder, preset, runs
-        The study and all that is planned; what is not done yet is left out.
-    testing : Dataset
-        The test images.
-    data : str
-        The data set, as it was named to the command.
-    results, tables
-        All that the folder holds.
-    device : str
-        Where score maps are computed: `auto`, `cpu`, `cuda` or `mps`.
+    What is planned and not done yet is left out. Score maps are computed on `device`.
     """
     trained = [run for run in runs if read_log(folder.run(run.name).path, "epoch")]
     about, right, wrong = _examples(folder, trained, results, testing, device)
@@ -257,8 +247,9 @@ def check_hits(folder: StudyFolder, runs: Iterable[Run], results: Iterable[Resul
     measured, checks = {result.path: result for result in results}, []
     for run in runs:
         result = measured.get(folder.test(run, run.protocols[0]))
-        if run.least_hits is not None and result and result.detections:
-            constant = with_constant_box(result.detections, result.about["best_constant_box"])
+        box = RunInfo.of_test(result.about).best_constant_box if result else None
+        if run.least_hits is not None and result and result.detections and box:
+            constant = with_constant_box(result.detections, box)
             rates = [result.metrics["given_class"].rate, localization_metrics(constant).given_class.rate]
             hits, by_chance = (1 - rate for rate in rates)
             checks.append(HitCheck(run.name, str(result.protocol), result.images, hits, run.least_hits, by_chance))

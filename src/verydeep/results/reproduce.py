@@ -176,12 +176,8 @@ def plan_study(
     """Plan what `reproduce` would do and estimate what it costs; nothing is written.
 
     Parameters are those of `reproduce`. Without `data` the preset's own numbers are counted with; what is in `out` is
-    not counted. The device's speed is measured for a second.
-
-    Raises
-    ------
-    UserError
-        A preset or data set that cannot be read, an unknown run, or a folder that holds another study.
+    not counted. The device's speed is measured for a second. UserError: a preset or data set that cannot be read, an
+    unknown run, or a folder that holds another study.
     """
     chosen, torch_device = load_preset(preset), pick_device(device)
     planned = runs = make_plan(chosen, only)
@@ -211,10 +207,7 @@ def _possible(
 ) -> list[Run]:
     """Return the planned runs without those for boxes where images of a split that these need have none.
 
-    Raises
-    ------
-    UserError
-        `only` names one of those.
+    UserError: `only` names one of those.
     """
     localizers = [run for run in planned if run.regression]
     for name in dict.fromkeys(("train", "val", split)) if localizers else ():
@@ -249,7 +242,9 @@ def reproduce(
     """Do a study: train and test the runs of a preset, and write the report.
 
     What is already there is not done again, so a stopped study continues with the same call. Runs for boxes are left
-    out where the images of a split have none.
+    out where the images of a split have none. UserError: a wrong request; `out` holds another study, or a run of other
+    settings; `only` names a run for boxes that the data set does not have. KeyboardInterrupt: ctrl-C: what has been
+    done so far is kept.
 
     Parameters
     ----------
@@ -272,14 +267,6 @@ def reproduce(
     -------
     Outcome
         Of all that the folder holds; the checks of the wanted runs.
-
-    Raises
-    ------
-    UserError
-        A wrong request; `out` holds another study, or a run of other settings; `only` names a run for boxes that
-        the data set does not have.
-    KeyboardInterrupt
-        Ctrl-C: what has been done so far is kept.
     """
     chosen, folder = load_preset(preset), StudyFolder(Path(out))
     runs = _possible(make_plan(chosen, only), only, data, chosen.split, on_bad_image)

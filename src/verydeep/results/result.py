@@ -19,6 +19,7 @@ from verydeep.inference.protocol import Protocol
 from verydeep.localization.detections import Detections, read_metadata
 from verydeep.localization.metrics import localization_metrics
 from verydeep.nets.configurations import CONFIGURATIONS
+from verydeep.nets.run_info import RunInfo
 from verydeep.results.published import Scales
 
 ORDER = list(CONFIGURATIONS)
@@ -132,17 +133,8 @@ def read_results(folder: str | Path) -> list[Result]:
     """Return the results in a folder and below, as far as they belong in tables.
 
     Left out are fusions of posteriors, networks of unknown training scales, images without labels, tests with other
-    options than the paper's, and boxes that are not merged yet.
-
-    Parameters
-    ----------
-    folder : str or Path
-        With files of posteriors, boxes or transfers, in it or in folders below.
-
-    Raises
-    ------
-    UserError
-        No such folder, no result in it, or a damaged file.
+    options than the paper's, and boxes that are not merged yet. UserError for no such folder, no result in it, or a
+    damaged file.
     """
     path = Path(folder)
     if not path.is_dir():
@@ -166,12 +158,13 @@ def read_results(folder: str | Path) -> list[Result]:
 def _tested(path: Path) -> Result | None:
     about = read_metadata(path)
     members = about.get("fused") or [about]
-    trained = all(member.get("train_scales") and member.get("recipe") != "transfer" for member in members)
+    runs = [RunInfo.of_test(member) for member in members]
+    trained = all(run.train_scales and run.recipe != "transfer" for run in runs)
     if not (trained and all(member.get("configuration") in ORDER for member in members)):
         return None
     images = f"{about['split']}, {about['limit']}" if about.get("limit") else str(about["split"])
     protocols = tuple(Protocol.parse(member["protocol"]) for member in members)
-    result = Result("boxes", path, about["data"], images, tuple(map(_network, members)), protocols, about=about)
+    result = Result("boxes", path, about["data"], images, tuple(map(_network, members, runs)), protocols, about=about)
     if about.get("boxes"):
         return _with_boxes(result) if about.get("merging") else None
     if len(members) > 1 or "fused" in about or not _is_papers_way(about):
@@ -187,14 +180,14 @@ def _is_papers_way(about: Mapping[str, Any]) -> bool:
     return same and options.get("pool_rounding") in (None, own)
 
 
-def _network(about: Mapping[str, Any]) -> Network:
+def _network(about: Mapping[str, Any], run: RunInfo) -> Network:
     regression = about.get("regression") or ""
-    tuned = about.get("trained_layers") or "all"
+    tuned = run.trained_layers or "all"
     unlike = {FC_ONLY: tuned == "fc" and not regression, BATCH_NORM: about.get("batch_norm")}
     variant = tuple(name for name, is_so in unlike.items() if is_so)
-    least, most = about["train_scales"]
+    assert run.train_scales is not None
     weights = "" if regression else about.get("weights_hash", "")
-    return Network(about["configuration"], (least, most), variant, weights, regression, tuned if regression else "")
+    return Network(about["configuration"], run.train_scales, variant, weights, regression, tuned if regression else "")
 
 
 def with_errors(result: Result, posteriors: Posteriors) -> Result:
@@ -236,10 +229,7 @@ def fused(parts: Sequence[Sequence[Result]]) -> Result:
 def compare(first: Result, second: Result) -> McNemar:
     """Test whether two systems err equally often in naming the classes of the same images.
 
-    Raises
-    ------
-    UserError
-        Where their images differ.
+    UserError where their images differ.
     """
     assert first.wrong is not None
     assert second.wrong is not None

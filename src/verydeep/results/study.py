@@ -147,10 +147,7 @@ def known_presets() -> list[str]:
 def load_preset(source: str) -> Preset:
     """Read a preset by name, or from a TOML file.
 
-    Raises
-    ------
-    UserError
-        No such preset (the nearest is named), or no valid one.
+    UserError: no such preset (the nearest is named), or no valid one.
 
     Examples
     --------
@@ -193,17 +190,7 @@ class Run:
 def make_plan(preset: Preset, only: Iterable[str] = ()) -> list[Run]:
     """Return a preset's runs, each after the one it starts from: A first, then stage by stage.
 
-    Parameters
-    ----------
-    preset : Preset
-        The study.
-    only : iterable of str
-        Names of the runs wanted; those that they start from come along. All runs where empty.
-
-    Raises
-    ------
-    UserError
-        A recipe is wrong, or `only` names an unknown run.
+    Runs that those named in `only` start from come along. UserError where a recipe is wrong, or a run unknown.
     """
     runs = [
         _run(preset, member, stage) for stage in preset.stages for member in preset.networks if stage in member.stages
@@ -317,10 +304,7 @@ class StudyFolder:
     def tested(self, run: Run) -> list[Protocol]:
         """Return the protocols that the run has been tested by, of those planned and their parts.
 
-        Raises
-        ------
-        UserError
-            A file holds the posteriors or boxes of other weights than the run's.
+        UserError: a file holds the posteriors or boxes of other weights than the run's.
         """
         leaves = [] if run.regression else [leaf for protocol in run.protocols for leaf in protocol.leaves]
         files = {protocol: self.test(run, protocol) for protocol in dict.fromkeys([*run.protocols, *leaves])}

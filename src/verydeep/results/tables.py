@@ -10,6 +10,7 @@ from verydeep.inference.protocol import Kind, Protocol
 from verydeep.localization.baselines import WHOLE, with_constant_box
 from verydeep.localization.detections import Detections
 from verydeep.localization.metrics import localization_metrics
+from verydeep.nets.run_info import RunInfo
 from verydeep.results import published
 from verydeep.results.published import Scales
 from verydeep.results.result import BATCH_NORM, FC_ONLY, ORDER, Network, Result, fused
@@ -35,22 +36,12 @@ WINDOWS: dict[Kind, str] = {"center": "one", "dense": "all, merged", "crops": "5
 def make_tables(results: Iterable[Result]) -> list[Table]:
     """Return the tables that results fill: 3 to 6 for each set of images, 8 and 9 likewise, then 11 and 12.
 
-    Networks are placed by configuration and training scales, tests by their protocol. Where the paper has a row for
-    a configuration that the study has, and its result is missing, the cell is empty; on ILSVRC-2012 all of the
-    paper's rows are there. Table 8 has the localizers tested on one central window, on all images; Table 9 has every
-    test, on the images that no threshold was chosen on. Both end with two boxes that cost nothing: the whole image, and
-    the box that is right most often on the training images. Tables 11 and 12 end with the paper's rows where the data
-    is the same.
-
-    Parameters
-    ----------
-    results : iterable of Result
-        As from `read_results`.
-
-    Raises
-    ------
-    UserError
-        One network, tested twice by the same protocol.
+    Networks are placed by configuration and training scales, tests by their protocol. Where the paper has a row for a
+    configuration that the study has, and its result is missing, the cell is empty; on ILSVRC-2012 all of the paper's
+    rows are there. Table 8 has the localizers tested on one central window, on all images; Table 9 has every test, on
+    the images that no threshold was chosen on. Both end with two boxes that cost nothing: the whole image, and the box
+    that is right most often on the training images. Tables 11 and 12 end with the paper's rows where the data is the
+    same. UserError for one network, tested twice by the same protocol.
     """
     results = list(results)
     tables = [table for tests in class_tests(results) for table in _class_tables(tests)]
@@ -89,17 +80,7 @@ Entry = tuple[Network, tuple[int, ...]]
 class ClassTests:
     """The tests of a study's networks on one set of images, by network and protocol.
 
-    Parameters
-    ----------
-    data, split : str
-        Which images.
-    results : sequence of Result
-        Of classes.
-
-    Raises
-    ------
-    UserError
-        One network, tested twice by the same protocol.
+    UserError for one network, tested twice by the same protocol.
     """
 
     def __init__(self, data: str, split: str, results: Sequence[Result]) -> None:
@@ -420,8 +401,7 @@ def _measured_row(words: Sequence[str], detections: Detections | None, paper: fl
 
 
 def _baselines(detections: Detections) -> list[Row]:
-    about = detections.metadata["fused"][0] if "fused" in detections.metadata else detections.metadata
-    boxes = {"whole image": WHOLE, "best constant box": about.get("best_constant_box")}
+    boxes = {"whole image": WHOLE, "best constant box": RunInfo.of_test(detections.metadata).best_constant_box}
     found = {name: with_constant_box(detections, box) for name, box in boxes.items() if box}
     return [_measured_row((name, "", "", "", "", "none"), made, None) for name, made in found.items()]
 

@@ -1,7 +1,7 @@
 """The paper's figures, checked with weights that are there: D and E, trained with scale jitter, tested as it says."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -86,25 +86,10 @@ def claims() -> Iterator[Claim]:
 
 
 class Verification:
-    """The tests of one D and one E on ILSVRC's validation images.
+    """The tests of one D and one E on ILSVRC-2012's validation images, in any of its layouts.
 
-    Parameters
-    ----------
-    data : str or Path
-        ILSVRC-2012's validation images, in any of its layouts.
-    weights : mapping of str to (str or Path)
-        Weights of `D` and of `E`.
-    out : str or Path
-        Folder for the posteriors; what is there is not computed again.
-    device : str
-        `auto`, `cpu`, `cuda` or `mps`.
-    on_bad_image : {"error", "skip"}
-        What a damaged image does.
-
-    Raises
-    ------
-    UserError
-        Weights of another network, or trained at other scales; images that cannot be read.
+    `out` is the folder for the posteriors; what is there is not computed again. UserError for weights of another
+    network, or trained at other scales, and images that cannot be read.
     """
 
     def __init__(
@@ -179,11 +164,11 @@ def _network(name: str, source: str | Path) -> VGG:
     net.check_task("classify", source)
     if net.configuration.name != name:
         raise UserError(f"{source}: holds configuration {net.configuration.name}, expected {name}")
-    scales = tuple(net.provenance.get("train_scales") or published.JITTER)
+    scales = net.provenance.train_scales or published.JITTER
     if scales != published.JITTER:
         raise UserError(
             f"{source}: trained at S in {scales_in_words(scales)}, but the figures to compare with are for "
             f"{scales_in_words(published.JITTER)}"
         )
-    net.provenance["train_scales"] = list(scales)  # so that `verydeep tables` knows the network's place
+    net.provenance = replace(net.provenance, train_scales=scales)  # so that `verydeep tables` knows the network's place
     return net

@@ -152,24 +152,11 @@ class _Stage:
 def bands(
     layers: Sequence[Layer], found: Sequence[Extent], at_a_time: Sequence[int], rows: Iterable[Tensor]
 ) -> Iterator[Tensor]:
-    """Compute a part of the score map of an image that is read from top to bottom.
+    """Compute a part of the score map of an image that is read from top to bottom; yield its rows likewise.
 
-    Parameters
-    ----------
-    layers : sequence of Layer
-        The network.
-    found : sequence of Extent
-        What each layer has to compute: from `extents`.
-    at_a_time : sequence of int
-        Output rows that each layer computes at a time; they decide memory and speed, not the result.
-    rows : iterable of Tensor
-        The pixels that `found[0].inputs` names, from top to bottom in pieces of any height: rows x columns x
-        channels, preprocessed. Where they end early, so does the map.
-
-    Yields
-    ------
-    Tensor
-        Rows x columns x classes of the part, from top to bottom.
+    What each layer has to compute is `found`, from `extents`; how many output rows `at_a_time` decides memory and
+    speed, not the result. `rows` are the pixels that `found[0].inputs` names, in pieces of any height, rows x columns x
+    channels, preprocessed; where they end early, so does the map, rows x columns x classes.
     """
     stages = [_Stage(*each) for each in zip(layers, found, at_a_time, strict=True)]
     for piece in rows:

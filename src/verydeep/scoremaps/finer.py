@@ -20,22 +20,10 @@ def strides(layers: Sequence[Layer]) -> list[int]:
 
 
 def finer(layers: Sequence[Layer], stride: int) -> tuple[Layer, ...]:
-    """Return layers whose map has a cell every `stride` pixels.
+    """Return layers, equal along both axes, whose map has a cell every `stride` pixels, one of `strides(layers)`.
 
     Cells (i, j) of the original map are cells (f i, f j) of the finer one, f the original stride over `stride`; the
-    others are what the layers would give for the pools' other offsets.
-
-    Parameters
-    ----------
-    layers : sequence of Layer
-        From `densify`; strides are equal along both axes.
-    stride : int
-        One of `strides(layers)`.
-
-    Raises
-    ------
-    UserError
-        For another stride.
+    others are what the layers would give for the pools' other offsets. UserError for another stride.
     """
     possible = strides(layers)
     if stride not in possible:

@@ -95,19 +95,9 @@ class Layer(ABC):
     behind: tuple[Pointwise, ...] = ()
 
     def __call__(self, x: Tensor, left: int, right: int) -> Tensor:
-        """Run on exactly the rows that some outputs need.
+        """Run on exactly the rows that some outputs need; rows are padded already, columns not.
 
-        Parameters
-        ----------
-        x : Tensor
-            Rows x columns x channels, contiguous; rows padded already.
-        left, right : int
-            Columns of padding to add.
-
-        Returns
-        -------
-        Tensor
-            Rows x columns x channels, contiguous, and no view of `x`.
+        Rows x columns x channels in and out, contiguous; what comes out is no view of `x`.
         """
         x = self.slide(x, left, right)
         for pointwise in self.behind:

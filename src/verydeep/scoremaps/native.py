@@ -38,10 +38,7 @@ class NativeConvolution(Convolution):
 def native(dense: Dense) -> Dense:
     """Return the network with its 3x3 convolutions of stride 1 run by the native library.
 
-    Raises
-    ------
-    UserError
-        The library was not built.
+    UserError: the library was not built.
     """
     return replace(dense, layers=tuple(_native(layer) for layer in dense.layers))
 

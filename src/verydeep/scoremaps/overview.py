@@ -22,23 +22,9 @@ _NAMED = 12  # classes in the legend; the others share a gray
 
 
 def draw_overview(found: ScoreMap, source: Source, path: Path, threshold: float = 0.5) -> None:
-    """Draw the first scale's best classes over the image, in small.
+    """Draw the first scale's best classes over the image, in small, where their value is at least `threshold`.
 
-    Parameters
-    ----------
-    found : ScoreMap
-        From `score_map` or `read_map`.
-    source : Source
-        The image.
-    path : Path
-        PNG, JPEG, PDF or SVG by its suffix.
-    threshold : float
-        Cells are colored where their best class's value is at least this.
-
-    Raises
-    ------
-    UserError
-        For another suffix.
+    PNG, JPEG, PDF or SVG by its suffix; UserError for another one.
     """
     check_suffix(path)
     level = found.levels[0]

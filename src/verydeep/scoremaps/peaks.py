@@ -46,22 +46,10 @@ class Peak:
 
 
 def find_peaks(found: ScoreMap, threshold: float = 0.5) -> list[Peak]:
-    """Return the local maxima of all classes and scales, without those beside a higher one.
+    """Return the local maxima of all classes and scales of at least `threshold`, the highest first.
 
     A cell is a local maximum where none of its eight neighbors is higher. Of two peaks of one class, of whatever
     scales, the lower is dropped where its center lies in the middle half of the higher one's window.
-
-    Parameters
-    ----------
-    found : ScoreMap
-        From `score_map` or `read_map`.
-    threshold : float
-        Least value of a peak.
-
-    Returns
-    -------
-    list of Peak
-        The highest first.
     """
     candidates = [peak for level in found.levels for peak in _maxima(found, level, threshold)]
     candidates.sort(key=lambda peak: (-peak.value, peak.y, peak.x))
@@ -91,21 +79,9 @@ def _beside(peak: Peak, higher: Peak) -> bool:
 
 
 def write_peaks(peaks: list[Peak], path: Path, found: ScoreMap) -> None:
-    """Write peaks as a table or as features of a map.
+    """Write peaks as a CSV table or as GeoJSON features, by the suffix; UserError for another one.
 
-    Parameters
-    ----------
-    peaks : list of Peak
-        From `find_peaks`.
-    path : Path
-        CSV or GeoJSON by its suffix; in pixels of the original, with coordinates added where the image has them.
-    found : ScoreMap
-        Where they come from.
-
-    Raises
-    ------
-    UserError
-        For another suffix.
+    They are in pixels of the original, with coordinates added where the image has them.
     """
     check_suffix(path)
     write_text(path, _csv(peaks, found) if path.suffix == ".csv" else _geojson(peaks, found))

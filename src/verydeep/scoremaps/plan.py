@@ -69,27 +69,11 @@ def make_plan(
     row_bytes: int = 0,
     kept: int | None = None,
 ) -> Plan:
-    """Find the parts, and what is worked on at a time, that fit into the memory that is left.
+    """Find the parts, and what is worked on at a time, that fit into the memory that is left; None is no limit.
 
-    Parameters
-    ----------
-    dense : Dense
-        The network.
-    height, width : int
-        Of the image as it is run.
-    wanted : sequence of Rectangle
-        Cells to compute.
-    memory : int or None
-        Bytes for activations, pixels and scores; None is no limit.
-    row_bytes : int
-        What the image's reader keeps for each column.
-    kept : int, optional
-        Classes that are kept; by default all.
-
-    Raises
-    ------
-    UserError
-        Not even one row of one column fits; the message says the least that works.
+    `wanted` are the cells to compute of an image of this size as it is run, `row_bytes` what its reader keeps for each
+    column, `kept` the classes that are kept. UserError where not even one row of one column fits; it says the least
+    that works.
     """
     rows, columns = map_size(dense.layers, height, width)
     alone = sum(_macs(dense.layers, extents(dense.layers, height, width, part)) for part in wanted)
@@ -136,13 +120,7 @@ def _works(dense: Dense, height: int, width: int, part: Rectangle) -> tuple[int,
 
 
 class MemoryTooSmallError(UserError):
-    """No plan fits.
-
-    Parameters
-    ----------
-    least : int
-        Bytes that would.
-    """
+    """No plan fits; one would in `least` bytes."""
 
     def __init__(self, least: int) -> None:
         super().__init__(f"memory is too small for even one row of one column: {least} bytes are needed")

@@ -32,21 +32,9 @@ def best_class(level: Level) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
 def write_raster(found: ScoreMap, path: Path, label: str | None = None) -> None:
     """Write the first scale's map as a tiled TIFF pyramid.
 
-    A cell becomes a pixel of one stride around the center of its window. Class names are in the file's description.
-
-    Parameters
-    ----------
-    found : ScoreMap
-        From `score_map` or `read_map`.
-    path : Path
-        Ends in `.tif` or `.tiff`.
-    label : str, optional
-        A class, whose values are written in float32; by default the index of the best class, in 16 bits.
-
-    Raises
-    ------
-    UserError
-        Another suffix, or no such class.
+    A cell becomes a pixel of one stride around the center of its window. Given a class's `label`, its values are
+    written in float32; else the index of the best class, in 16 bits. Class names are in the file's description.
+    UserError for another suffix than `.tif` and `.tiff`, or no such class.
     """
     check_raster(path, label, found.classes)
     tifffile = need("tifffile", "maps")

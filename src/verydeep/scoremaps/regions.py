@@ -18,23 +18,10 @@ Mask = NDArray[np.bool_]
 def region_cells(
     region: tuple[int, int, int, int], step: tuple[float, float], stride: int, window: int, size: tuple[int, int]
 ) -> Rectangle:
-    """Return the cells whose windows lie inside a region of the image.
+    """Return the cells whose windows lie inside a region - x, y, width and height - in pixels of the original.
 
-    Parameters
-    ----------
-    region : tuple of int
-        x, y, width and height in pixels of the original.
-    step : (float, float)
-        Original pixels per rescaled pixel, down and across.
-    stride, window : int
-        Of the map, in rescaled pixels.
-    size : (int, int)
-        Rows and columns of the whole map.
-
-    Raises
-    ------
-    UserError
-        No window fits into the region.
+    `step` is original pixels per rescaled pixel, down and across; stride and window are in rescaled ones, `size` is
+    rows and columns of the whole map. UserError where no window fits into the region.
     """
     x, y, width, height = region
     ranges = []
@@ -55,15 +42,7 @@ def region_cells(
 def read_mask(mask: str | Path | NDArray[np.generic], height: int, width: int) -> Mask:
     """Return a mask for an image of `height` x `width` pixels: True where its value is above 0.
 
-    Parameters
-    ----------
-    mask : str, Path or ndarray
-        A picture or array of the image's size, or of that size divided by a whole number.
-
-    Raises
-    ------
-    UserError
-        It has another size.
+    It is a picture or array of the image's size, or of that size divided by a whole number; UserError for another one.
     """
     name = "the mask" if isinstance(mask, np.ndarray) else str(mask)
     values: NDArray[Any] = mask if isinstance(mask, np.ndarray) else read_picture(Path(mask)).max(axis=2)
@@ -92,15 +71,10 @@ def wanted_cells(
 
 
 def covering(wanted: Mask, within: Rectangle, gap: int) -> list[Rectangle]:
-    """Return rectangles that cover the wanted cells: runs of rows, each between its first and last column.
+    """Return rectangles that cover the wanted cells within another: runs of rows, cut to their columns.
 
-    Parameters
-    ----------
-    wanted : ndarray of bool, shape (h, w)
-    within : Rectangle
-        Cells outside are not wanted.
-    gap : int
-        Rows without a wanted cell that are computed all the same, because to start anew below them costs as much.
+    So many rows as `gap` without a wanted cell are computed all the same, because to start anew below them costs as
+    much.
     """
     inside = np.zeros_like(wanted)
     area = (slice(within.top, within.bottom), slice(within.left, within.right))

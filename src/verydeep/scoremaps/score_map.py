@@ -270,10 +270,7 @@ class Job:
     def plans(self, memory: int | None) -> tuple[Plan, ...]:
         """Return how each scale's map is computed within `memory` bytes.
 
-        Raises
-        ------
-        UserError
-            The limit is too small; the message says the least that works.
+        UserError: the limit is too small; the message says the least that works.
         """
         found = []
         left = within(memory, self.device)

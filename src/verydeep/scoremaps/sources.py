@@ -19,17 +19,7 @@ Picture = str | Path | NDArray[Any] | Image | Any
 
 
 class TruncatedImageError(BadImageError):
-    """An image that can be read only down to some row.
-
-    Parameters
-    ----------
-    name : str
-        Of the image.
-    reason : str
-        What the reader says.
-    rows : int
-        Rows that can be read, from the top.
-    """
+    """An image that can be read only down to some row; `reason` is what the reader says."""
 
     def __init__(self, name: str, reason: str, rows: int = 0) -> None:
         super().__init__(name, reason)
@@ -40,18 +30,14 @@ def open_image(image: Picture) -> Source:
     """Open an image without reading its pixels.
 
     8-bit samples are taken as they are; of 16-bit ones the high byte is kept, as everywhere in this project. Gray
-    becomes RGB, transparency is composited on white, and the EXIF orientation is applied.
+    becomes RGB, transparency is composited on white, and the EXIF orientation is applied. UserError: no such file, no
+    image, or samples without a known range.
 
     Parameters
     ----------
     image : str, Path, array or PIL image
         JPEG, PNG, WebP, TIFF, BigTIFF and what else libvips reads (OpenSlide's slide formats where it has them), the
         largest level of a pyramid; a `.zarr` folder, `.npy` file or array of whole numbers in 8 or 16 bits.
-
-    Raises
-    ------
-    UserError
-        No such file, no image, or samples without a known range.
     """
     if isinstance(image, Image):
         return _Array(np.asarray(image.convert("RGB")), "the image")
@@ -175,10 +161,7 @@ class _File:
     def read(self, top: int, left: int, height: int, width: int) -> Pixels:
         """Return the pixels of a part, uint8, height x width x 3.
 
-        Raises
-        ------
-        TruncatedImageError
-            The file ends too early or is damaged; it says how many rows can be read.
+        TruncatedImageError: the file ends too early or is damaged; it says how many rows can be read.
         """
         if self._cut is None or top + height <= self._cut.rows:
             try:

@@ -64,26 +64,11 @@ class Memory:
 
 
 class Folder:
-    """Maps as arrays of a zarr group, written a row of chunks at a time.
+    """Maps as arrays of a zarr group, written a row of chunks at a time; K x h x w, with the facts of their level.
 
     What is finished is noted only after it was written, and chunks appear whole or not at all, so whatever stops the
-    work leaves a map whose noted part is right.
-
-    Parameters
-    ----------
-    path : Path
-        The folder; one of the same map is continued.
-    about : dict
-        What the map is, JSON-able: another description is another map, and refused.
-    levels : dict of str to dict
-        For each scale the array's name and what is known of it.
-    shapes : sequence of (int, int, int)
-        K x h x w of each.
-
-    Raises
-    ------
-    UserError
-        The folder holds something else.
+    work leaves a map whose noted part is right. A folder of the same map, by `about`, is continued; UserError where it
+    holds something else.
     """
 
     def __init__(
@@ -186,13 +171,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def open_map(path: Path) -> Any:
-    """Return the zarr group of a map, for reading.
-
-    Raises
-    ------
-    UserError
-        There is none.
-    """
+    """Return the zarr group of a map, for reading. UserError: there is none."""
     zarr = need("zarr", "maps")
     with suppress(Exception):
         group = zarr.open_group(path, mode="r")

@@ -49,15 +49,16 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
     """Write `card.md` into a finished run's folder, from its log and its weights' provenance."""
     epochs = read_log(folder.path, "epoch")
     best = best_epoch(epochs, first_metric(task))
-    words, side = net.provenance, round(sum(recipe.images.scales) / 2)
+    about, side = net.provenance, round(sum(recipe.images.scales) / 2)
     options = "".join(f" --{key} {value}" for key, value in task.words.items())
-    command = f"verydeep train --net {words['net']}{options} --data DATA --recipe {folder.recipe.name} --out RUN"
-    command += "".join(f" --{key.replace('_', '-')} {words[key]}" for key in ("reader", "on_bad_image") if key in words)
-    if "init_from" in words:
-        command += " --init-from INITIAL  # SHA-256 of its weights: " + words["init_from_sha256"][:16]
+    command = f"verydeep train --net {about.net}{options} --data DATA --recipe {folder.recipe.name} --out RUN"
+    reading = {"reader": about.reader, "on-bad-image": about.on_bad_image}
+    command += "".join(f" --{name} {value}" for name, value in reading.items() if value)
+    if about.init_from_sha256:
+        command += f" --init-from INITIAL  # SHA-256 of its weights: {about.init_from_sha256[:16]}"
     text = _CARD.format(
         net=net.configuration.name,
-        data=words["data"],
+        data=about.data,
         answers=_answers(net),
         parameters=f"{sum(parameter.numel() for parameter in net.parameters()):,}",
         width=net.width,
@@ -69,8 +70,8 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
         test=task.how_to_test(folder.weights.name, side),
         best_epoch=best["epoch"],
         epochs=len(epochs),
-        training_images=words["training_images"],
-        split=words["split"],
+        training_images=about.training_images,
+        split=about.split,
         recipe=recipe.name,
         seed=recipe.seed,
         scales=list(recipe.images.scales),

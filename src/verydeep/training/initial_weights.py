@@ -32,7 +32,7 @@ def recipe_from(source: VGG, recipe: str | Path, overrides: Iterable[str]) -> Re
     window = values.get("network", {}).get("image_size", Network().image_size)
     if "scales" not in values.get("images", {}) or window != source.image_size:
         usual = [round(source.image_size * 256 / 224)] * 2
-        changes += [f"images.scales={list(source.provenance.get('train_scales', usual))}"]
+        changes += [f"images.scales={list(source.provenance.train_scales or usual)}"]
     return complete(values, [*changes, *overrides], recipe)
 
 
@@ -56,7 +56,7 @@ def layers_taken(source: VGG, network: VGG, recipe: Recipe, task: Task) -> tuple
     if wanted == "auto":
         wanted = task.layers_to_copy(source, network)
     names = _layers(network) if wanted is None else tuple(wanted)
-    absent = (*recipe.initialization.reset, *source.provenance.get("untrained_layers", ()))
+    absent = (*recipe.initialization.reset, *source.provenance.untrained_layers)
     if source.config.trunk is not None:
         absent += (*HIDDEN, LAST)
     if source.config.descriptor is not None:  # its fc8 is a classifier on normalized descriptors, trained no further

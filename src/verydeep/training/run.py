@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from types import FrameType
 from typing import Any, TypedDict
@@ -190,6 +190,7 @@ class Run:
             self.log.close()
         if self.processes.first:
             draw_curves(self.folder.path, self.task)
+            self.folder.seal()
             write_card(self.folder, self.recipe, self.net, self.task)
 
     def begin(self) -> None:
@@ -323,7 +324,7 @@ class Run:
         self.log.say(_line(values, self.recipe.schedule.epochs, shown(self.task, len(self.net.classes))))
         progress.loss_sum = progress.wrong_sum = 0.0
         if schedule.record(result[first_metric(self.task)], result["val_loss"]) and self.processes.first:
-            tested.provenance["epochs"] = progress.epoch
+            tested.provenance = replace(tested.provenance, epochs=progress.epoch)
             save(tested, self.folder.weights)
         self._save()
 

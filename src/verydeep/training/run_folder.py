@@ -1,5 +1,6 @@
 """The folder of a run: whose it is, and what stands in it."""
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import claim, file_hash, first_difference
+from verydeep.basics.files import claim, file_hash, first_difference, write_text
 from verydeep.checkpoints.converted import as_ours
 from verydeep.checkpoints.public import is_name
+from verydeep.datasets.content import content_digest
 from verydeep.datasets.dataset import Dataset
-from verydeep.training.log import read_log
+from verydeep.training.log import LOG, read_log
 from verydeep.training.recipe import Recipe, parse_toml, validate
 
 
@@ -39,6 +41,11 @@ class RunFolder:
         return self.path / "best.safetensors"
 
     @property
+    def log(self) -> Path:
+        """A line for every 20 steps and every epoch."""
+        return self.path / LOG
+
+    @property
     def curves(self) -> Path:
         """Plot of loss, error and learning rate."""
         return self.path / "curves.png"
@@ -52,6 +59,26 @@ class RunFolder:
     def failed(self) -> Path:
         """What a run that has diverged ended with; gone when it is continued."""
         return self.path / "failed.txt"
+
+    @property
+    def checksums(self) -> Path:
+        """SHA-256 of the other files of a finished run but the card; written just before it."""
+        return self.path / "checksums.json"
+
+    def seal(self) -> None:
+        """Keep the checksums of what a finished run is read by."""
+        files = (self.recipe, self.checkpoint, self.weights, self.log)
+        write_text(self.checksums, json.dumps({file.name: file_hash(file) for file in files}, indent=1))
+
+    def check_seal(self) -> None:
+        """Raise UserError for the first file of a finished run that is gone, or is not what it was at the end."""
+        if not self.checksums.is_file():  # a run of before
+            return
+        for name, digest in json.loads(self.checksums.read_text(encoding="utf-8")).items():
+            file = self.path / name
+            if not file.is_file() or file_hash(file) != digest:
+                state = "has changed" if file.is_file() else "is gone"
+                raise UserError(f"{file}: {state} since the run ended; put it back, or train anew with another --out")
 
     @property
     def doubt(self) -> str:
@@ -73,10 +100,14 @@ class RunFolder:
         words, wanted = there.get("run", {}), here["run"]
         # Validated, so that a run from before a key was there counts with the key's default.
         recipe = validate({key: value for key, value in there.items() if key != "run"}, self.recipe)
+        if "content_sha256" not in words:  # a run from before contents were looked at
+            wanted = {key: value for key, value in wanted.items() if key != "content_sha256"}
         before = {"run": _without_places(words), **recipe.model_dump(mode="json")}
         difference = first_difference(before, {**here, "run": _without_places(wanted)})
         if difference.startswith("run.data_sha256"):
             return f"of {words.get('data')}: other images or labels than {wanted['data']} has now"
+        if difference.startswith("run.content_sha256"):
+            return f"of {words.get('data')}: the images of {wanted['data']} have changed since, under the same names"
         return difference
 
 
@@ -121,6 +152,8 @@ def source_words(
     """Return what names a run beside its recipe: data and first weights by content, not by the place they lie in."""
     prints = training.fingerprint(boxes=bool(task)) + validation.fingerprint(boxes=bool(task))
     words = {"net": net, "data": str(data), "data_sha256": sha256(prints.encode()).hexdigest(), **(task or {})}
+    if content := content_digest(training) + content_digest(validation):
+        words["content_sha256"] = sha256(content.encode()).hexdigest()
     if init_from is not None:
         words["init_from"] = str(init_from)
         words["init_from_sha256"] = file_hash(find_weights(init_from))

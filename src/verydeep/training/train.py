@@ -1,9 +1,9 @@
 """The training loop (paper: section 3.1)."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from verydeep.nets.config import NetworkConfig
 from verydeep.nets.configurations import configuration
 from verydeep.nets.initialization import standard_deviation
 from verydeep.nets.preprocessing import Preprocessing
+from verydeep.nets.run_info import RunInfo
 from verydeep.nets.vgg import VGG, load, with_random_weights
 from verydeep.training.initial_weights import check_classes, check_fits, layers_taken, recipe_from, take_over
 from verydeep.training.log import best_epoch, read_log
@@ -138,6 +139,9 @@ def train(
             check_classes(source, training.classes, taken, str(init_from))
     if how.announce and processes.first:
         how.announce(effective)
+    with processes.agreed():
+        if processes.first:
+            folder.check_seal()
     if processes.share(folder.card.is_file()):
         return _result(folder, task, processes)
     if not (source or how.quiet) and processes.first:
@@ -150,7 +154,7 @@ def train(
         new_layers = take_over(source, network, taken)
     else:
         network.preprocessing = _preprocessing(effective, color)
-    network.provenance = {**_provenance(effective, training, {**words, **reading.words}), **learned}
+    network.provenance = _run_info(effective, training, {**words, **reading.words, **learned})
     source = None  # its memory is wanted
     place(network, device)
     fitted = new_layers if effective.initialization.new_layers == "fitted" else ()
@@ -225,18 +229,18 @@ def _preprocessing(recipe: Recipe, color: ColorStatistics) -> Preprocessing:
     )
 
 
-def _provenance(recipe: Recipe, training: Dataset, words: dict[str, str]) -> dict[str, Any]:
-    return {
-        **words,
-        "data": training.name,
-        "split": training.provenance,
-        "training_images": len(training),
-        "train_scales": list(recipe.images.scales),
-        "recipe": recipe.name,
-        "seed": recipe.seed,
-        "trained_layers": recipe.optimizer.trained_layers,
-        "epochs": 0,
-    }
+def _run_info(recipe: Recipe, training: Dataset, words: Mapping[str, Any]) -> RunInfo:
+    return replace(
+        RunInfo.from_dict(words),
+        data=training.name,
+        split=training.provenance,
+        training_images=len(training),
+        train_scales=recipe.images.scales,
+        recipe=recipe.name,
+        seed=recipe.seed,
+        trained_layers=recipe.optimizer.trained_layers,
+        epochs=0,
+    )
 
 
 def _say_if_few(training: Dataset, recipe: Recipe) -> None:

@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from verydeep.basics.errors import BadImageError, UserError
-from verydeep.basics.progress import track
-from verydeep.basics.threads import in_threads
+from verydeep.datasets.content import content_hashes
 from verydeep.datasets.dataset import Box, Dataset, Sample
 from verydeep.datasets.opening import Reading
 from verydeep.datasets.splits import SPLITS
@@ -91,23 +90,15 @@ def one_class(labels: Indices, classes: Sequence[str]) -> Targets:
     return np.where(labels[:, None] == np.arange(len(classes)), 1, -1).astype(np.int8)
 
 
-def content_hashes(dataset: Dataset) -> list[bytes]:
-    """Return the hash of each picture's content, reading files in threads."""
-    return list(track(in_threads(dataset.content_hash, range(len(dataset))), len(dataset), "reading"))
-
-
 def as_dataset(X: Any) -> Dataset:
     """Return what `Descriptor` is given as a data set.
+
+    UserError for anything else, naming the first element that is none of these.
 
     Parameters
     ----------
     X : Dataset, or sequence of path, ndarray or PIL image
         Arrays are uint8, H x W x 3, upright RGB, also as one array N x H x W x 3.
-
-    Raises
-    ------
-    UserError
-        For anything else, naming the first element that is none of these.
     """
     if isinstance(X, Dataset):
         return X

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from verydeep.basics.errors import UserError
+from verydeep.datasets.content import content_hashes
 from verydeep.datasets.dataset import Dataset
 from verydeep.inference.combine import Rows, combine
 from verydeep.inference.memory import parse_memory
 from verydeep.inference.runtime import DEFAULT_MEMORY, Runtime
 from verydeep.nets.config import check_choices
 from verydeep.nets.vgg import VGG
-from verydeep.transfer.data import as_dataset, content_hashes
+from verydeep.transfer.data import as_dataset
 from verydeep.transfer.elementary import LayerDescriptor, Source, usual_layer
 from verydeep.transfer.store import Store
 

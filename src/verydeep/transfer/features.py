@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import first_difference, write_aside, write_text
 from verydeep.basics.version import VERSION
+from verydeep.datasets.content import content_hashes
 from verydeep.datasets.dataset import Dataset
 from verydeep.inference.combine import Rows
-from verydeep.transfer.data import content_hashes
 from verydeep.transfer.descriptor import Descriptor
 from verydeep.transfer.store import Store
 

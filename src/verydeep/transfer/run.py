@@ -21,6 +21,7 @@ from verydeep.inference.combine import Rows
 from verydeep.inference.protocol import default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
 from verydeep.nets.config import DescriptorConfig
+from verydeep.nets.run_info import RunInfo
 from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import save, weights_hash
 from verydeep.training.run_folder import find_weights
@@ -47,6 +48,8 @@ def transfer(
     **runtime: Unpack[RuntimeOptions],
 ) -> dict[str, Any]:
     """Train linear classifiers on a network's descriptors, and measure them by one of the paper's protocols.
+
+    UserError: a wrong request. BadImageError for an image that cannot be read.
 
     Parameters
     ----------
@@ -75,13 +78,6 @@ def transfer(
     -------
     dict
         The content of `result.json`.
-
-    Raises
-    ------
-    UserError
-        A wrong request.
-    BadImageError
-        For an image that cannot be read.
     """
     started, out = time.monotonic(), Path(out)
     work = Transfer(weights, data, find_protocol(protocol), settings, cache, Runtime(**runtime), reading)
@@ -203,7 +199,7 @@ def deploy(work: Transfer, out: Path, measured: Outcome) -> list[dict[str, Any]]
             rows = [work.store.read(part, work.data.hashes) for part in scales]
             outcome = work.classify(descriptor.combine([rows]), measured.split)
         net = _as_network(scales, outcome.chosen.linear, _config(work, scales), work.data.classes)
-        net.provenance = _provenance(work, scales[0], outcome)
+        net.provenance = _run_info(work, scales[0], outcome)
         path = out / ("classifier.safetensors" if len(parts) == 1 else f"classifier-{number}.safetensors")
         save(net, path)
         made.append(
@@ -242,21 +238,23 @@ def _as_network(
     return new.eval()
 
 
-def _provenance(work: Transfer, part: LayerDescriptor, outcome: Outcome) -> dict[str, Any]:
+def _run_info(work: Transfer, part: LayerDescriptor, outcome: Outcome) -> RunInfo:
     of_source = part.source.net.provenance
-    train_scales = of_source.get("train_scales")
-    return {
-        **({"train_scales": train_scales} if train_scales else {}),  # of the layers, for who trains them further
-        "recipe": "transfer",
-        "data": work.data.dataset.name,
-        "training_images": len(outcome.split.known),
-        "split": outcome.split.name,
-        "multi_label": work.protocol.multi_label,
-        "transfer": {
-            "protocol": work.protocol.name,
-            "classifier": work.settings.classifier,
-            "C": outcome.chosen.C,
-            "created_by": f"verydeep {VERSION}",
-        },
-        "features": {"weights_hash": part.source.hash, "provenance": of_source},
+    choices = {
+        "protocol": work.protocol.name,
+        "classifier": work.settings.classifier,
+        "C": outcome.chosen.C,
+        "created_by": f"verydeep {VERSION}",
     }
+    return RunInfo(
+        train_scales=of_source.train_scales,  # of the layers, for who trains them further
+        recipe="transfer",
+        data=work.data.dataset.name,
+        training_images=len(outcome.split.known),
+        split=outcome.split.name,
+        multi_label=work.protocol.multi_label,
+        more={
+            "transfer": choices,
+            "features": {"weights_hash": part.source.hash, "provenance": of_source.to_dict()},
+        },
+    )

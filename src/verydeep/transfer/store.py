@@ -1,7 +1,6 @@
 """Descriptors kept by what they were computed from, so that none is computed twice."""
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from verydeep.basics.files import write_aside, write_text
+from verydeep.basics.files import cache_folder, write_aside, write_text
 from verydeep.basics.progress import track
 from verydeep.datasets.dataset import Dataset
 from verydeep.inference.combine import Rows
@@ -119,7 +118,7 @@ class Store:
 
 def default_folder() -> Path:
     """Return where descriptors are kept between commands: `verydeep/descriptors` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "verydeep" / "descriptors"
+    return cache_folder() / "descriptors"
 
 
 def _label(part: Elementary) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.version import VERSION
+from verydeep.datasets.content import content_hashes
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.opening import Reading
 from verydeep.evaluation.evaluate import Evaluator
@@ -20,7 +21,7 @@ from verydeep.inference.runtime import Runtime
 from verydeep.nets.config import Aggregate, Normalize, check_choices
 from verydeep.nets.vgg import VGG, load, with_random_weights
 from verydeep.training.run_folder import find_weights
-from verydeep.transfer.data import content_hashes, one_class, read_data
+from verydeep.transfer.data import one_class, read_data
 from verydeep.transfer.descriptor import Descriptor, Weights
 from verydeep.transfer.elementary import PAPERS_LAYER, PictureDescriptor, Source
 from verydeep.transfer.linear import Chosen, Kind, Problem, choose
@@ -252,7 +253,7 @@ class Transfer:
             "weights": str(weights),
             "protocol": str(protocol),
             **{key: metrics[key] for key in ("merit", "accuracy", "calibration_error")},
-            "recipe": net.provenance.get("recipe"),
+            "recipe": net.provenance.recipe,
         }
 
     def posteriors(self, outcome: Outcome) -> Posteriors:
