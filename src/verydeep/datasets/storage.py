@@ -63,15 +63,7 @@ class FolderFile:
 
 
 class Storage:
-    """Files by name.
-
-    Parameters
-    ----------
-    path : Path
-        The folder or archive, as the user named it.
-    files : dict of str to File
-        Every file by its relative path: "/" between the parts, Unicode in normal form C, nothing hidden.
-    """
+    """Files by name: "/" between the parts, Unicode in normal form C, nothing hidden; `path` is what the user named."""
 
     def __init__(self, path: Path, files: dict[str, File]) -> None:
         self.path = path
