@@ -64,6 +64,15 @@ def read(storage: Storage, options: str = "") -> Layout:
     return Layout(name_of(storage), classes, parts, storage, notes=tuple(notes), annotate=boxes)
 
 
+def are_there(storage: Storage) -> bool:
+    """Say whether `read` can read it."""
+    try:
+        read(storage)
+    except UserError:
+        return False
+    return True
+
+
 def _beside(name: str) -> str:
     """Return a name without its ending and without folders called Annotations."""
     folders, _, last = name.rpartition("/")

@@ -23,12 +23,8 @@ def matches(storage: Storage) -> bool:
         return False
     if any(map(IMAGE.fullmatch, storage.files)):
         return True
-    try:
-        class_folders.read(storage)
-    except UserError:
-        finder = Finder(storage)
-        return any(finder.find(_stem(file), file) for file in files)
-    return False
+    finder = Finder(storage)
+    return any(finder.find(_stem(file), file) for file in files) and not class_folders.are_there(storage)
 
 
 def read(storage: Storage, options: str = "") -> Layout:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+from verydeep.datasets import class_folders
 from verydeep.datasets.annotations import RELATIVE
 from verydeep.datasets.folder_names import split_of
 from verydeep.datasets.labels import Edges, Finder, Labeled, class_names, layout_of, number
@@ -18,7 +19,9 @@ def matches(storage: Storage) -> bool:
     """Say whether there are text files of such lines for pictures."""
     texts = [name for name in _texts(storage) if LINE.match(storage.files[name].read(512))]
     finder = Finder(storage) if texts else None
-    return any(finder and finder.find(name[:-4], name) for name in texts)
+    if not any(finder and finder.find(name[:-4], name) for name in texts):
+        return False
+    return bool(class_names(storage)) or not class_folders.are_there(storage)  # folders have names, numbers none
 
 
 def read(storage: Storage, options: str = "") -> Layout:
