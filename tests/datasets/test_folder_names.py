@@ -96,6 +96,7 @@ def test_splits_hold_the_classes(tree, names, own):
         (within([f"fold{k}" for k in range(5)], "a", "b"), "set/fold0"),
         (images("HAM_images_part_1", "HAM_images_part_2"), "such names are no classes"),
         (within(["north", "south", "west"], "a", "b", "c"), "all hold the same folders (a, b, c)"),
+        (within(["amazon/images", "dslr/images"], "a", "b"), "all hold the same folders (a, b)"),
         ([*within(["north", "south"], "a", "b"), *images("south/c")], "all hold the same folders (a, b)"),
         (within(["bottle/train", "bottle/test", "cable/train", "cable/test"], "good"), "have splits of their own"),
     ],

@@ -203,6 +203,13 @@ def test_class_folders_and_a_table_must_mean_the_same(tree):
     assert set(labels(other, reader="table").values()) == {"m", "f"}
 
 
+def test_tables_of_splits_are_read_where_folders_have_none(tree):
+    pictures = [f"{BREED[name]}/{name}.png" for name in NAMES]
+    frame = pd.DataFrame({"Path": pictures, "ClassId": [int(b == "pug") for b in BREED.values()]})
+    tables = {"Train.csv": written(frame[:15], "csv"), "Test.csv": written(frame[15:], "csv")}
+    assert [s.id for s in open_dataset(tree("set", pictures, tables), "test").samples] == sorted(pictures[15:])
+
+
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [

@@ -186,8 +186,9 @@ def _check_tops(images: list[str], tops: list[str], storage: Storage) -> dict[st
     """Raise UserError where the outermost folders are no classes; return splits that lie within the classes."""
     inner: dict[str, set[str]] = {top: set() for top in tops}
     for name in images:
-        if "/" in name:  # the folder within the outermost one, "" where there is none
-            inner[name.partition("/")[0]].add(name.split("/")[1] if name.count("/") > 1 else "")
+        if "/" in name:  # the first folder within the outermost one that says something, "" where there is none
+            top, *folders, _ = name.split("/")
+            inner[top].add(next((folder for folder in folders if not is_generic(folder)), ""))
 
     def place(top: str) -> str:
         first = next(name for name in images if name.startswith(f"{top}/"))
@@ -204,9 +205,8 @@ def _check_tops(images: list[str], tops: list[str], storage: Storage) -> dict[st
         if any(name.count("/") > 2 for name in images):
             raise UserError(f"{storage.path}: {few(tops)} have splits of their own; give one, such as {place(tops[0])}")
         return _splits_within(images)
-    sets = [{name for name in names if not is_generic(name)} for names in inner.values()]
-    shared = set.intersection(*sets)
-    if len(shared) > 1 and 2 * len(shared) >= len(set.union(*sets)):
+    shared = set.intersection(*inner.values())
+    if len(shared) > 1 and 2 * len(shared) >= len(every):
         raise UserError(
             f"{storage.path}: {few(tops)} all hold the same folders ({few(sorted(shared))}), so these look like the "
             f"classes; give one, such as {place(tops[0])}, or --reader class-folders:top if the outer ones are classes"

@@ -69,7 +69,7 @@ def matches(storage: Storage) -> bool:
                 f"{storage.path}: {plan.table.file} (column {plan.labels[0]}) and the folders ({few(folders.classes)}) "
                 f"name different classes; say --reader {_words(plan)} or --reader class-folders"
             )
-    return False
+    return len(folders.parts) == 1 and len({plan.split for plan in plans}) > 1  # tables of splits that folders have not
 
 
 def read(storage: Storage, options: str = "") -> Layout:
