@@ -158,9 +158,10 @@ def read_results(folder: str | Path) -> list[Result]:
 def _tested(path: Path) -> Result | None:
     about = read_metadata(path)
     members = about.get("fused") or [about]
+    if not all(member.get("configuration") in ORDER for member in members):
+        return None  # descriptors, which are of no test
     runs = [RunInfo.of_test(member) for member in members]
-    trained = all(run.train_scales and run.recipe != "transfer" for run in runs)
-    if not (trained and all(member.get("configuration") in ORDER for member in members)):
+    if not all(run.train_scales and run.recipe != "transfer" for run in runs):
         return None
     images = f"{about['split']}, {about['limit']}" if about.get("limit") else str(about["split"])
     protocols = tuple(Protocol.parse(member["protocol"]) for member in members)
