@@ -102,7 +102,7 @@ def test_a_study_is_done_whole_and_only_once(preset, tmp_path) -> None:
             posteriors = vd.Posteriors.read(folder.posteriors(run.name) / f"{protocol}.parquet")
             assert len(posteriors) == 12
             assert posteriors.metadata["configuration"] == run.configuration
-            assert posteriors.metadata["train_scales"] == list(run.recipe.images.scales)
+            assert posteriors.metadata["run"]["train_scales"] == list(run.recipe.images.scales)
     assert report == out / "report.html"
     page = report.read_text()
     for number in "345":
