@@ -83,6 +83,17 @@ def test_damaged_files_are_listed_once(folder):
     assert text.count(f"damaged: {folder / 'train/dog/4.png'}: not an image") == 1
 
 
+def test_the_first_ten_troubles_are_printed_and_all_are_in_json(folder):
+    for name in ("cat", "dog"):
+        for i in range(10):
+            (folder / name / f"{i}.png").write_bytes(b"text")
+    text = _run("show", folder)
+    assert text.count("damaged: ") == 10
+    assert "and 10 more, all of them with --json" in text
+    splits = json.loads(_run("show", folder, "--json"))["splits"].values()
+    assert sum(len(split["damaged"]) for split in splits) == 20
+
+
 def test_a_split_that_cannot_be_made_is_left_away_but_named_when_asked_for(tmp_path, rng):
     for name in ("cat", "dog"):
         (tmp_path / "set/test" / name).mkdir(parents=True)

@@ -106,7 +106,7 @@ def test_metadata_says_where_posteriors_come_from(make_net, dataset, tmp_path):
     about = evaluate(tmp_path / "c.safetensors", dataset, "dense@64", options=options, limit=5).metadata
     assert about["protocol"] == "dense@64"
     assert about["configuration"] == "C"
-    assert about["train_scales"] == [64, 96]
+    assert about["run"]["train_scales"] == [64, 96]
     assert (about["data"], about["split"]) == ("arrays", "test")
     assert about["options"] == {"softmax": "location", "pool": "mean", "pool_rounding": "up", "precision": "float32"}
     assert about["preprocessing"] == json.loads(json.dumps(net.preprocessing.to_dict()))

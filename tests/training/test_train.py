@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,7 @@ def test_a_run_leaves_all_its_files_and_learns(colors: Path, tmp_path: Path) -> 
         "best.safetensors",
         "curves.png",
         "card.md",
+        "checksums.json",
     }
     assert any((tmp_path / "run" / "tensorboard").iterdir())
     assert result.metrics["top1_error"] <= 1 / 12  # three plain colors: at most one of 12 wrong
@@ -310,3 +312,45 @@ def test_a_folder_that_another_process_trains_in_is_refused(colors: Path, tmp_pa
     with sole_writer(tmp_path / "run"), pytest.raises(UserError, match="is at work in it"):
         train("A", colors, tiny, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "lost", ["weights gone", "weights changed", "log emptied", "checkpoint changed", "recipe gone"]
+)
+def test_a_finished_run_that_lost_a_file_says_so(lost: str, colors: Path, tmp_path: Path, tiny: Recipe) -> None:
+    out = tmp_path / "run"
+    train("A", colors, tiny, out, quiet=True)
+    names = {"weights": "best.safetensors", "log": "log.jsonl", "checkpoint": "last.ckpt", "recipe": "recipe.toml"}
+    file, how = out / names[lost.split()[0]], lost.split()[1]
+    if how == "changed":
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif how == "emptied":
+        file.write_bytes(b"")
+    else:
+        file.unlink()
+    said = "holds no run" if lost == "recipe gone" else rf"{file.name}: (has changed|is gone) since the run ended"
+    with pytest.raises(UserError, match=said):
+        train("A", colors, tiny, out, quiet=True)
+
+
+@pytest.mark.parametrize("lost", ["log", "checkpoint"])
+def test_an_unfinished_run_that_lost_a_file_says_so(lost: str, colors: Path, tmp_path: Path, tiny: Recipe) -> None:
+    out = tmp_path / "run"
+    train("A", colors, tiny, out, quiet=True)
+    (out / "card.md").unlink()
+    (out / "checksums.json").unlink()
+    if lost == "log":
+        (out / "log.jsonl").write_bytes(b"")
+        said = r"log\.jsonl: has 0 of the [\d,]+ bytes"
+    else:
+        with zipfile.ZipFile(out / "last.ckpt") as records:
+            place = max(records.infolist(), key=lambda record: record.file_size)
+        content = bytearray((out / "last.ckpt").read_bytes())
+        content[place.header_offset + 200 + place.file_size // 2] ^= 1
+        (out / "last.ckpt").write_bytes(content)
+        said = r"damaged checkpoint .* has changed since it was written"
+    with pytest.raises(UserError, match=said):
+        train("A", colors, tiny, out, quiet=True)
+    assert (out / "log.jsonl").read_bytes().count(b"\0") == 0

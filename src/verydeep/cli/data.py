@@ -17,6 +17,8 @@ EXAMPLE = "verydeep data show scenes --split val --out sheet.png"
 UNEQUAL = 10
 """Ratio of images of two classes from which on a warning is given."""
 
+TROUBLES = 10  # of each kind that are printed
+
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -37,15 +39,15 @@ def show(
     reader: Reader = None,
     out: Annotated[Path | None, typer.Option(help="PNG for a contact sheet of the first split shown.")] = None,
     boxes: Annotated[
-        bool, typer.Option("--boxes", help="Read the boxes too: count them, draw them, list every bad one.")
+        bool, typer.Option("--boxes", help="Read the boxes too: count them, draw them, list the bad ones.")
     ] = False,
     boxes_as_stored: BoxesAsStored = None,
     json_: Json = False,
 ) -> None:
     """Print classes, counts, image sizes and damaged files; draw a contact sheet.
 
-    Every image is decoded. With --boxes every annotation without a usable box is listed, by file and value. Splits are
-    made as training and testing make them with seed 0.
+    Every image is decoded. With --boxes annotations without a usable box are listed, by file and value; of each kind of
+    trouble the first ten, and all with --json. Splits are made as training and testing make them with seed 0.
 
     Example: verydeep data show scenes --split val --out sheet.png
     """
@@ -117,6 +119,13 @@ def _box_values(survey: "Survey") -> dict[str, Any]:
     return {"boxes": sum(counts), "images_with_boxes": sum(map(bool, counts)), "bad_boxes": bad}
 
 
+def _first(troubles: dict[str, None]) -> list[str]:
+    """Return the first ten troubles of a kind, and how many more there are."""
+    listed = list(troubles)
+    more = [f"and {len(listed) - TROUBLES} more, all of them with --json"] if len(listed) > TROUBLES else []
+    return [*listed[:TROUBLES], *more]
+
+
 def _unequal(survey: "Survey") -> str | None:
     """Return a warning where one class has ten times as many images as another."""
     most, least = max(survey.per_class), min(survey.per_class)
@@ -147,13 +156,13 @@ def _text(surveys: "list[Survey]", boxes: bool) -> str:
     ]
     counts = zip(*(survey.per_class for survey in surveys), strict=True)
     classes = [(name, *map(str, count)) for name, count in zip(first.classes, counts, strict=True)]
-    damaged = dict.fromkeys(f"damaged: {bad}" for survey in surveys for bad in survey.bad)
+    damaged = _first(dict.fromkeys(f"damaged: {bad}" for survey in surveys for bad in survey.bad))
     if boxes:
         for survey in surveys:
             found = _box_values(survey)
             counted = f"{found['boxes']} boxes in {found['images_with_boxes']} of {len(survey.dataset)} images"
-            damaged |= {f"{survey.dataset.split}: {counted}, {len(survey.bad_boxes)} bad": None}
-        damaged |= dict.fromkeys(f"bad box: {error}" for survey in surveys for error in survey.bad_boxes)
+            damaged.append(f"{survey.dataset.split}: {counted}, {len(survey.bad_boxes)} bad")
+        damaged += _first(dict.fromkeys(f"bad box: {error}" for survey in surveys for error in survey.bad_boxes))
     return "\n".join(
         [
             f"{first.name}: {len(first.classes)} classes; sizes are height x width, by number of pixels",

@@ -14,7 +14,7 @@ from verydeep.datasets.storage import Storage
 from verydeep.images.formats import HEAD, counted, is_picture
 
 WNID = re.compile(r"n\d{8}")  # WordNet's number of a noun
-ARCHIVE = re.compile(r"(\.tar)?(\.(gz|bz2|xz)|(?<!^)\.\w+)$", re.IGNORECASE)  # what archives' names end in
+ARCHIVE = re.compile(r"(\.tar)?\.\w+$")  # what archives' names end in
 OUTER_KEPT = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 # Files beside a folder that say nothing of what is in it.
 STRAY = re.compile(

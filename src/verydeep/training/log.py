@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from verydeep.basics.errors import UserError
+
+LOG = "log.jsonl"
+
 
 class RunLog:
     """Writes `log.jsonl` and `tensorboard/` in a run's folder; of several processes only the first `writes`.
@@ -23,7 +27,13 @@ class RunLog:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        path = folder / "log.jsonl"
+        path = folder / LOG
+        size = path.stat().st_size if path.is_file() else 0
+        if size < position:
+            raise UserError(
+                f"{path}: has {size:,} of the {position:,} bytes that the run had written: put it back, or begin anew "
+                "with another --out"
+            )
         with path.open("ab") as file:
             file.truncate(position)
         self.file = path.open("a", encoding="utf-8")
@@ -61,7 +71,7 @@ def read_log(folder: Path, kind: str) -> list[dict[str, Any]]:
 
     A last line that is not whole is left out: the run may be writing it, or have been killed over it.
     """
-    path = folder / "log.jsonl"
+    path = folder / LOG
     if not path.is_file():
         return []
     whole = path.read_text(encoding="utf-8").rpartition("\n")[0]

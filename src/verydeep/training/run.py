@@ -190,6 +190,7 @@ class Run:
             self.log.close()
         if self.processes.first:
             draw_curves(self.folder.path, self.task)
+            self.folder.seal()
             write_card(self.folder, self.recipe, self.net, self.task)
 
     def begin(self) -> None:

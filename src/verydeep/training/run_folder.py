@@ -1,5 +1,6 @@
 """The folder of a run: whose it is, and what stands in it."""
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import claim, file_hash, first_difference
+from verydeep.basics.files import claim, file_hash, first_difference, write_text
 from verydeep.checkpoints.converted import as_ours
 from verydeep.checkpoints.public import is_name
 from verydeep.datasets.content import content_digest
 from verydeep.datasets.dataset import Dataset
-from verydeep.training.log import read_log
+from verydeep.training.log import LOG, read_log
 from verydeep.training.recipe import Recipe, parse_toml, validate
 
 
@@ -40,6 +41,11 @@ class RunFolder:
         return self.path / "best.safetensors"
 
     @property
+    def log(self) -> Path:
+        """A line for every 20 steps and every epoch."""
+        return self.path / LOG
+
+    @property
     def curves(self) -> Path:
         """Plot of loss, error and learning rate."""
         return self.path / "curves.png"
@@ -53,6 +59,26 @@ class RunFolder:
     def failed(self) -> Path:
         """What a run that has diverged ended with; gone when it is continued."""
         return self.path / "failed.txt"
+
+    @property
+    def checksums(self) -> Path:
+        """SHA-256 of the other files of a finished run but the card; written just before it."""
+        return self.path / "checksums.json"
+
+    def seal(self) -> None:
+        """Keep the checksums of what a finished run is read by."""
+        files = (self.recipe, self.checkpoint, self.weights, self.log)
+        write_text(self.checksums, json.dumps({file.name: file_hash(file) for file in files}, indent=1))
+
+    def check_seal(self) -> None:
+        """Raise UserError for the first file of a finished run that is gone, or is not what it was at the end."""
+        if not self.checksums.is_file():  # a run of before
+            return
+        for name, digest in json.loads(self.checksums.read_text(encoding="utf-8")).items():
+            file = self.path / name
+            if not file.is_file() or file_hash(file) != digest:
+                state = "has changed" if file.is_file() else "is gone"
+                raise UserError(f"{file}: {state} since the run ended; put it back, or train anew with another --out")
 
     @property
     def doubt(self) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ from verydeep.basics.files import write_aside
 from verydeep.nets.vgg import VGG
 from verydeep.training.schedule import Schedule
 from verydeep.training.step import MovingAverage
+
+_DAMAGE = (
+    RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile
+)  # fmt: skip
+"""What readers raise for a file that is not as it was written."""
 
 
 @dataclass
@@ -76,8 +82,20 @@ class State:
         """Continue from a checkpoint; UserError where the file is damaged."""
         device = next(self.net.parameters()).device
         try:
+            with zipfile.ZipFile(path) as records:  # whose checksums torch does not look at
+                if damaged := records.testzip():
+                    raise ValueError(f"{damaged} has changed since it was written")
             self._take(torch.load(path, map_location=device, weights_only=True))
-        except (RuntimeError, EOFError, OSError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        except (
+            RuntimeError,
+            EOFError,
+            OSError,
+            KeyError,
+            TypeError,
+            ValueError,
+            pickle.UnpicklingError,
+            zipfile.BadZipFile,
+        ) as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(f"{path}: damaged checkpoint ({reason}); remove it to begin the run anew") from None
 

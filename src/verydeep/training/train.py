@@ -139,6 +139,9 @@ def train(
             check_classes(source, training.classes, taken, str(init_from))
     if how.announce and processes.first:
         how.announce(effective)
+    with processes.agreed():
+        if processes.first:
+            folder.check_seal()
     if processes.share(folder.card.is_file()):
         return _result(folder, task, processes)
     if not (source or how.quiet) and processes.first:
