@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from verydeep.basics.errors import UserError
-from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.parquet import read_metadata
+from verydeep.evaluation.posteriors import Posteriors
 from verydeep.localization.detections import Detections, held_out, holds_boxes
 
 
