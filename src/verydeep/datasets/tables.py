@@ -199,9 +199,10 @@ def _labeled(plans: Sequence[Plan]) -> Iterator[Labeled]:
         shares = edges is not None and all(number(cell) <= 1 for column in edges for cell in column[:LOOKED_AT])
         values = [columns[name] for name in plan.labels]
         same: dict[Objects, Objects] = {}
+        whole = plan.split
         known = {str(value) for value in values[0]} if len(values) == 1 else set()
         for row, picture in enumerate(columns[plan.pictures]):
-            split = plan.split if splits is None else split_of(str(splits[row]))
+            split = whole if splits is None else split_of(str(splits[row]))
             objects: Objects = ()
             if splits is not None and split is None:
                 pass  # of no split, so not used
