@@ -41,11 +41,10 @@ def read(storage: Storage, options: str = "") -> Layout:
 
     From `ILSVRC2012_img_train.tar` (a tar of one tar a class), `ILSVRC2012_img_val.tar` and the devkit, packed or not;
     or `train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG` or `val/*.JPEG` with ground truth, as `read_truth` finds it; or
-    what the folder `val` holds, alone. Boxes are XML files anywhere in it. Classes are the WordNet ids in sorted
-    order, the usual one of ILSVRC's 1,000. Results are reported on the validation images, as in the paper; the
-    challenge's test images have no labels. The name is "ilsvrc-2012" for all 1,000 classes alone, which the paper's
-    figures hold for. UserError if there are no such images, or the ground truth is not whole or has a class that train
-    lacks.
+    what the folder `val` holds, alone. Boxes are XML files anywhere in it. Classes are the WordNet ids in sorted order,
+    the usual one of ILSVRC's 1,000. Results are reported on the validation images, as in the paper; the challenge's
+    test images have no labels. The name is "ilsvrc-2012" for all 1,000 classes alone.
+    UserError if there are no such images, or the ground truth is not whole or has a class that train lacks.
     """
     storage = _unpacked(storage)
     train = list(_train(storage))

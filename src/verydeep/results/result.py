@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from verydeep.basics.errors import UserError
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.metrics import ErrorRate, McNemar, Mean, errors, mcnemar, wrong
+from verydeep.evaluation.parquet import read_metadata
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
-from verydeep.localization.detections import Detections, read_metadata
+from verydeep.localization.detections import Detections
 from verydeep.localization.metrics import localization_metrics
 from verydeep.nets.configurations import CONFIGURATIONS
 from verydeep.nets.run_info import RunInfo
@@ -28,30 +29,14 @@ FC_ONLY, BATCH_NORM = "FC only", "batch norm"
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network, as files tell it from others.
-
-    Attributes
-    ----------
-    configuration : str
-        The paper's letter.
-    train : (int, int)
-        Least and greatest S.
-    variant : tuple of str
-        Empty for the paper's; else what sets it apart: `FC only`, `batch norm`.
-    weights : str
-        Hash of its weights file; empty for localizers, which files of boxes tell apart by their folder.
-    regression : str
-        Of localizers: `scr`, one box for all classes, or `pcr`, one for each.
-    tuned : str
-        Of localizers: `fc` or `all` layers.
-    """
+    """A trained network, as files tell it from others."""
 
     configuration: str
     train: Scales
-    variant: tuple[str, ...] = ()
-    weights: str = ""
-    regression: str = ""
-    tuned: str = ""
+    variant: tuple[str, ...] = ()  # empty for the paper's; else what sets it apart: FC_ONLY, BATCH_NORM
+    weights: str = ""  # hash of its file; empty for localizers, which files of boxes tell apart by their folder
+    regression: str = ""  # of localizers: `scr`, one box for all classes, or `pcr`, one for each
+    tuned: str = ""  # of localizers: `fc` or `all` layers
 
     @property
     def kind(self) -> tuple[str, Scales, tuple[str, ...]]:
@@ -69,48 +54,23 @@ class Network:
 class Result:
     """What one test measured.
 
-    Attributes
-    ----------
-    kind : {"classes", "boxes", "transfer"}
-        What was tested.
-    path : Path
-        The file it comes from; of a fusion the first one.
-    data, split : str
-        Which images; of a transfer the data set alone.
-    networks : tuple of Network
-        One, or several that were fused; none of a transfer, whose systems have a `name`.
-    protocols : tuple of Protocol
-        How each of them was tested.
-    images : int
-        How many counted; 0 where a file does not say.
-    metrics : mapping of str to ErrorRate or Mean
-        `top1` and `top5` errors (no `top5` of five classes or fewer), for boxes also the error `given_class` and
-        `mean_iou`, with 95 % bootstrap intervals; of a transfer `merit`.
-    name : str
-        Of a transfer's system.
-    about : mapping
-        What the file says of itself.
-    wrong : ndarray of bool, shape (images,)
-        Of classes: which images' most probable class is not the right one, in the order of the images' names.
-    names_hash : str
-        SHA-256 of these names.
-    detections : Guesses or None
-        Of boxes: what `metrics` was computed from, without the boxes of single windows.
+    `metrics` are, with 95 % bootstrap intervals, the errors `top1` and `top5` (no `top5` of five classes or fewer), for
+    boxes also the error `given_class` and `mean_iou`; of a transfer `merit`.
     """
 
     kind: Literal["classes", "boxes", "transfer"]
-    path: Path
+    path: Path  # of a fusion the first file
     data: str
     split: str
-    networks: tuple[Network, ...] = ()
-    protocols: tuple[Protocol, ...] = ()
-    images: int = 0
+    networks: tuple[Network, ...] = ()  # one, or several that were fused; none of a transfer, whose systems have names
+    protocols: tuple[Protocol, ...] = ()  # how each of them was tested
+    images: int = 0  # how many counted; 0 where a file does not say
     metrics: Mapping[str, Any] = field(default_factory=dict)
-    name: str = ""
-    about: Mapping[str, Any] = field(default_factory=dict)
-    wrong: NDArray[np.bool_] | None = None
-    names_hash: str = ""
-    detections: Detections | None = None
+    name: str = ""  # of a transfer's system
+    about: Mapping[str, Any] = field(default_factory=dict)  # what the file says of itself
+    wrong: NDArray[np.bool_] | None = None  # of classes: which images, in the order of their names, are named wrong
+    names_hash: str = ""  # SHA-256 of these names
+    detections: Detections | None = None  # of boxes: what `metrics` are of, without the boxes of single windows
 
     @property
     def network(self) -> Network:
@@ -128,13 +88,18 @@ class Result:
         rate: ErrorRate = self.metrics["top1"]
         return rate
 
+    @property
+    def run(self) -> RunInfo:
+        """What is known of how the tested weights were made."""
+        return RunInfo.of_test(self.about)
+
 
 def read_results(folder: str | Path) -> list[Result]:
     """Return the results in a folder and below, as far as they belong in tables.
 
     Left out are fusions of posteriors, networks of unknown training scales, images without labels, tests with other
-    options than the paper's, and boxes that are not merged yet. UserError for no such folder, no result in it, or a
-    damaged file.
+    options than the paper's, and boxes that are not merged yet. UserError where there is no such folder, no result in
+    it, or a damaged file.
     """
     path = Path(folder)
     if not path.is_dir():
@@ -158,20 +123,18 @@ def read_results(folder: str | Path) -> list[Result]:
 def _tested(path: Path) -> Result | None:
     about = read_metadata(path)
     members = about.get("fused") or [about]
-    if not all(member.get("configuration") in ORDER for member in members):
-        return None  # descriptors, which are of no test
-    runs = [RunInfo.of_test(member) for member in members]
-    if not all(run.train_scales and run.recipe != "transfer" for run in runs):
+    networks = [network for member in members if (network := _network(member))]
+    if len(networks) < len(members):
         return None
     images = f"{about['split']}, {about['limit']}" if about.get("limit") else str(about["split"])
     protocols = tuple(Protocol.parse(member["protocol"]) for member in members)
-    result = Result("boxes", path, about["data"], images, tuple(map(_network, members, runs)), protocols, about=about)
+    result = Result("boxes", path, about["data"], images, tuple(networks), protocols, about=about)
     if about.get("boxes"):
         return _with_boxes(result) if about.get("merging") else None
-    if len(members) > 1 or "fused" in about or not _is_papers_way(about):
+    if "fused" in about or not _is_papers_way(about):
         return None
     posteriors = Posteriors.read(path)
-    return with_errors(replace(result, kind="classes"), posteriors) if (posteriors.labels >= 0).any() else None
+    return _with_errors(replace(result, kind="classes"), posteriors) if (posteriors.labels >= 0).any() else None
 
 
 def _is_papers_way(about: Mapping[str, Any]) -> bool:
@@ -181,18 +144,21 @@ def _is_papers_way(about: Mapping[str, Any]) -> bool:
     return same and options.get("pool_rounding") in (None, own)
 
 
-def _network(about: Mapping[str, Any], run: RunInfo) -> Network:
-    regression = about.get("regression") or ""
+def _network(about: Mapping[str, Any]) -> Network | None:
+    """Return the network that a file was made by; None where no table has a place for it."""
+    if about.get("configuration") not in ORDER:
+        return None
+    run, regression = RunInfo.of_test(about), about.get("regression") or ""
+    if not run.train_scales or run.recipe == "transfer":
+        return None
     tuned = run.trained_layers or "all"
     unlike = {FC_ONLY: tuned == "fc" and not regression, BATCH_NORM: about.get("batch_norm")}
     variant = tuple(name for name, is_so in unlike.items() if is_so)
-    assert run.train_scales is not None
-    weights = "" if regression else about.get("weights_hash", "")
-    return Network(about["configuration"], run.train_scales, variant, weights, regression, tuned if regression else "")
+    weights, layers = ("", tuned) if regression else (about.get("weights_hash", ""), "")
+    return Network(about["configuration"], run.train_scales, variant, weights, regression, layers)
 
 
-def with_errors(result: Result, posteriors: Posteriors) -> Result:
-    """Return a result with the errors of posteriors, of which at least one has a label."""
+def _with_errors(result: Result, posteriors: Posteriors) -> Result:
     ids = np.array(posteriors.ids, dtype=object)[posteriors.labels >= 0]
     order = np.argsort(ids, kind="stable")
     missed = wrong(posteriors, 1)[order]
@@ -206,13 +172,9 @@ def _with_boxes(result: Result) -> Result | None:
         return None
     # The boxes of all windows are by far the most of a file, and no table needs them.
     none = [np.empty((0, detections.classes.shape[1], 4), np.float32)] * len(detections)
-    measured = localization_metrics(detections)
-    return replace(
-        result,
-        images=measured.images,
-        metrics={name: rate for name, rate in vars(measured).items() if name != "images"},
-        detections=replace(detections, windows=none, scores=[rows[..., 0] for rows in none]),
-    )
+    kept = replace(detections, windows=none, scores=[rows[..., 0] for rows in none])
+    measured = dict(vars(localization_metrics(kept)))
+    return replace(result, images=measured.pop("images"), metrics=measured, detections=kept)
 
 
 def fused(parts: Sequence[Sequence[Result]]) -> Result:
@@ -221,17 +183,12 @@ def fused(parts: Sequence[Sequence[Result]]) -> Result:
     The files are read once more: a study's posteriors together, 200 MB each on ILSVRC, would not fit in memory.
     """
     means = [fuse([Posteriors.read(r.path) for r in part], [str(r.path) for r in part]) for part in parts]
-    first = parts[0][0]
-    names = [str(part[0].path) for part in parts]
-    system = replace(first, networks=tuple(part[0].network for part in parts), about={})
-    return with_errors(system, fuse(means, names))
+    system = replace(parts[0][0], networks=tuple(part[0].network for part in parts), about={})
+    return _with_errors(system, fuse(means, [str(part[0].path) for part in parts]))
 
 
 def compare(first: Result, second: Result) -> McNemar:
-    """Test whether two systems err equally often in naming the classes of the same images.
-
-    UserError where their images differ.
-    """
+    """Test whether two systems err equally often in naming the same images; UserError where these differ."""
     assert first.wrong is not None
     assert second.wrong is not None
     if first.names_hash != second.names_hash:
@@ -255,15 +212,8 @@ def _transfers(path: Path) -> list[Result]:
     unlike = [identity["classifier"]] if identity["classifier"] != "svm" else []
     unlike += [] if identity["normalize"] == "l2" else [identity["normalize"]]
     unlike += [] if identity["flip"] else ["no flip"]
+    result = Result("transfer", path, identity["data"], identity["protocol"], about=about)
     return [
-        Result(
-            "transfer",
-            path,
-            identity["data"],
-            identity["protocol"],
-            metrics={"merit": Mean(merit, std)},
-            name=", ".join([name, *unlike]),
-            about=about,
-        )
+        replace(result, metrics={"merit": Mean(merit, std)}, name=", ".join([name, *unlike]))
         for name, merit, std in systems
     ]
