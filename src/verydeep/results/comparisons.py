@@ -74,7 +74,7 @@ def _comparisons(tests: ClassTests) -> Iterator[Comparison]:
         both = " and ".join(result.network.configuration for result in last)
         paper = (papers["E", JITTER, "dense", True], published.TABLES["6"][1].metrics["top1"])
         names = _name(better), f"{both} together"
-        yield _comparison("fusion", names, better, fused([last]), paper if both == "D and E" else None)
+        yield _comparison("fusion", names, better, fused([last], last[0]), paper if both == "D and E" else None)
 
 
 def _systems(tests: ClassTests) -> dict[System, Result]:
