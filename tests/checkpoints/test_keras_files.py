@@ -436,12 +436,67 @@ def test_weights_alone_tell_of_other_layers_by_their_names(kind, ending, keras, 
         vd.load(tmp_path / f"w{ending}")
 
 
-def test_one_fully_connected_layer_is_counted(keras, tmp_path):
-    model = build(keras, "D", top=False)
-    x = keras.layers.Dense(10, name="mine")(keras.layers.Flatten()(model.output))
-    keras.Model(model.input, x).save(tmp_path / "w.keras")
-    with pytest.raises(UserError, match=r"has 1 fully connected layer \(mine\), a VGG has 3, or none without its top"):
-        vd.load(tmp_path / "w.keras")
+HEADS = {
+    "one dense": ["flat", 10],
+    "average and one dense": ["mean", 10],
+    "as the guides have it": ["mean", (32, "relu"), "dropout", (3, "softmax")],
+    "flat and two": ["flat", (24, "relu"), (5, None)],
+    "one sigmoid": ["mean", (16, "relu"), (1, "sigmoid")],
+    "batch norm before and behind ReLUs": ["flat", 20, "norm", "relu", (12, "relu"), "norm", "dropout", (4, "softmax")],
+    "four of them": ["mean", (20, "relu"), (16, "relu"), "norm", (12, "relu"), (8, "relu"), (6, "softmax")],
+    "two unequal": ["flat", (24, "relu"), (16, "relu"), (10, "softmax")],
+}
+
+
+def with_head(keras, base, parts):
+    """Build a transfer model as Keras's guides do: the base as one layer, then a chain of layers."""
+    layers = keras.layers
+    made = {
+        "flat": layers.Flatten, "mean": layers.GlobalAveragePooling2D, "norm": layers.BatchNormalization,
+        "relu": lambda: layers.Activation("relu"), "dropout": lambda: layers.Dropout(0.5),
+    }  # fmt: skip
+    chain = [
+        made[part]() if isinstance(part, str) else layers.Dense(*([part] if isinstance(part, int) else part))
+        for part in parts
+    ]
+    model = keras.Sequential([keras.Input((64, 64, 3)), base, *chain])
+    rng = np.random.default_rng(SEED)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 2, w.shape).astype(np.float32) for w in layer.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.filterwarnings("ignore:.*HDF5")
+def test_transfer_models(head, ending, keras, photographs, tmp_path):
+    model = with_head(keras, build(keras, "D", top=False), HEADS[head])
+    model.save(tmp_path / f"w{ending}")
+    net = vd.load(tmp_path / f"w{ending}")
+    expected = says(keras, model, photographs(64))
+    x = torch.from_numpy(photographs(64))
+    with torch.no_grad():
+        scores = net(net.preprocessing(x))
+    found = scores if expected.min() < 0 or expected.max() > 1 else net.posteriors(scores)
+    assert np.abs(found.numpy() - expected).max() < EXACT * np.abs(expected).max()
+    assert net.multi_label == (head == "one sigmoid")
+    vd.save(net, tmp_path / "ours.safetensors")
+    again = vd.load(tmp_path / "ours.safetensors")
+    assert again.config == net.config
+    with torch.no_grad():
+        assert torch.equal(again(again.preprocessing(x)), scores)
+    assert vd.predict(again, photographs(64)[0], "dense@96").posterior.shape == (len(net.classes),)
+
+
+def test_a_head_that_is_no_chain_of_such_layers_is_refused_by_name(keras, tmp_path):
+    base = build(keras, "D", top=False)
+    for layer in (keras.layers.GlobalMaxPooling2D(name="odd"), keras.layers.LayerNormalization(name="odd")):
+        keras.Sequential([keras.Input((64, 64, 3)), base, layer, keras.layers.Flatten(), keras.layers.Dense(3)]).save(
+            tmp_path / "w.keras"
+        )
+        with pytest.raises(UserError, match=r"odd: is (GlobalMaxPooling2D|LayerNormalization)"):
+            vd.load(tmp_path / "w.keras")
 
 
 def test_theanos_kernels_are_named(tools, tmp_path):

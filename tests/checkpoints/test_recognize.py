@@ -272,7 +272,7 @@ REFUSED = [
     (_made("Relu", "Sigmoid"), "Relu_1: is a sigmoid; expected a ReLU behind Conv_0"),
     (_made("Relu", "PRelu", 0, [np.full((1, 1, 1), 0.1)]), "Relu_1: is PRelu; expected a ReLU"),
     (_made("MaxPool", "AveragePool", 1, kernel_shape=[2, 2], strides=[2, 2]), "MaxPool_5: is AveragePool; expected a"),
-    (_made("Flatten", "GlobalAveragePool"), "is a mean over the whole map; expected a flattening behind MaxPool_20"),
+    (_made("Flatten", "GlobalAveragePool"), "Gemm_22: has 128 inputs, and the mean of the map before it 32 channels"),
     (_without("Relu", 3), "MaxPool_10: is a max-pool; expected a ReLU behind Conv_8"),
     (_without("MaxPool", 2), "Conv_11: is a convolution; expected a 2 x 2 max-pool of stride 2 behind Relu_9"),
     (_without("Relu", 8), "Gemm_24: is a fully connected layer; expected a ReLU behind Gemm_22"),
@@ -283,7 +283,7 @@ REFUSED = [
     (_attribute("Conv", 1, "pads", [0, 0, 0, 0]), "Conv_3: expected pad 1, found 0"),
     (_attribute("Conv", 1, "strides", [2, 2]), "Conv_3: expected stride 1, found 2"),
     (_attribute("MaxPool", 0, "pads", [1, 1, 0, 0]), r"MaxPool_2: is MaxPool \(pads \(1, 1, 0, 0\)\); expected"),
-    (_attribute("Gemm", 1, "alpha", 2.0), r"Gemm_24: expected a plain product, found alpha 2"),
+    (_attribute("Gemm", 1, "transA", 1), r"Gemm_24: expected a plain product, found transA 1"),
 ]  # fmt: skip
 
 
@@ -306,11 +306,31 @@ def test_batch_norm_behind_the_relu_is_refused(tools, tmp_path):
         vd.load(tmp_path / "w.onnx")
 
 
-def test_more_or_fewer_fully_connected_layers_are_counted(tools, tmp_path):
-    more = [("Relu", [], {}), ("Gemm", [np.eye(10, dtype=np.float32)], {})]
-    onnx.save(Written(tools.make_plain("A"), behind=more).model(), tmp_path / "w.onnx")
-    with pytest.raises(UserError, match=r"has 4 fully connected layers \(Gemm_22, .*\), a VGG has 3"):
-        vd.load(tmp_path / "w.onnx")
+BN = [np.float32([v] * 10) for v in (2, 0.5, 0.1, 3)]
+MORE = {
+    "a fourth": [("Relu", [], {}), ("Gemm", [np.eye(10, dtype="f4") * 3], {})],
+    "batch norm behind the last": [("BatchNormalization", BN, {})],
+    "batch norm behind a ReLU": [
+        ("Relu", [], {}),
+        ("BatchNormalization", BN, {}),
+        ("Gemm", [np.ones((10, 4), "f4")], {}),
+    ],
+    "products and sums behind a ReLU": [
+        ("Relu", [], {}),
+        ("Mul", [np.linspace(1, 2, 10, dtype="f4")], {}),
+        ("Add", [np.linspace(-1, 1, 10, dtype="f4")], {}),
+        ("MatMul", [np.linspace(-1, 1, 40, dtype="f4").reshape(10, 4)], {}),
+    ],
+    "a product and a sum of each": [("Mul", [np.linspace(1, 2, 10, dtype="f4")], {}), ("Add", [np.ones(10, "f4")], {})],
+    "factors": [("Relu", [], {}), ("Gemm", [np.ones((10, 4), "f4"), np.ones(4, "f4")], {"alpha": 0.5, "beta": 2.0})],
+}
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_heads_of_other_lengths(kind, tools, photographs, tmp_path):
+    session = Written(tools.make_plain("A"), behind=MORE[kind]).save(tmp_path / "w.onnx")
+    expected = says(session, tools.prepare(photographs(64), "torchvision"))
+    assert tools.relative_error(tools.logits(vd.load(tmp_path / "w.onnx"), photographs(64)), expected) < EXACT
 
 
 @pytest.mark.parametrize("raw_input", [False, True])

@@ -96,7 +96,7 @@ def test_a_network_without_top_is_a_trunk(folder):
         (("vgg16.pth", "d.pth"), r"d\.pth: must end in \.safetensors \(or name another project's format with --to\)"),
         (("gone.pth", "d.safetensors"), "gone.pth: no such weights file"),
         (("vgg16.pth", "d.h5", "--to", "keras"), "add --fold-batch-norm"),
-        (("vgg16.pth", "d.safetensors", "--classes", "gone.txt"), "gone.txt: not a readable text file"),
+        (("vgg16.pth", "d.safetensors", "--classes", "gone.txt"), "gone.txt: cannot be read"),
         (("keras:vgg16", "d.safetensors", "--offline"), "--offline forbids to download it"),
         (("keras:vgg17", "d.safetensors"), "did you mean keras:vgg1[69]"),
     ],

@@ -176,7 +176,7 @@ TRAIN = ["--net", "A", "--data", "scenes", "--recipe", "scenes", "--out", "new"]
         ("localize", [*PICTURE, "--top", "0"], "top 0"),
         ("localize", [*PICTURE, "--tuned", "photo.jpg"], "photo.jpg: no file of verydeep tune"),
         ("localize", [*PICTURE[:3], "--localizer", "runs/A", "--out", "new"], "runs/A"),
-        ("tune", ["photo.jpg"], "photo.jpg: not a readable Parquet file"),
+        ("tune", ["photo.jpg"], "photo.jpg: not a file of boxes"),
         ("train", [*TRAIN, "--regression", "scr"], "--regression scr is for boxes: add --task localize"),
         ("train", [*TRAIN, "--task", "localize", "--tune", "fc"], "give the classifier to take them from, --init-from"),
         ("train", [*TRAIN, "--task", "localize", "--init-from", "runs/A-boxes"], "runs/A-boxes"),

@@ -173,6 +173,14 @@ def test_cocos_own_folders(tree):
     assert len(open_dataset(twice, "train", reader="coco:b.json").classes) == 2
 
 
+def test_class_folders_name_what_yolos_text_numbers(tree):
+    files = {f"{label}/{name}.txt": yolo(name) for name, label in CLASS.items()}
+    source = tree("set", [f"{label}/{name}.png" for name, label in CLASS.items()], files)
+    assert open_dataset(source, "train").classes == ("cat", "dog")
+    (source / "classes.txt").write_text("Dog\nCat\n")
+    assert open_dataset(source, "train").classes == ("Dog", "Cat")
+
+
 def test_yolo_folders_that_only_the_yaml_knows(tree):
     images = [f"images/{'one' if n < NAMES[12] else 'two'}/{n}.png" for n in NAMES]
     files = {image.replace("images", "labels").replace("png", "txt"): yolo(image[-6:-4]) for image in images}

@@ -58,6 +58,9 @@ def within(tops, *classes):
         (within(["a", "b"], "images", "masks"), {"train"}),
         ([*images("a", "b"), "a/0_mask.png", "a/0_mask_1.png", "b/3 (segmentation).png"], {"train"}),
         (images("mask", "no_mask"), {"train"}),
+        (within(["a", "b"], "image", "lung Masks"), {"train"}),
+        ([*images("a", "b"), *within(["set"], "a", "b")], {"train"}),
+        (within(["Final_Training/Images", "Final_Test/Images"], "00000", "00001"), {"train", "test"}),
         (images("class_1", "class_2"), {"train"}),
         (within(["PetImages"], "a", "b"), {"train"}),
         (["preview.png", *within(["PetImages"], "a", "b")], {"train"}),
@@ -73,7 +76,7 @@ def test_splits_hold_the_classes(tree, names, own):
             label, path = part.classes[sample.label], sample.id.split("/")
             assert label in path
             assert split_of(label) is None
-            assert not {"masks", "seg_pred"} & set(path)
+            assert not {"masks", "lung Masks", "seg_pred", "set"} & set(path)
             assert "mask." not in sample.id
             assert "mask_" not in sample.id or label == "no_mask"
 
@@ -93,6 +96,7 @@ def test_splits_hold_the_classes(tree, names, own):
         (within([f"fold{k}" for k in range(5)], "a", "b"), "set/fold0"),
         (images("HAM_images_part_1", "HAM_images_part_2"), "such names are no classes"),
         (within(["north", "south", "west"], "a", "b", "c"), "all hold the same folders (a, b, c)"),
+        (within(["amazon/images", "dslr/images"], "a", "b"), "all hold the same folders (a, b)"),
         ([*within(["north", "south"], "a", "b"), *images("south/c")], "all hold the same folders (a, b)"),
         (within(["bottle/train", "bottle/test", "cable/train", "cable/test"], "good"), "have splits of their own"),
     ],

@@ -131,6 +131,13 @@ def test_boxes_of_a_table(tree):
     }
 
 
+def test_boxes_that_are_shares_of_the_sides(tree):
+    frame = pd.DataFrame({"ImageID": NAMES, "LabelName": list(BREED.values())})
+    frame = frame.assign(XMin=0.25, XMax=1.0, YMin=0.0, YMax=0.5)
+    train = open_dataset(tree("dogs", PICTURES, {"boxes.csv": written(frame, "csv")}), "train", boxes=True)
+    assert {sample.boxes for sample in train.samples} == {(Box(8, 0, 32, 12),)}
+
+
 REFUSED = {
     "two labels": ({"image": PICTURES, "breed": list(BREED.values()), "color": ["red", "tan", "tan", "red"] * 5}, None),
     "two columns": ({"image": PICTURES, "label": list(BREED.values()), "class": ["a"] * 7 + ["b"] * 13}, "may each be"),
@@ -194,6 +201,13 @@ def test_class_folders_and_a_table_must_mean_the_same(tree):
         open_dataset(other, "train")
     assert labels(other, reader="class-folders") == BREED
     assert set(labels(other, reader="table").values()) == {"m", "f"}
+
+
+def test_tables_of_splits_are_read_where_folders_have_none(tree):
+    pictures = [f"{BREED[name]}/{name}.png" for name in NAMES]
+    frame = pd.DataFrame({"Path": pictures, "ClassId": [int(b == "pug") for b in BREED.values()]})
+    tables = {"Train.csv": written(frame[:15], "csv"), "Test.csv": written(frame[15:], "csv")}
+    assert [s.id for s in open_dataset(tree("set", pictures, tables), "test").samples] == sorted(pictures[15:])
 
 
 @pytest.mark.parametrize(

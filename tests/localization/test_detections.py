@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from verydeep.basics.errors import UserError
+from verydeep.evaluation.parquet import read_metadata
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.localization.detections import Detections, held_out, holds_boxes, read_metadata
+from verydeep.localization.detections import Detections, held_out, holds_boxes
 
 
 def test_what_is_written_is_read_again(make_detections, tmp_path):
@@ -55,7 +56,7 @@ def test_other_files_are_refused(tmp_path, make_detections):
         Detections.read(posteriors)
     table = tmp_path / "table.parquet"
     pq.write_table(pa.table({"x": [1]}), table)
-    with pytest.raises(UserError, match="not as verydeep evaluate writes them"):
+    with pytest.raises(UserError, match="not a file as verydeep evaluate writes them"):
         read_metadata(table)
     (tmp_path / "text.parquet").write_text("no parquet")
     for name, said in (("text.parquet", "not a readable Parquet file"), ("absent.parquet", "no such file")):

@@ -68,6 +68,16 @@ def write_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def read_text(path: Path) -> str:
+    """Return a text file's content, without a byte-order mark; UserError where it cannot be read or is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not text in UTF-8 (byte {error.start})") from None
+
+
 def claim(
     folder: Path,
     identity: Mapping[str, Any],
@@ -95,7 +105,7 @@ def claim(
     path = folder / file
     if path.is_file():
         try:
-            there = tomllib.loads(path.read_text(encoding="utf-8"))
+            there = tomllib.loads(read_text(path))
         except tomllib.TOMLDecodeError as error:
             raise UserError(f"{path}: not valid TOML: {error}") from None
         if what := (difference or first_difference)(there, identity):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import write_aside, write_text
+from verydeep.basics.files import read_text, write_aside, write_text
 from verydeep.checkpoints import layers as kinds
 from verydeep.checkpoints.inputs import CAFFE
 from verydeep.checkpoints.layers import Array, Checkpoint, Layer
@@ -275,11 +275,7 @@ def _one(message: Message, name: str, default: Any) -> Any:
 
 
 def _definition(prototxt: Path) -> dict[str, Message]:
-    try:
-        text = prototxt.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{prototxt}: not a readable text file ({error})") from None
-    layers = _by_name(parse(text, str(prototxt)), prototxt)
+    layers = _by_name(parse(read_text(prototxt), str(prototxt)), prototxt)
     if not layers:
         raise UserError(f"{prototxt}: defines no layers")
     return layers

@@ -93,7 +93,12 @@ def read(path: Path) -> Checkpoint:
     except (OSError, KeyError, AttributeError, RuntimeError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{path}: not a readable Keras file ({type(error).__name__}: {error})") from None
     return Checkpoint(
-        "keras", tuple(layers), KERAS, graph=model is not None, description=parse_description(description, path)
+        "keras",
+        tuple(layers),
+        KERAS,
+        graph=model is not None,
+        image_size=_image_size(model),
+        description=parse_description(description, path),
     )
 
 
@@ -180,6 +185,16 @@ def _of_model(
         else:
             arrays = _variables(inner.get("vars", {})) if named is None else named.get(settings["name"], [])
             yield kind, settings, arrays
+
+
+def _image_size(model: Any) -> int | None:
+    """Return the side of the square pictures that a model says it takes; None where it takes any."""
+    if isinstance(model, dict):
+        shape = model.get("batch_shape") or model.get("batch_input_shape")
+        if isinstance(shape, list) and len(shape) == 4 and shape[1] == shape[2]:
+            return shape[1] if isinstance(shape[1], int) else None
+    inner = model.values() if isinstance(model, dict) else model if isinstance(model, list) else ()
+    return next((side for value in inner if (side := _image_size(value))), None)
 
 
 def _snake(kind: str) -> str:

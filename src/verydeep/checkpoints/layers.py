@@ -228,6 +228,8 @@ class Checkpoint:
         perhaps a few layers without: what is missing between them is as the paper has it.
     classes : tuple of str, optional
         Class names in order, where the file has them.
+    image_size : int, optional
+        Side of the square pictures that the file is made for, in pixels, where it says so.
     description : dict, optional
         What `verydeep convert --to` wrote beside the weights: all that such a file does not hold by itself.
     names : mapping of str to str
@@ -239,5 +241,6 @@ class Checkpoint:
     preprocessing: Preprocessing
     graph: bool = True
     classes: tuple[str, ...] | None = None
+    image_size: int | None = None
     description: dict[str, Any] | None = None
     names: Mapping[str, str] = field(default_factory=dict)

@@ -30,10 +30,10 @@ def name_layers(layers: Sequence[Layer], checkpoint: Checkpoint, path: Path) -> 
     weighted = [layer for layer in layers if isinstance(layer, Conv | Dense)]
     if len(weighted) < 4 and not checkpoint.names:
         raise UserError(f"{path}: has {len(weighted)} layers with weights; the smallest VGG has 8")
-    start = _head(layers)
+    start = head_start(layers)
     fully = [w for w in layers[start:] if isinstance(w, Conv | Dense) and not (w.ours or "").startswith("conv")]
     convolutions = [w for w in weighted if not any(w is other for other in fully)]
-    names = [*_names_of_convolutions(convolutions), *_names_of_head(fully, path)]
+    names = [*_names_of_convolutions(convolutions), *_names_of_head(fully, checkpoint.graph)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{path}: {twice[0]}: there are two layers of this name")
     ours = {id(layer): name for layer, name in zip([*convolutions, *fully], names, strict=True)}
@@ -48,7 +48,7 @@ def name_layers(layers: Sequence[Layer], checkpoint: Checkpoint, path: Path) -> 
     return named
 
 
-def _head(layers: Sequence[Layer]) -> int:
+def head_start(layers: Sequence[Layer]) -> int:
     """Return where the fully connected layers begin, which may be written as convolutions."""
     pools = 0
     for place, layer in enumerate(layers):
@@ -69,20 +69,18 @@ def _names_of_convolutions(layers: Sequence[Conv | Dense]) -> list[str]:
     return _name_in_order([(layer.sides[-1], layer.shape[0]) for layer in layers])
 
 
-def _names_of_head(layers: Sequence[Weighted], path: Path) -> list[str]:
+def _names_of_head(layers: Sequence[Weighted], graph: bool) -> list[str]:
     named = [layer.ours for layer in layers]
-    if any(named):
+    if any(named) and (not graph or len(layers) == len(FULLY_CONNECTED)):
         if named[-1] is None and "fc8" not in named:
             named[-1] = "fc8"  # a fine-tuned network's last layer usually bears another name
         return [ours or f"extra {layer.name}" for ours, layer in zip(named, layers, strict=True)]
-    if len(layers) not in (0, 3):
-        names = ", ".join(layer.name for layer in layers)
-        count = "1 fully connected layer" if len(layers) == 1 else f"{len(layers)} fully connected layers"
-        raise UserError(
-            f"{path}: has {count} ({names}), a VGG has 3, or none without its top: save the convolutions alone, and "
-            "they are read as a trunk"
-        )
-    return list(FULLY_CONNECTED[: len(layers)])
+    return [*head_names(len(layers) - 1), FULLY_CONNECTED[-1]][: len(layers)]
+
+
+def head_names(count: int) -> list[str]:
+    """Return our names of so many fully connected layers before `fc8`."""
+    return ["fc6", "fc7", *(f"fc7_{number}" for number in range(2, count))][: max(count, 0)]
 
 
 def _name_in_order(layers: list[tuple[int, int]]) -> list[str]:

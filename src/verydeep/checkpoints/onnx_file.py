@@ -45,10 +45,11 @@ _NODE: Schema = {
     "op_type": Field(4, "text"),
     "attribute": Field(5, _ATTRIBUTE),
 }
+_OF_TENSOR: Schema = {"shape": Field(2, {"dim": Field(1, {"dim_value": Field(1, "int")})})}
 _GRAPH: Schema = {
     "node": Field(1, _NODE),
     "initializer": Field(5, _TENSOR),
-    "input": Field(11, {"name": Field(1, "text")}),
+    "input": Field(11, {"name": Field(1, "text"), "type": Field(2, {"tensor_type": Field(1, _OF_TENSOR)})}),
 }
 _MODEL: Schema = {"graph": Field(7, _GRAPH), "metadata_props": Field(14, _PAIR)}
 
@@ -95,12 +96,28 @@ def read(path: Path) -> Checkpoint:
             kinds.with_bias(layer) if isinstance(layer, kinds.Conv | kinds.Dense) else layer for layer in walk.layers
         ),
         preprocessing=TORCHVISION,
+        image_size=_image_size(graph, walk.start),
         description=parse_description(properties.get("verydeep"), path),
     )
 
 
+def _image_size(graph: Message, name: str) -> int | None:
+    """Return the side of the square pictures that the graph says it takes; None where it takes any."""
+    for value in graph.get("input", []):
+        if _one(value, "name", "") == name:
+            shape = _one(_one(_one(value, "type", {}), "tensor_type", {}), "shape", {})
+            sides = [int(_one(dim, "dim_value", 0)) for dim in shape.get("dim", [])]
+            square = [side for side in sides[1:] if side > 3 and sides.count(side) > 1]
+            return square[0] if square else None
+    return None
+
+
 def _one(message: Message, name: str, default: Any) -> Any:
     return message.get(name, [default])[-1]
+
+
+def _times(array: Array, factor: float) -> Array:
+    return array if factor == 1 else replace(array, read=lambda: array.read() * factor)
 
 
 class _Node:
@@ -124,6 +141,7 @@ class _Walk:
 
     def __init__(self, path: Path, constants: dict[str, Message], start: str) -> None:
         self.path, self.constants, self.head = path, constants, start
+        self.start = start
         self.layers: list[Layer] = []
         self.channels_last = False
 
@@ -239,11 +257,14 @@ class _Walk:
     def _matrix(self, node: _Node, given: list[Message]) -> Layer:
         gemm = node.kind == "Gemm"
         factors = node.get("alpha", "f", 1.0), node.get("beta", "f", 1.0), node.get("transA", "i", 0)
-        if gemm and factors != (1, 1, 0):
-            found = "alpha {:g}, beta {:g}, transA {}".format(*factors)
-            raise UserError(f"{self.path}: {node.name}: expected a plain product, found {found}")
+        if gemm and factors[2]:
+            raise UserError(f"{self.path}: {node.name}: expected a plain product, found transA {factors[2]}")
         transposed = gemm and node.get("transB", "i", 0) == 1
-        return kinds.Dense(node.name, self._weights(node.name, given, transpose=not transposed))
+        arrays = self._weights(node.name, given, transpose=not transposed)
+        if gemm:
+            times = dict(zip(("weight", "bias"), factors, strict=False))
+            arrays = {part: _times(array, times[part]) for part, array in arrays.items()}
+        return kinds.Dense(node.name, arrays)
 
     def _weights(self, name: str, given: list[Message], transpose: bool = False) -> dict[str, Array]:
         names = (("weight", name, transpose), ("bias", f"{name}, bias", False))
@@ -276,7 +297,12 @@ class _Walk:
             return []
         numbers = self._numbers(constant)
         backwards = node.inputs[0] != self.head and node.kind in ("Sub", "Div")
-        if len(numbers) not in (1, 3) or backwards or (node.kind in ("Mul", "Div") and 0 in numbers):
+        behind = any(isinstance(layer, kinds.Dense) for layer in self.layers)  # where batch norm may be written so
+        if (
+            not (numbers and (behind or len(numbers) in (1, 3)))
+            or backwards
+            or (node.kind in ("Mul", "Div") and 0 in numbers)
+        ):
             return [kinds.Other(node.name, node.kind)]
         if node.kind in ("Mul", "Div"):
             return [kinds.Affine(node.name, numbers if node.kind == "Mul" else tuple(1 / n for n in numbers))]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
+from verydeep.checkpoints.head import plain_head
 from verydeep.checkpoints.ilsvrc import class_names
 from verydeep.checkpoints.inputs import fold_input
 from verydeep.checkpoints.layers import (
@@ -33,7 +34,7 @@ from verydeep.checkpoints.layers import (
     Softmax,
     Weighted,
 )
-from verydeep.checkpoints.naming import FULLY_CONNECTED, best_fit, convolutions_of, name_layers
+from verydeep.checkpoints.naming import FULLY_CONNECTED, best_fit, convolutions_of, head_start, name_layers
 from verydeep.nets import plain
 from verydeep.nets.config import STRIDE, NetworkConfig
 from verydeep.nets.configurations import CHANNELS, CONFIGURATIONS, Configuration
@@ -60,7 +61,13 @@ def recognize(
         # Our own export of a classifier on descriptors: no layer here stands for its division by a norm.
         layers = [layer for layer in layers if isinstance(layer, Weighted | MaxPool)]
         checkpoint = replace(checkpoint, graph=False)
-    layers = name_layers(_as_ours(layers), checkpoint, path)
+    layers = _as_ours(layers)
+    if checkpoint.graph:
+        start = _behind_pools(layers)
+        cells = (checkpoint.image_size or NetworkConfig.image_size) // STRIDE
+        channels = next((layer.shape[0] for layer in reversed(layers[:start]) if isinstance(layer, Conv)), 0)
+        layers = [*layers[:start], *plain_head(layers[start:], channels, max(1, cells), path)]
+    layers = name_layers(layers, checkpoint, path)
     arrays = _arrays(layers)
     configuration, batch_norm = best_fit(arrays, checkpoint.names)
     alpha = _normalization(layers, configuration, path)
@@ -80,7 +87,7 @@ def recognize(
         # Batch norm may have been folded on the way out; all else is as it was.
         net = make_empty({**checkpoint.description, "batch_norm": batch_norm}, str(path), VGG)
     else:
-        net = _empty(_sized(config, arrays, classes, checkpoint.classes, path))
+        net = _empty(_sized(config, arrays, classes, checkpoint.classes, path, graph=checkpoint.graph))
     _check_shapes(net, arrays, checkpoint.names, path)
     _check_settings(layers, path)
     _check_order(layers, net, path, whole=checkpoint.graph)
@@ -128,6 +135,12 @@ def _as_ours(layers: Sequence[Layer]) -> list[Layer]:
     return joined
 
 
+def _behind_pools(layers: Sequence[Layer]) -> int:
+    """Return where the layers behind the last pool before the first fully connected layer begin."""
+    start = head_start(layers)
+    return max((place + 1 for place in range(start) if isinstance(layers[place], MaxPool | Conv | Relu)), default=start)
+
+
 # -- settings and places
 
 
@@ -147,7 +160,7 @@ def _check_settings(layers: Sequence[Layer], path: Path) -> None:
             if {*values} - {1}:
                 found = " x ".join(map(str, dict.fromkeys(values)))
                 raise UserError(f"{where}: expected {name} 1, found {found}: is it another network?")
-        pad = 0 if layer.ours in FULLY_CONNECTED else layer.sides[0] // 2
+        pad = 0 if (layer.ours or "").startswith("fc") else layer.sides[0] // 2
         if layer.padding is not None and {*layer.padding} != {pad}:
             sides = "{} above, {} left, {} below, {} right".format(*layer.padding)
             found = str(layer.padding[0]) if len({*layer.padding}) == 1 else sides
@@ -195,11 +208,14 @@ def _check_order(layers: Sequence[Layer], net: VGG, path: Path, *, whole: bool) 
 
 def _steps(net: VGG, layers: Sequence[Layer]) -> Iterable[tuple[Any, str, str]]:
     """Yield what must stand there of each layer of a network: its kinds, the paper's name, and what it is in words."""
-    dense = any(isinstance(layer, Dense) and layer.ours == "fc6" for layer in layers)
+    head = (layer for layer in layers if isinstance(layer, Weighted) and (layer.ours or "").startswith("fc"))
+    first = next(head, None)
+    dense, before = isinstance(first, Dense), False
     for layer in net.plain_layers():
         if isinstance(layer, plain.Conv):
-            if dense and layer.name == "fc6":
+            if dense and layer.name.startswith("fc") and not before:
                 yield Flatten, "", "a flattening"
+            before = layer.name.startswith("fc")
             yield (Conv, Dense), layer.name, layer.name
             if layer.norm:
                 yield BatchNorm, layer.name.replace("conv", "bn"), "batch norm"
@@ -251,10 +267,14 @@ def _sized(
     given: tuple[str, ...] | None,
     in_file: tuple[str, ...] | None,
     path: Path,
+    *,
+    graph: bool,
 ) -> NetworkConfig:
     """Return the configuration with the sizes that the arrays' shapes tell, and with class names."""
     shapes = {name: array.shape for name, array in arrays.items()}
     widths = [shapes[name][axis] for name, axis in _FC_WIDTHS if len(shapes.get(name, ())) > axis]
+    hidden = [shape[0] for name, shape in shapes.items() if _is_hidden(name) and shape]
+    papers = {"fc6.weight", "fc7.weight"} <= shapes.keys() and len(hidden) == 2 and len({*hidden}) == 1
     config = replace(
         config,
         width=_width(config.configuration, shapes),
@@ -266,7 +286,12 @@ def _sized(
             raise UserError(f"{path}: class names are given, and it has no fully connected layers, so no classes")
         return config
     count = shapes["fc8.weight"][0] if shapes.get("fc8.weight") else len(given or in_file or range(1000))
-    return replace(config, classes=_classes(count, given, in_file, path), trunk=None)
+    head = None if papers or not graph else tuple(hidden)
+    return replace(config, classes=_classes(count, given, in_file, path), trunk=None, head=head)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith("fc") and name.endswith(".weight") and not name.startswith("fc8")
 
 
 _FC_WIDTHS = (("fc6.weight", 0), ("fc7.weight", 0), ("fc7.weight", 1), ("fc8.weight", 1))
@@ -286,7 +311,8 @@ def _width(configuration: Configuration, shapes: Mapping[str, tuple[int, ...]]) 
 
 def _window(configuration: Configuration, shapes: Mapping[str, tuple[int, ...]], path: Path) -> int:
     """Return the side of fc6's window on pool5's map."""
-    shape = shapes.get("fc6.weight")
+    name = "fc6.weight" if "fc6.weight" in shapes or "fc7.weight" in shapes else "fc8.weight"
+    shape = shapes.get(name)
     if shape is None or len(shape) < 2:
         return 7
     if len(shape) == 4:
@@ -296,7 +322,7 @@ def _window(configuration: Configuration, shapes: Mapping[str, tuple[int, ...]],
     side = isqrt(shape[1] // max(1, channels))
     if side < 1 or side * side * channels != shape[1]:
         raise UserError(
-            f"{path}: fc6.weight: {shape[1]} inputs are no square window on the {channels} channels of pool5; "
+            f"{path}: {name}: {shape[1]} inputs are no square window on the {channels} channels of pool5; "
             f"expected {7 * 7 * channels} for images of 224"
         )
     return side

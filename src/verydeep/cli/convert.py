@@ -67,12 +67,9 @@ def convert(
 
 
 def _lines(path: Path) -> list[str]:
-    from verydeep.basics.errors import UserError
+    from verydeep.basics.files import read_text
 
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable text file ({error})") from None
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def _values(source: str, out: Path, to: str, net: "VGG") -> dict[str, Any]:

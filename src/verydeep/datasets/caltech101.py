@@ -19,25 +19,10 @@ def matches(storage: Storage) -> bool:
 
 
 def read(storage: Storage, options: str = "") -> Layout:
-    """Read `<category>/image_NNNN.jpg`, alone or in `101_ObjectCategories` beside the annotations.
+    """Read `<category>/image_NNNN.jpg`, alone or in `101_ObjectCategories` beside the annotations; there are no splits.
 
     All 102 categories are classes, the clutter of BACKGROUND_Google among them, and all 9,144 images are used (the
-    nameless one that the archive also holds, BACKGROUND_Google/tmp, is none of these). The set comes without splits.
-
-    Parameters
-    ----------
-    storage : Storage
-        The source.
-
-    Returns
-    -------
-    Layout
-        Its images, all "train".
-
-    Raises
-    ------
-    UserError
-        As `class_folders.read`.
+    nameless one that the archive also holds, BACKGROUND_Google/tmp, is none of these).
     """
     found = _categories(storage)
     pictures = Storage(found.path, {name: file for name, file in found.files.items() if IMAGE.fullmatch(name)})

@@ -15,13 +15,7 @@ from verydeep.datasets.dataset import Dataset
 
 
 def decode_all(dataset: Dataset) -> Iterator[tuple[int, int] | BadImageError]:
-    """Decode every image of a data set, in threads.
-
-    Returns
-    -------
-    iterator of (int, int) or BadImageError
-        Of each image in order: height and width in pixels, or what is wrong with it.
-    """
+    """Decode every image in threads: its height and width in pixels, or what is wrong with it, in order."""
 
     def check(index: int) -> tuple[int, int] | BadImageError:
         try:
@@ -36,13 +30,8 @@ def decode_all(dataset: Dataset) -> Iterator[tuple[int, int] | BadImageError]:
 def without_bad(dataset: Dataset) -> Dataset:
     """Return the data set without its damaged images; these are listed in `.bad`.
 
-    The first call decodes every image. Which ones are bad is then kept in `memory_file`, and found again as long
-    as the path, size and time of change of every file are the same.
-
-    Raises
-    ------
-    UserError
-        If no image is left, or none of a class that had some.
+    The first call decodes every image. Which ones are bad is then kept in `memory_file`, and found again as long as
+    the path, size and time of change of every file are the same. UserError if a class has no image left.
     """
     memory = memory_file(dataset)
     reasons = _recall(memory)

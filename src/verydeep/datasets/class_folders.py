@@ -6,7 +6,14 @@ from dataclasses import replace
 from verydeep.basics.errors import UserError
 from verydeep.datasets.annotations import XmlBoxes
 from verydeep.datasets.dataset import Sample
-from verydeep.datasets.folder_names import MASKS, PICTURES, are_parts, is_generic, split_folders, split_of
+from verydeep.datasets.folder_names import (
+    are_parts,
+    holds_pictures,
+    is_generic,
+    is_mask,
+    split_folders,
+    split_of,
+)
 from verydeep.datasets.layout import Layout, few, image_names, left_out, name_of, without_outer_folders
 from verydeep.datasets.storage import Storage
 from verydeep.images.formats import SUFFIXES
@@ -38,6 +45,8 @@ def read(storage: Storage, options: str = "") -> Layout:
     images, others = image_names(storage, storage.files)
     annotations = [name for name in others if name.lower().endswith(".xml")]
     images, notes = _without_masks(images)
+    images, again = _without_copies(images)
+    notes += again
     if not images:
         raise UserError(f"{storage.path}: holds no images; expected one folder of images a class")
     if (top := _only_folder(images)) is not None:
@@ -55,6 +64,15 @@ def read(storage: Storage, options: str = "") -> Layout:
     return Layout(name_of(storage), classes, parts, storage, notes=tuple(notes), annotate=boxes)
 
 
+def are_there(storage: Storage) -> bool:
+    """Say whether `read` can read it."""
+    try:
+        read(storage)
+    except UserError:
+        return False
+    return True
+
+
 def _beside(name: str) -> str:
     """Return a name without its ending and without folders called Annotations."""
     folders, _, last = name.rpartition("/")
@@ -66,8 +84,8 @@ def _without_masks(images: list[str]) -> tuple[list[str], list[str]]:
     """Leave out what lies in `masks` beside `images`, and `1_mask.png` beside `1.png`; note how many there are."""
     folders = {name.rpartition("/")[0] for name in images}
     folders |= {above for folder in folders for above in _above(folder)}
-    siblings = {folder.rpartition("/")[0] for folder in folders if _plain(folder) in PICTURES}
-    masks = {f for f in folders if _plain(f) in MASKS and f.rpartition("/")[0] in siblings}
+    siblings = {folder.rpartition("/")[0] for folder in folders if holds_pictures(folder.rpartition("/")[2])}
+    masks = {f for f in folders if f.rpartition("/")[0] in siblings and is_mask(f.rpartition("/")[2])}
     drawn = {name: match[1] for name in images if (match := MASK.fullmatch(name))}
     every = set(images) if drawn else set()
     beside = {name for name, stem in drawn.items() if any(f"{stem}.{ending}" in every for ending in SUFFIXES)}
@@ -81,13 +99,22 @@ def _without_masks(images: list[str]) -> tuple[list[str], list[str]]:
     return kept, notes
 
 
+def _without_copies(images: list[str]) -> tuple[list[str], list[str]]:
+    """Leave out a folder that holds all the folders beside it once more, as `set/cat` beside `cat` and `dog`."""
+    inner: dict[str, set[str]] = {}
+    for name in images:
+        if "/" in name:
+            inner.setdefault(name.partition("/")[0], set()).add(name.split("/")[1] if name.count("/") > 1 else "")
+    copies = [top for top, names in inner.items() if len(names) > 1 and names == set(inner) - {top}]
+    if not copies:
+        return images, []
+    note = f"{copies[0]}/ holds the folders beside it once more: not used"
+    return [name for name in images if name.partition("/")[0] != copies[0]], [note]
+
+
 def _above(name: str) -> list[str]:
     parts = name.split("/")
     return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
-
-
-def _plain(folder: str) -> str:
-    return re.sub(r"[\W\d_]+", "", folder.rpartition("/")[2]).lower()
 
 
 def _only_folder(images: list[str]) -> str | None:
@@ -159,8 +186,9 @@ def _check_tops(images: list[str], tops: list[str], storage: Storage) -> dict[st
     """Raise UserError where the outermost folders are no classes; return splits that lie within the classes."""
     inner: dict[str, set[str]] = {top: set() for top in tops}
     for name in images:
-        if "/" in name:  # the folder within the outermost one, "" where there is none
-            inner[name.partition("/")[0]].add(name.split("/")[1] if name.count("/") > 1 else "")
+        if "/" in name:  # the first folder within the outermost one that says something, "" where there is none
+            top, *folders, _ = name.split("/")
+            inner[top].add(next((folder for folder in folders if not is_generic(folder)), ""))
 
     def place(top: str) -> str:
         first = next(name for name in images if name.startswith(f"{top}/"))
@@ -177,9 +205,8 @@ def _check_tops(images: list[str], tops: list[str], storage: Storage) -> dict[st
         if any(name.count("/") > 2 for name in images):
             raise UserError(f"{storage.path}: {few(tops)} have splits of their own; give one, such as {place(tops[0])}")
         return _splits_within(images)
-    sets = [{name for name in names if not is_generic(name)} for names in inner.values()]
-    shared = set.intersection(*sets)
-    if len(shared) > 1 and 2 * len(shared) >= len(set.union(*sets)):
+    shared = set.intersection(*inner.values())
+    if len(shared) > 1 and 2 * len(shared) >= len(every):
         raise UserError(
             f"{storage.path}: {few(tops)} all hold the same folders ({few(sorted(shared))}), so these look like the "
             f"classes; give one, such as {place(tops[0])}, or --reader class-folders:top if the outer ones are classes"

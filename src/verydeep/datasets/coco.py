@@ -9,7 +9,6 @@ from verydeep.datasets.folder_names import split_in
 from verydeep.datasets.labels import Finder, Labeled, corners, layout_of
 from verydeep.datasets.layout import Layout, few
 from verydeep.datasets.storage import Storage
-from verydeep.images.formats import suffix
 
 HEAD = re.compile(rb'\s*\{\s*"(?:images|annotations|categories|info|licenses|type)"\s*:')
 OTHERS = re.compile(r"captions|keypoints|panoptic|stuff|image_info")  # of COCO itself, beside its instances
@@ -37,7 +36,7 @@ def read(storage: Storage, options: str = "") -> Layout:
 
 
 def _files(storage: Storage) -> list[str]:
-    found = [n for n in storage.files if suffix(n) == "json" and HEAD.match(storage.files[n].read(4096))]
+    found = [name for name in storage.outermost("json") if HEAD.match(storage.files[name].read(4096))]
     return sorted(name for name in found if not OTHERS.search(name)) or sorted(found)
 
 

@@ -12,18 +12,10 @@ PAPER, INK, RED = (255, 255, 255), (40, 40, 40), (230, 30, 30)
 
 
 def contact_sheet(dataset: Dataset) -> Image.Image:
-    """Draw images of a data set with class names and boxes.
+    """Draw at most `MOST` images of a data set, class after class, with class names and boxes.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        The split to show.
-
-    Returns
-    -------
-    Image
-        RGB. At most `MOST` pictures, class after class: several of each class where classes are few, one each
-        of evenly chosen classes where they are many; a damaged image is an empty frame with the word.
+    Several of each class where classes are few, one each of evenly chosen classes where they are many; a damaged image
+    is an empty frame with the word.
     """
     chosen, columns = choose(dataset)
     rows = -(-len(chosen) // columns)

@@ -9,7 +9,6 @@ from verydeep.datasets.folder_names import split_in
 from verydeep.datasets.labels import Edges, Finder, Labeled, layout_of, number
 from verydeep.datasets.layout import Layout
 from verydeep.datasets.storage import Storage
-from verydeep.images.formats import suffix
 
 ROOT = re.compile(rb"<annotations[\s>]")
 
@@ -26,11 +25,7 @@ def read(storage: Storage, options: str = "") -> Layout:
 
 
 def _files(storage: Storage) -> list[str]:
-    """Return such files of the two outermost levels that have any XML: deeper ones are one a picture."""
-    names = [name for name in storage.files if suffix(name) == "xml"]
-    outer = min((name.count("/") for name in names), default=0)
-    outermost = [name for name in names if name.count("/") <= outer + 1][:1000]
-    return sorted(name for name in outermost if ROOT.search(storage.files[name].read(512)))
+    return [name for name in storage.outermost("xml") if ROOT.search(storage.files[name].read(512))]
 
 
 def _labeled(storage: Storage, file: str) -> Iterator[Labeled]:

@@ -85,6 +85,16 @@ def split_folders(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def is_mask(folder: str) -> bool:
+    """Say whether a folder beside one of pictures holds masks: `masks`, `lung masks`, `label`."""
+    return not (MASKS | {"label"}).isdisjoint(_tokens(folder))
+
+
+def holds_pictures(folder: str) -> bool:
+    """Say whether a folder's name says no more than that it holds pictures."""
+    return is_generic(folder) and not PICTURES.isdisjoint(_tokens(folder)) and not is_mask(folder)
+
+
 def is_generic(name: str) -> bool:
     """Say whether a name is made of words that say nothing of what is to be seen: images, masks, color, fold0."""
     tokens = _tokens(name)

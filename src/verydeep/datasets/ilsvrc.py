@@ -39,28 +39,12 @@ def matches(storage: Storage) -> bool:
 def read(storage: Storage, options: str = "") -> Layout:
     """Read training images by class, and validation images by class folder or by ground truth.
 
-    Classes are the WordNet ids in sorted order, which is the usual order of ILSVRC's 1,000. Results are reported
-    on the validation images, as in the paper; the challenge's test images have no labels.
-
-    Parameters
-    ----------
-    storage : Storage
-        A folder with `ILSVRC2012_img_train.tar` (a tar of one tar a class), `ILSVRC2012_img_val.tar` and
-        `ILSVRC2012_devkit_t12.tar.gz`, the devkit perhaps unpacked; or `train/<wnid>/*.JPEG` and
-        `val/<wnid>/*.JPEG` or `val/*.JPEG` with ground truth, as `read_truth` finds it; or what the folder `val`
-        holds, alone. Boxes are XML files anywhere in it, as unpacked from the challenge's archives of training and
-        validation boxes.
-
-    Returns
-    -------
-    Layout
-        Its images. The name is "ilsvrc-2012" for all 1,000 classes, which the paper's figures hold for, and else
-        "ilsvrc-2012-N" for N classes.
-
-    Raises
-    ------
-    UserError
-        If there are no such images, or the ground truth is not whole or has a class that train lacks.
+    From `ILSVRC2012_img_train.tar` (a tar of one tar a class), `ILSVRC2012_img_val.tar` and the devkit, packed or not;
+    or `train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG` or `val/*.JPEG` with ground truth, as `read_truth` finds it; or
+    what the folder `val` holds, alone. Boxes are XML files anywhere in it. Classes are the WordNet ids in sorted order,
+    the usual one of ILSVRC's 1,000. Results are reported on the validation images, as in the paper; the challenge's
+    test images have no labels. The name is "ilsvrc-2012" for all 1,000 classes alone.
+    UserError if there are no such images, or the ground truth is not whole or has a class that train lacks.
     """
     storage = _unpacked(storage)
     train = list(_train(storage))

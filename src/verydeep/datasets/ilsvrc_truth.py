@@ -17,26 +17,11 @@ TRUTH_FILES = (KAGGLE, LIST, GROUND_TRUTH, DEVKIT)
 
 
 def read_truth(storage: Storage, wnids: list[str]) -> dict[str, str]:
-    """Find and read the ground truth of the validation images.
+    """Return the WordNet id of each validation image by its name without ending; {} if there is no ground truth.
 
-    Parameters
-    ----------
-    storage : Storage
-        Holds one of: `LOC_val_solution.csv` (Kaggle's); `val.txt` with lines `name label`, labels counting the
-        sorted WordNet ids from 0; `ILSVRC2012_validation_ground_truth.txt` and `meta.mat` (the devkit's), unpacked
-        or in `ILSVRC2012_devkit_t12.tar.gz`. Where there are several, the first of these is read.
-    wnids : list of str
-        WordNet ids in sorted order, for `val.txt`.
-
-    Returns
-    -------
-    dict of str to str
-        WordNet id by image name without its ending; {} if there is no ground truth.
-
-    Raises
-    ------
-    UserError
-        If it is there but not as published.
+    The first of: `LOC_val_solution.csv` (Kaggle's); `val.txt` with lines `name label`, labels counting the sorted
+    WordNet ids `wnids` from 0; the devkit's `ILSVRC2012_validation_ground_truth.txt` and `meta.mat`, unpacked or in
+    `ILSVRC2012_devkit_t12.tar.gz`. UserError if it is there but not as published.
     """
     if name := _find(storage, KAGGLE):
         return _read_kaggle(storage, name)

@@ -10,7 +10,6 @@ from verydeep.datasets.annotations import Size
 from verydeep.datasets.labels import Edges, Finder, Labeled, layout_of, number
 from verydeep.datasets.layout import Layout
 from verydeep.datasets.storage import Storage
-from verydeep.images.formats import suffix
 
 KEYS = re.compile(rb'"(?:annotations|completions|annotation_id|annotator|lead_time|rectanglelabels)"\s*:')
 UPLOAD = re.compile(r"^[0-9a-f]{6,}-")  # what Label Studio puts before the name of a file that it was given
@@ -31,12 +30,11 @@ def read(storage: Storage, options: str = "") -> Layout:
 
 def _files(storage: Storage) -> list[str]:
     found = []
-    for name in storage.files:
-        if suffix(name) == "json":
-            head = storage.files[name].read(1 << 16)
-            if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"[") and KEYS.search(head):
-                found.append(name)
-    return sorted(found)
+    for name in storage.outermost("json"):
+        head = storage.files[name].read(1 << 16)
+        if head.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"[") and KEYS.search(head):
+            found.append(name)
+    return found
 
 
 def _labeled(storage: Storage, file: str, finder: Finder) -> Iterator[Labeled]:

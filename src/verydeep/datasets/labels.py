@@ -16,7 +16,6 @@ from verydeep.datasets.dataset import Box, Sample
 from verydeep.datasets.folder_names import split_of
 from verydeep.datasets.layout import Layout, few, image_names, name_of
 from verydeep.datasets.storage import Storage
-from verydeep.images.formats import suffix
 
 Edges = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax; not yet known to be a box
 
@@ -235,10 +234,11 @@ NAME_LISTS = re.compile(r"(?:.*/)?(?:classes|class_?names|labels|obj|[^/]*\.name
 
 def class_names(storage: Storage) -> list[str]:
     """Return the classes' names in the order of their numbers: of `names` in a YAML file, or of a list; [] if none."""
-    for file in sorted(storage.files, key=lambda name: (name.count("/"), name)):
-        if suffix(file) in ("yaml", "yml") and (names := _yaml_names(storage.text(file))):
-            return names
-        if suffix(file) in ("txt", "names") and NAME_LISTS.fullmatch(file):
+    for file in sorted(storage.ending("yaml", "yml", "txt", "names"), key=lambda name: (name.count("/"), name)):
+        if file.endswith("ml"):
+            if names := _yaml_names(storage.text(file)):
+                return names
+        elif NAME_LISTS.fullmatch(file):
             return [line.strip() for line in storage.text(file).splitlines() if line.strip()]
     return []
 

@@ -26,35 +26,16 @@ STRAY = re.compile(
 
 @dataclass(frozen=True)
 class Layout:
-    """A source of labeled images as it lies there, before any split is made.
-
-    Parameters
-    ----------
-    name : str
-        Name of the data set.
-    classes : tuple of str
-        Class names in label order.
-    parts : dict of str to list of Sample
-        The labeled images of each split that the source has: "train", "val", "test"; none of the lists empty.
-    storage : Storage
-        Holds the files that the samples' ids name.
-    val_is_test : bool
-        Whether the set's own validation images are what results on it are reported on.
-    notes : tuple of str
-        In words: what was found and not used, and what else its user should know.
-    bad_boxes : tuple of BadBoxError
-        Annotations that give no usable box, of those in lists that were read.
-    annotate : callable, optional
-        Reads the boxes of samples where they stand in files of their own, which takes long for many images.
-    """
+    """A source of labeled images as it lies there, before any split is made."""
 
     name: str
-    classes: tuple[str, ...]
-    parts: dict[str, list[Sample]]
+    classes: tuple[str, ...]  # in label order
+    parts: dict[str, list[Sample]]  # of each split that the source has; none of them empty
     storage: Storage
-    val_is_test: bool = False
-    notes: tuple[str, ...] = ()
-    bad_boxes: tuple[BadBoxError, ...] = ()
+    val_is_test: bool = False  # whether results on this set are reported on its validation images
+    notes: tuple[str, ...] = ()  # what was found and not used, and what else its user should know
+    bad_boxes: tuple[BadBoxError, ...] = ()  # of annotations in lists that were read
+    # Reads the boxes of samples where that takes long for many images.
     annotate: Callable[[Sequence[Sample]], Annotations] | None = None
 
 

@@ -26,27 +26,13 @@ TASK = 16  # images at most that a thread loads at a time: enough to hide the co
 
 @dataclass(frozen=True)
 class Batch:
-    """N training samples.
+    """N training samples."""
 
-    Parameters
-    ----------
-    images : Tensor
-        uint8, N x crop x crop x 3, RGB.
-    labels : Tensor
-        int64, N.
-    indices : Tensor
-        int64, N; positions in the data set.
-    shifts : Tensor
-        float32, N x 3; color shift to add to every pixel, in grey levels of R, G, B.
-    targets : Tensor
-        float32, N x T; what the sampler says the network is to answer, T = 0 without one.
-    """
-
-    images: Tensor
-    labels: Tensor
-    indices: Tensor
-    shifts: Tensor
-    targets: Tensor
+    images: Tensor  # uint8, N x crop x crop x 3, RGB
+    labels: Tensor  # int64, N
+    indices: Tensor  # int64, N; positions in the data set
+    shifts: Tensor  # float32, N x 3; color shift to add to every pixel, in grey levels of R, G, B
+    targets: Tensor  # float32, N x T; what the sampler says is to be answered, T = 0 without one
 
 
 class ViewSampler(Protocol):
@@ -168,15 +154,10 @@ class TrainingLoader:
         return min(self.batch_size, len(self.dataset))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, in order, from batch `start` on.
+        """Yield the batches of an epoch, in order, from batch `start` on; BadImageError if an image cannot be decoded.
 
-        The samples left over when the set is no multiple of the batch are dropped (others each pass). The
-        threads end with the iterator: at its end, when it is closed or dropped, and on any exception.
-
-        Raises
-        ------
-        BadImageError
-            If an image cannot be decoded.
+        The samples left over when the set is no multiple of the batch are dropped (others each pass). The threads end
+        with the iterator: at its end, when it is closed or dropped, and on any exception.
         """
         share = -(-self.images_per_batch // self.world_size)
         ahead = AHEAD * -(-share // self._task(share))

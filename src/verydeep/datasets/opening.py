@@ -116,13 +116,7 @@ def open_dataset(
 
 
 def read_layout(path: Path, reader: str | None = None) -> Layout:
-    """Read a folder or tar as it lies there, with the reader named or the first that recognizes it.
-
-    Raises
-    ------
-    UserError
-        As `open_dataset`.
-    """
+    """Read a folder or archive as it lies there, with the reader named or the first that recognizes it."""
     wanted, _, options = (reader or "").partition(":")
     if reader is not None and wanted not in READERS:
         raise UserError(f"reader {reader!r}: expected one of {', '.join(READERS)} (or the data set scenes)")

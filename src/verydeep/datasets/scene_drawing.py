@@ -20,17 +20,7 @@ LIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)  # of RGB, ITU-R BT.601
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture.
-
-    Parameters
-    ----------
-    image : array of uint8 (H, W, 3)
-        RGB.
-    background : array of uint8 (H, W, 3)
-        The same picture without its digit.
-    box : Box
-        Tight around the digit.
-    """
+    """A picture, uint8 (H, W, 3), RGB; the same without its digit; and the box tight around the digit."""
 
     image: NDArray[np.uint8]
     background: NDArray[np.uint8]
@@ -38,21 +28,9 @@ class Scene:
 
 
 def draw_scene(digit: NDArray[np.float32], others: NDArray[np.float32], generator: Generator) -> Scene:
-    """Draw a digit on clutter that has everything but a whole digit.
+    """Draw a digit, its ink from 0 to 1, 8 x 8, on clutter that has everything but a whole digit.
 
-    Parameters
-    ----------
-    digit : array of float32 (8, 8)
-        Its ink, 0 to 1.
-    others : array of float32 (N, 8, 8)
-        Digits to take fragments from.
-    generator : Generator
-        Makes every choice.
-
-    Returns
-    -------
-    Scene
-        The picture, SIDES pixels high and wide.
+    `others` (N, 8, 8) are digits to take fragments from; the picture is SIDES pixels high and wide.
     """
     height, width = (int(side) for side in generator.integers(SIDES[0], SIDES[1] + 1, 2))
     canvas = _ground(height, width, generator)

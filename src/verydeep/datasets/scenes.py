@@ -25,13 +25,6 @@ class Scenes(Dataset):
     Every picture is a function of (seed, split, number): one digit of scikit-learn's bundled set (1,797 digits of
     8 x 8 pixels), drawn at widely varying size, place, color and contrast among patches, strokes and fragments of
     other digits, 96 to 160 pixels a side. One label and one box an image; classes take turns.
-
-    Parameters
-    ----------
-    split : str
-        "train", "val" or "test".
-    seed : int
-        Seed of the drawing.
     """
 
     def __init__(self, split: str, seed: int = 0) -> None:

@@ -10,33 +10,13 @@ SPLITS = ("train", "val", "test")
 
 
 def choose_split(layout: Layout, split: str, seed: int, holdout: float) -> tuple[list[Sample], str]:
-    """Return the samples of a split, and in words where they come from.
+    """Return the samples of a split, in the source's order, and in words where they come from.
 
     A split that the source has is its own. Else test is `holdout` of the training images, class by class, and
     val `holdout` of those that remain; train is what is left then. Where the source's own validation images are
     what results on it are reported on (ImageNet, as in the paper), they are test too, and nothing is held out.
-
-    Parameters
-    ----------
-    layout : Layout
-        The source.
-    split : str
-        "train", "val" or "test".
-    seed : int
-        Seed of the hold-out. The same images are held out for every split, so the three never overlap as long
-        as seed and share are the same for all.
-    holdout : float
-        Share to hold out, above 0 and below 1.
-
-    Returns
-    -------
-    samples, provenance : list of Sample, str
-        Samples in the source's order.
-
-    Raises
-    ------
-    UserError
-        If the source has no such images and no training images to hold them out of, or a class has too few.
+    The same images are held out for every split, so the three never overlap as long as seed and share are the same.
+    UserError if there are no such images and none to hold them out of, or a class has too few.
     """
     if not 0 < holdout < 1:
         raise UserError(f"holdout is {holdout}; expected a share above 0 and below 1")
@@ -65,33 +45,11 @@ def choose_split(layout: Layout, split: str, seed: int, holdout: float) -> tuple
 def hold_out(
     samples: list[Sample], classes: tuple[str, ...], share: float, key: str, leave: int = 1
 ) -> tuple[list[Sample], list[Sample]]:
-    """Divide samples so that `share` of each class, rounded, at least 1, is held out.
+    """Return what is kept and what is held out, `share` of each class, rounded, at least 1, in the order of `samples`.
 
     Within a class the images with the least hash of (key, id) are taken: which ones depends on nothing but
-    their names, so adding images or classes leaves almost all others on their side.
-
-    Parameters
-    ----------
-    samples : list of Sample
-        Samples of all classes.
-    classes : tuple of str
-        Class names, for messages.
-    share : float
-        Share to hold out, above 0 and below 1.
-    key : str
-        Names the hold-out: its purpose and seed.
-    leave : int
-        The least number of images of each class to keep.
-
-    Returns
-    -------
-    kept, held : list of Sample
-        Both in the order of `samples`.
-
-    Raises
-    ------
-    UserError
-        If a class has images, but not more than `leave`.
+    their names, so adding images or classes leaves almost all others on their side. `key` names the hold-out: its
+    purpose and seed. UserError if a class has images, but not more than `leave`.
     """
     by_label: dict[int, list[str]] = {}
     for sample in samples:

@@ -6,14 +6,17 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.files import open_regular
 from verydeep.datasets.archives import ArchivedFile, ZippedFile, open_archive, read_archive
+from verydeep.images.formats import suffix
 
 MOST_TEXT = 2 << 30  # bytes of a file that is read whole; COCO's largest has 0.5 GB
+MOST_LISTS = 100  # files that are looked into as lists of many pictures
 JUNK_FOLDERS = frozenset({"__MACOSX", "@eaDir"})  # what systems leave behind; it holds thumbnails, not samples
 
 
@@ -60,15 +63,7 @@ class FolderFile:
 
 
 class Storage:
-    """Files by name.
-
-    Parameters
-    ----------
-    path : Path
-        The folder or archive, as the user named it.
-    files : dict of str to File
-        Every file by its relative path: "/" between the parts, Unicode in normal form C, nothing hidden.
-    """
+    """Files by name: "/" between the parts, Unicode in normal form C, nothing hidden; `path` is what the user named."""
 
     def __init__(self, path: Path, files: dict[str, File]) -> None:
         self.path = path
@@ -87,18 +82,39 @@ class Storage:
                 raise
             raise UserError(f"{self.where(name)}: is no JSON ({str(error).splitlines()[0]})") from None
 
-    def text(self, name: str) -> str:
-        """Return the content of the text file `name`; UserError if it is not UTF-8, or too large to be read whole."""
+    def read_whole(self, name: str) -> bytes:
+        """Return the content of a file of labels; UserError if it is too large to be one."""
         if self.files[name].stamp()[0] > MOST_TEXT:
             raise UserError(f"{self.where(name)}: is larger than {MOST_TEXT >> 20} MiB, too large for a list of labels")
+        return self.read(name)
+
+    def text(self, name: str) -> str:
+        """Return the content of the text file `name`; UserError if it is not UTF-8, or too large."""
         try:
-            return self.read(name).decode("utf-8-sig")
+            return self.read_whole(name).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise UserError(f"{self.where(name)}: is not UTF-8 text (byte {error.start})") from None
 
     def where(self, name: str) -> str:
         """Return the path of the file `name`, as messages name it."""
         return self.files[name].where
+
+    def ending(self, *suffixes: str) -> list[str]:
+        """Return the names that end so, in the storage's order."""
+        return [name for each in suffixes for name in self._by_suffix.get(each, ())]
+
+    def outermost(self, *suffixes: str) -> list[str]:
+        """Return, sorted, those that lie outermost or one folder below that: what lies deeper is one file a picture."""
+        names = self.ending(*suffixes)
+        depth = min((name.count("/") for name in names), default=0) + 1
+        return sorted(name for name in names if name.count("/") <= depth)[:MOST_LISTS]
+
+    @cached_property
+    def _by_suffix(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self.files:
+            found.setdefault(suffix(name), []).append(name)
+        return found
 
     def below(self, folder: str) -> "Storage":
         """Return the files below `folder` alone, named from there."""

@@ -15,21 +15,10 @@ Size = tuple[int, int]  # height, width in pixels
 
 @dataclass(frozen=True)
 class Survey:
-    """One split, looked through.
+    """One split, looked through: images of each class, damaged ones included, and what is wrong.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        The split.
-    per_class : tuple of int
-        Images of each class, damaged ones included.
-    smallest, median, largest : (int, int) or None
-        Height and width in pixels of three images: the first, middle and last by number of pixels; None where no
-        image can be decoded.
-    bad : tuple of BadImageError
-        Damaged files.
-    bad_boxes : tuple of BadBoxError
-        Annotations without a usable box, and boxes that reach out of their image.
+    The sizes are height and width in pixels of the first, middle and last image by number of pixels; None where no
+    image can be decoded. Bad boxes are annotations without a usable box, and boxes that reach out of their image.
     """
 
     dataset: Dataset

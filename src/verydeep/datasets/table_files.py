@@ -53,13 +53,15 @@ def _parquet(storage: Storage, name: str) -> Table:
     import pyarrow
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(BytesIO(storage.read(name)))
-    for field in table.schema:
+    data = BytesIO(storage.read_whole(name))
+    for field in pyarrow.parquet.read_schema(data):
         if pyarrow.types.is_struct(field.type) and "bytes" in {inner.name for inner in field.type}:
             raise UserError(
                 f"{storage.where(name)}: holds the pictures themselves (column {field.name}); write them out as files, "
                 "one folder a class, or with a metadata.csv of file_name,label"
             )
+    data.seek(0)
+    table = pyarrow.parquet.read_table(data)
     kept = [field.name for field in table.schema if not pyarrow.types.is_struct(field.type)]
     return Table(name, {column: table[column].to_pylist() for column in kept})
 

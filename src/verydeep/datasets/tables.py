@@ -12,19 +12,18 @@ from typing import Any
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets import class_folders
-from verydeep.datasets.annotations import Size
+from verydeep.datasets.annotations import RELATIVE, Size
 from verydeep.datasets.folder_names import split_in, split_of
 from verydeep.datasets.labels import Edges, Finder, Labeled, corners, layout_of, number
 from verydeep.datasets.layout import Layout, few
 from verydeep.datasets.storage import Storage
-from verydeep.datasets.table_files import OBJECTS, SUFFIXES, Table, read_table
-from verydeep.images.formats import suffix
+from verydeep.datasets.table_files import LOOKED_AT, OBJECTS, SUFFIXES, Table, read_table
 
 # Columns by their names, in lower case without what is between words; the likeliest first.
 _PICTURES = """filename file filepath filepaths path paths imagepath imgpath imagefile image imagename imageid imgname
 imgid img picture photo name id fname uri url"""
-_LABELS = """label labels class classes classname category categories categoryname labelname target targets species
-breed diagnosis dx finding findinglabels tag tags y"""
+_LABELS = """label labels class classes classname classid category categories categoryname categoryid labelname labelid
+target targets species breed diagnosis dx finding findinglabels tag tags y"""
 PICTURES, LABELS = tuple(_PICTURES.split()), tuple(_LABELS.split())
 SPLITS = ("split", "set", "subset", "partition", "phase", "datasplit", "dataset", "usage")
 EDGES = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"))
@@ -70,7 +69,7 @@ def matches(storage: Storage) -> bool:
                 f"{storage.path}: {plan.table.file} (column {plan.labels[0]}) and the folders ({few(folders.classes)}) "
                 f"name different classes; say --reader {_words(plan)} or --reader class-folders"
             )
-    return False
+    return len(folders.parts) == 1 and len({plan.split for plan in plans}) > 1  # tables of splits that folders have not
 
 
 def read(storage: Storage, options: str = "") -> Layout:
@@ -100,10 +99,7 @@ def _words(plan: Plan) -> str:
 
 
 def _candidates(storage: Storage) -> list[str]:
-    names = [name for name in storage.files if suffix(name) in SUFFIXES and "submission" not in name.lower()]
-    outer = min((name.count("/") for name in names), default=0)
-    # Deeper ones may be one a picture; of many tables none is the one that is meant.
-    return sorted(name for name in names if name.count("/") <= outer + 1)[:50]
+    return [name for name in storage.outermost(*SUFFIXES) if "submission" not in name.lower()]
 
 
 def _plans(storage: Storage, names: list[str], finder: Finder, pictures: str = "", labels: str = "") -> list[Plan]:
@@ -200,6 +196,7 @@ def _labeled(plans: Sequence[Plan]) -> Iterator[Labeled]:
         splits = next((by_plain[name] for name in SPLITS if name in by_plain and _are_splits(by_plain[name])), None)
         edges = next(([by_plain[name] for name in names] for names in EDGES if set(names) <= set(by_plain)), None)
         sides = [by_plain[name] for name in ("height", "width") if name in by_plain] if edges else []
+        shares = edges is not None and all(number(cell) <= 1 for column in edges for cell in column[:LOOKED_AT])
         values = [columns[name] for name in plan.labels]
         known = {str(value) for value in values[0]} if len(values) == 1 else set()
         for row, picture in enumerate(columns[plan.pictures]):
@@ -213,7 +210,7 @@ def _labeled(plans: Sequence[Plan]) -> Iterator[Labeled]:
                 place = [number(column[row]) for column in edges] if edges else []
                 where = (place[0], place[1], place[2], place[3]) if any(map(math.isfinite, place)) else None
                 objects = tuple((name, where) for name in _names(plan, [column[row] for column in values], known))
-            yield Labeled(str(picture), objects, plan.table.file, split, _drawn_on(sides, row))
+            yield Labeled(str(picture), objects, plan.table.file, split, RELATIVE if shares else _drawn_on(sides, row))
 
 
 def _objects(cell: Any) -> tuple[tuple[str, Edges | None], ...]:

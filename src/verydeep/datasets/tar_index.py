@@ -16,30 +16,11 @@ LONG_NAME, LONG_LINK, PAX, PAX_GLOBAL, SPARSE = b"L", b"K", b"x", b"g", b"S"
 
 
 def index_tar(descriptor: int, start: int, end: int, path: str) -> dict[str, Member]:
-    """Index the tar between two offsets of an open file.
+    """Return offset and size of every regular file in the tar between two offsets of an open file, in its order.
 
     Reads 512 bytes a member (POSIX ustar and pax, GNU long names; POSIX.1-2001 pax interchange format), which is
     several times faster than `tarfile`. Of members with one name the last counts, as when unpacking; links are
-    followed to the file they name.
-
-    Parameters
-    ----------
-    descriptor : int
-        Open file.
-    start, end : int
-        Offsets of the tar's first byte and of the byte after its last.
-    path : str
-        The file's name, for messages.
-
-    Returns
-    -------
-    dict of str to (int, int)
-        Offset and size in bytes of every regular file by its name, in the archive's order.
-
-    Raises
-    ------
-    UserError
-        If this is no tar file, or it is damaged or cut short.
+    followed to the file they name. UserError, naming `path`, if this is no tar file, or it is damaged or cut short.
     """
     files: dict[str, Member] = {}
     links: dict[str, str] = {}

@@ -23,21 +23,7 @@ def read(storage: Storage, options: str = "") -> Layout:
 
     Classes are in the order of `wnids.txt`, named as `layout.class_name` says ("n01641577 bullfrog"). The
     published test images have no labels: results on this set are reported on its validation images.
-
-    Parameters
-    ----------
-    storage : Storage
-        The source.
-
-    Returns
-    -------
-    Layout
-        Its images, each with one box.
-
-    Raises
-    ------
-    UserError
-        If a listed file is missing or a line of a list is not as published.
+    UserError if a listed file is missing or a line of a list is not as published.
     """
     for name in ("wnids.txt", ANNOTATIONS):
         if name not in storage.files:

@@ -19,48 +19,22 @@ NOT_AN_ACTION = "other"  # listed with the ten actions, but not among those that
 
 @dataclass(frozen=True, eq=False)
 class Voc:
-    """The images of a challenge, all its splits together.
+    """The images of a challenge, all its splits together."""
 
-    Attributes
-    ----------
-    dataset : Dataset
-        The images; for actions one for each person, so that a picture may be there several times. Labels are -1.
-    ids : tuple of str
-        A name for each, unique: the image's, for a person `<image>#<object>`.
-    classes : tuple of str
-        In alphabetical order.
-    targets : ndarray of int8, shape (N, K)
-        1 where the class is there, -1 where not, 0 where it is "difficult": neither counts in training nor in tests.
-    splits : dict of str to ndarray of int64
-        Indices of the images of `train`, `val` and, where its labels are there, `test`.
-    boxes : tuple of Box
-        For actions, each person's box; else empty.
-    """
-
-    dataset: Dataset
-    ids: tuple[str, ...]
-    classes: tuple[str, ...]
+    dataset: Dataset  # for actions an image for each person, so perhaps several times; labels are -1
+    ids: tuple[str, ...]  # unique: the image's name, for a person `<image>#<object>`
+    classes: tuple[str, ...]  # in alphabetical order
+    # N x K: 1 where the class is there, -1 where not, 0 where it is "difficult": not counted in training and tests.
     targets: NDArray[np.int8]
-    splits: dict[str, NDArray[np.int64]]
-    boxes: tuple[Box, ...] = ()
+    splits: dict[str, NDArray[np.int64]]  # indices of train, val and, where its labels are there, test
+    boxes: tuple[Box, ...] = ()  # for actions, each person's
 
 
 def read_voc(path: str | Path, year: int, actions: bool = False) -> Voc:
-    """Read VOC's folder or tar, `VOC<year>` or anything around it, such as `VOCdevkit`.
+    """Read VOC's folder or archive, `VOC<year>` or anything around it, such as `VOCdevkit`.
 
-    Parameters
-    ----------
-    path : str or Path
-        Folder, or uncompressed tar.
-    year : int
-        2007 or 2012; other years lie in the same way.
-    actions : bool
-        Whether to read the people of `ImageSets/Action` instead of the images of `ImageSets/Main`.
-
-    Raises
-    ------
-    UserError
-        Something that is needed is missing, or lists disagree; the message names it.
+    With `actions` the people of `ImageSets/Action` instead of the images of `ImageSets/Main`. UserError, naming it,
+    where something that is needed is missing, or lists disagree.
     """
     storage = _root(open_storage(Path(path)), year)
     folder = f"ImageSets/{'Action' if actions else 'Main'}"

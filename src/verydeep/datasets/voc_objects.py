@@ -10,7 +10,6 @@ from verydeep.datasets.annotations import parse_annotation, stem
 from verydeep.datasets.labels import Edges, Finder, Labeled, layout_of, number
 from verydeep.datasets.layout import Layout, few, image_names
 from verydeep.datasets.storage import Storage
-from verydeep.images.formats import suffix
 
 IMAGE = re.compile(r"(?:.*/)?JPEGImages/[^/]+\.jpe?g", re.IGNORECASE)
 ROOT = re.compile(rb"<annotation[\s>]")
@@ -19,17 +18,13 @@ LIST = re.compile(r"(?:.*/)?ImageSets/Main/(train|val|test)\.txt")
 
 def matches(storage: Storage) -> bool:
     """Say whether this is VOC: XML files, and images in JPEGImages or in folders that are no classes."""
-    files = _files(storage)
+    files = storage.ending("xml")
     if not files or not ROOT.search(storage.files[files[0]].read(512)):
         return False
     if any(map(IMAGE.fullmatch, storage.files)):
         return True
-    try:
-        class_folders.read(storage)
-    except UserError:
-        finder = Finder(storage)
-        return any(finder.find(_stem(file), file) for file in files)
-    return False
+    finder = Finder(storage)
+    return any(finder.find(_stem(file), file) for file in files) and not class_folders.are_there(storage)
 
 
 def read(storage: Storage, options: str = "") -> Layout:
@@ -47,17 +42,13 @@ def read(storage: Storage, options: str = "") -> Layout:
     return replace(layout, name=layout.name.lower())
 
 
-def _files(storage: Storage) -> list[str]:
-    return [name for name in storage.files if suffix(name) == "xml"]
-
-
 def _stem(file: str) -> str:
     return file.rpartition(".")[0]
 
 
 def _labeled(storage: Storage, finder: Finder, splits: dict[str, str], bad: list[BadBoxError]) -> Iterator[Labeled]:
     """Yield what each file says, with boxes by their edges: their first and last pixels count from 1."""
-    for file in _files(storage):
+    for file in storage.ending("xml"):
         where = storage.where(file)
         picture = finder.find(_stem(file), file)
         if picture is None:

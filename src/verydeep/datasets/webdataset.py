@@ -16,7 +16,7 @@ KEYS = ("label_name", "class_name", "label", "class", "cls", "category")
 
 def matches(storage: Storage) -> bool:
     """Say whether files `.cls` and the like stand beside pictures, in tars or out of them."""
-    if not any(name.endswith((".cls", ".label", ".json", ".tar")) for name in storage.files):
+    if not storage.ending("cls", "label", "class", "json", "tar"):
         return False
     storage = expand(storage, TARS)
     first = next(_pairs(storage), None)

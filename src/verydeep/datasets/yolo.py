@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator
 
+from verydeep.datasets import class_folders
 from verydeep.datasets.annotations import RELATIVE
 from verydeep.datasets.folder_names import split_of
 from verydeep.datasets.labels import Edges, Finder, Labeled, class_names, layout_of, number
 from verydeep.datasets.layout import Layout
 from verydeep.datasets.storage import Storage
-from verydeep.images.formats import suffix
 
 LINE = re.compile(rb"\s*\d+(?:[ \t]+-?[\d.]+(?:[eE]-?\d+)?){4,}\s*(?:[\r\n]|$)")
 LOOKED_AT = 200  # text files that are looked into: many pictures may show nothing, and their files be empty
@@ -19,7 +19,9 @@ def matches(storage: Storage) -> bool:
     """Say whether there are text files of such lines for pictures."""
     texts = [name for name in _texts(storage) if LINE.match(storage.files[name].read(512))]
     finder = Finder(storage) if texts else None
-    return any(finder and finder.find(name[:-4], name) for name in texts)
+    if not any(finder and finder.find(name[:-4], name) for name in texts):
+        return False
+    return bool(class_names(storage)) or not class_folders.are_there(storage)  # folders have names, numbers none
 
 
 def read(storage: Storage, options: str = "") -> Layout:
@@ -32,14 +34,14 @@ def read(storage: Storage, options: str = "") -> Layout:
 
 
 def _texts(storage: Storage) -> list[str]:
-    texts = [name for name in storage.files if suffix(name) == "txt"]
+    texts = storage.ending("txt")
     return texts[:: max(1, len(texts) // LOOKED_AT)]
 
 
 def _labeled(storage: Storage, names: list[str], finder: Finder) -> Iterator[Labeled]:
     folders = _split_folders(storage)
-    for file in storage.files:
-        picture = finder.find(file[:-4], file) if suffix(file) == "txt" else None
+    for file in storage.ending("txt"):
+        picture = finder.find(file[:-4], file)
         if picture is None:
             continue
         split = next((split for folder, split in folders.items() if f"/{folder}/" in f"/{picture}"), None)
@@ -62,10 +64,9 @@ def _edges(numbers: list[float]) -> Edges:
 def _split_folders(storage: Storage) -> dict[str, str]:
     """Return folders whose split data.yaml says, where their names do not."""
     found = {}
-    for file in storage.files:
-        if suffix(file) in ("yaml", "yml"):
-            for split, path in PATH.findall(storage.text(file)):
-                folder = re.sub(r"^(\.*/)+", "", path.strip()).rstrip("/")
-                if folder and not any(map(split_of, folder.split("/"))):
-                    found[folder] = split
+    for file in storage.ending("yaml", "yml"):
+        for split, path in PATH.findall(storage.text(file)):
+            folder = re.sub(r"^(\.*/)+", "", path.strip()).rstrip("/")
+            if folder and not any(map(split_of, folder.split("/"))):
+                found[folder] = split
     return found

@@ -1,6 +1,5 @@
 """Posteriors as data: one Parquet file for each evaluation, from which every figure is computed."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,13 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import open_regular, write_aside
+from verydeep.evaluation import parquet
 
-_KEY = b"verydeep"  # key of the JSON text in the file's own metadata
 _COLUMNS = {"id", "label", "posterior"}
 
 
@@ -77,10 +74,8 @@ class Posteriors:
         """Write the Parquet file: columns id, label, posterior (float32, K to a row); whole or not at all."""
         flat = pa.array(np.ascontiguousarray(self.probabilities, dtype=np.float32).ravel())
         posterior = pa.FixedSizeListArray.from_arrays(flat, len(self.classes))
-        about = {_KEY: json.dumps({**self.metadata, "classes": self.classes}).encode()}
         columns = {"id": pa.array(self.ids, pa.string()), "label": pa.array(self.labels), "posterior": posterior}
-        with write_aside(path) as aside:
-            pq.write_table(pa.table(columns).replace_schema_metadata(about), aside, compression="zstd")
+        parquet.write(path, columns, {**self.metadata, "classes": self.classes})
 
     @staticmethod
     def read(path: Path) -> "Posteriors":
@@ -91,27 +86,18 @@ class Posteriors:
         UserError
             Where `path` is not there or no posteriors file.
         """
-        try:
-            # ParquetFile and not read_table: a name such as "a=b" in the path would become a column there.
-            with open_regular(path) as opened, pq.ParquetFile(opened) as file:
-                table = file.read()
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such posteriors file; verydeep evaluate writes them") from None
-        except (OSError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path}: not a posteriors file as verydeep evaluate writes them ({reason})") from None
-        about = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
-        if "classes" not in about or not set(table.column_names) >= _COLUMNS:
-            raise UserError(f"{path}: a Parquet file, but not a posteriors file as verydeep evaluate writes them")
-        classes = tuple(about.pop("classes"))
-        flat = table["posterior"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        try:
-            return Posteriors(
-                tuple(table["id"].to_pylist()),
-                table["label"].to_numpy().astype(np.int64),
-                flat.astype(np.float32).reshape(-1, len(classes)),
-                classes,
-                about,
-            )
-        except ValueError as error:
-            raise UserError(f"{path}: {error}") from None
+        return parquet.read(path, _of_table, "a posteriors file as verydeep evaluate writes them")
+
+
+def _of_table(about: dict[str, Any], table: pa.Table) -> Posteriors:
+    if not set(table.column_names) >= _COLUMNS:
+        raise ValueError(f"columns {', '.join(sorted(_COLUMNS))} were expected")
+    classes = tuple(about.pop("classes"))
+    flat = table["posterior"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return Posteriors(
+        tuple(table["id"].to_pylist()),
+        table["label"].to_numpy().astype(np.int64),
+        flat.astype(np.float32).reshape(-1, len(classes)),
+        classes,
+        about,
+    )

@@ -15,20 +15,11 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class ColorStatistics:
-    """Mean and principal components of RGB pixels, in grey levels 0 to 255.
-
-    Parameters
-    ----------
-    mean : tuple of 3 floats
-        Mean red, green and blue.
-    eigenvalues : tuple of 3 floats
-        Of the 3 x 3 covariance, in squared grey levels, largest first.
-    eigenvectors : tuple of 3 tuples
-        Rows are red, green, blue; column i is the unit eigenvector of eigenvalue i, its largest component positive.
-    """
+    """Mean and principal components of RGB pixels, in grey levels 0 to 255."""
 
     mean: Triple
-    eigenvalues: Triple
+    eigenvalues: Triple  # of the 3 x 3 covariance, in squared grey levels, largest first
+    # Rows are red, green, blue; column i is the unit eigenvector of eigenvalue i, its largest component positive.
     eigenvectors: tuple[Triple, Triple, Triple]
 
     @property
@@ -51,12 +42,7 @@ class ColorStatistics:
 def measure(images: Iterable[NDArray[np.uint8]]) -> ColorStatistics:
     """Measure mean and covariance over all pixels of `images`, each uint8 of shape (height, width, 3).
 
-    Every pixel counts the same, so large images weigh more.
-
-    Raises
-    ------
-    UserError
-        If there are no images.
+    Every pixel counts the same, so large images weigh more. UserError if there are no images.
     """
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
     for image in images:
@@ -74,26 +60,12 @@ def measure(images: Iterable[NDArray[np.uint8]]) -> ColorStatistics:
 
 
 def shift(stats: ColorStatistics, normals: ArrayLike, form: ColorForm, scale: float = 0.1) -> NDArray[np.float32]:
-    """Return the color shift that three standard normal numbers stand for, in grey levels of R, G, B.
+    """Return the color shift that standard normal numbers (..., 3) stand for, in grey levels of R, G, B.
 
     Krizhevsky et al. (2012, section 4.1) write eigenvectors @ (a * eigenvalues) with a ~ N(0, 0.1), which depends
-    on the scale of the pixels; the code they published multiplies by the square roots instead.
-
-    Parameters
-    ----------
-    stats : ColorStatistics
-        Of the training set.
-    normals : array_like, shape (..., 3)
-        Standard normal draws.
-    form : str
-        "sqrt": eigenvectors @ (sqrt(eigenvalues) * scale * normals). "literal": the formula as written, for pixels
-        in [0, 1], times 255. "none": no shift.
-    scale : float
-        Standard deviation of a.
-
-    Returns
-    -------
-    ndarray of float32, shape (..., 3)
+    on the scale of the pixels; the code they published multiplies by the square roots instead. `form` "sqrt":
+    eigenvectors @ (sqrt(eigenvalues) * scale * normals). "literal": the formula as written, for pixels in [0, 1], times
+    255. "none": no shift.
     """
     if form == "none":
         return np.zeros(np.shape(normals), np.float32)

@@ -23,34 +23,19 @@ MAX_PIXELS = 178_956_970
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of itself before its pixels.
+    """What a file says of itself before its pixels."""
 
-    Parameters
-    ----------
-    name : str
-        Path of the file, for errors.
-    height, width : int
-        Of the upright image, in pixels.
-    orientation : int
-        EXIF orientation, 1 (upright as stored) to 8.
-    is_common_jpeg : bool
-        Whether `verydeep.images.jpeg` can decode it.
-    """
-
-    name: str
-    height: int
+    name: str  # path of the file, for errors
+    height: int  # of the upright image, in pixels
     width: int
-    orientation: int
-    is_common_jpeg: bool
+    orientation: int  # of EXIF, 1 (upright as stored) to 8
+    is_common_jpeg: bool  # whether `verydeep.images.jpeg` can decode it
 
 
 def read_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Header:
     """Read an image file's header.
 
-    Raises
-    ------
-    BadImageError
-        If the file is empty, no image, its header damaged, or it has more than `max_pixels` pixels.
+    BadImageError if the file is empty, no image, its header damaged, or it has more than `max_pixels` pixels.
     """
     stored = jpeg.read_size(data)
     is_common_jpeg = stored is not None
@@ -73,30 +58,12 @@ def read_header(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Head
 
 
 def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode one image file into upright RGB.
+    """Decode one image file into upright RGB, uint8 (height, width, 3), C-contiguous.
 
     The formats of `verydeep.images.formats`; of several pictures in a file the first. The EXIF orientation is
     applied. Transparency is composited on white; of 16-bit samples the high byte is kept, and where 0 is white they
-    are inverted; CMYK is converted by (255 - C)(255 - K) / 255, without a color profile.
-
-    Parameters
-    ----------
-    data : bytes
-        The file's content.
-    name : str
-        Path of the file, for the error.
-    max_pixels : int
-        Larger images are refused by their header, before anything is decoded.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, 3)
-        Grey levels 0 to 255, C-contiguous.
-
-    Raises
-    ------
-    BadImageError
-        If the file is empty, no image, damaged, cut short or too large.
+    are inverted; CMYK is converted by (255 - C)(255 - K) / 255, without a color profile. Images of more than
+    `max_pixels` are refused by their header. BadImageError, naming `name`, also for what is empty, no image or damaged.
     """
     header = read_header(data, name, max_pixels=max_pixels)
     return decode_part(data, header, header.height)[0]
@@ -105,12 +72,8 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[n
 def decode_part(data: bytes, header: Header, rows: int, reduction: int = 1) -> tuple[NDArray[np.uint8], int]:
     """Decode at least the upper `rows` of an image, and reduce it by `reduction` if that is easily done.
 
-    Returns
-    -------
-    ndarray of uint8, shape (at least rows / reduction, width / reduction, 3)
-        Upright RGB; `rows` counts unreduced rows, and sizes are rounded up.
-    int
-        The reduction it has: 1 or `reduction`.
+    Returns upright RGB, (at least rows / reduction, width / reduction, 3), where `rows` counts unreduced rows and sizes
+    are rounded up, and the reduction it has: 1 or `reduction`.
     """
     if header.is_common_jpeg:
         height, width = header.height, header.width

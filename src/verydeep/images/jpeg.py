@@ -21,21 +21,12 @@ def read_size(data: bytes) -> tuple[int, int] | None:
 
 
 def decode_top(data: bytes, height: int, width: int, rows: int, reduction: int = 1) -> NDArray[np.uint8]:
-    """Decode the upper `rows` of the `height` rows of a file, reduced by 1, 2, 4 or 8.
+    """Decode the upper `rows` of the `height` rows of a file, reduced by 1, 2, 4 or 8; all rows if it is progressive.
 
-    The rows below are neither entropy-decoded nor transformed; the reduction happens within the inverse DCT.
-    The rows returned are those that decoding the whole file would give, but for the last two: the interpolation
-    of color looks at the rows below.
-
-    Returns
-    -------
-    ndarray of uint8, shape (ceil(rows / reduction), ceil(width / reduction), 3)
-        RGB, as stored, not turned upright. All rows if the file is progressive.
-
-    Raises
-    ------
-    ValueError
-        If libjpeg has anything to remark about the file, even if it is cut short only below `rows`.
+    RGB as stored, (ceil(rows / reduction), ceil(width / reduction), 3). The rows below are neither entropy-decoded nor
+    transformed; the reduction happens within the inverse DCT. The rows returned are those that decoding the whole file
+    would give, but for the last two: the interpolation of color looks at the rows below. ValueError if libjpeg has
+    anything to remark about the file, even if it is cut short only below `rows`.
     """
     shortened = _claim_rows(data, rows) if rows < height else data
     if shortened is data:

@@ -48,22 +48,10 @@ def too_long(height: int, width: int, side: int) -> str:
 
 
 def rescale(image: NDArray[np.uint8], side: int, interpolation: str = "bilinear") -> NDArray[np.uint8]:
-    """Rescale an image so that its smallest side is `side`, up or down.
+    """Rescale an image, (height, width, 3), so that its smallest side is S or Q (sections 3.1, 3.2), up or down.
 
-    Shrinking is antialiased: the filter covers as many source pixels as one output pixel stands for.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (height, width, 3)
-    side : int
-        S or Q of the paper (sections 3.1, 3.2), in pixels.
-    interpolation : str
-        "bilinear", "bicubic", "box" or "lanczos"; the paper does not say which it used.
-
-    Returns
-    -------
-    ndarray of uint8
-        Of the shape that `rescaled_size` gives, and 3 channels.
+    Shrinking is antialiased: the filter covers as many source pixels as one output pixel stands for. The paper does not
+    say which interpolation it used; see `FILTERS`.
     """
     height, width = rescaled_size(image.shape[0], image.shape[1], side)
     return rescaled_crop(image, side, 0, 0, height, width, interpolation)
@@ -80,10 +68,7 @@ def rescaled_crop(
 ) -> NDArray[np.uint8]:
     """Return `rescale(image, side)[top : top + height, left : left + width]`, usually without computing the rest.
 
-    Raises
-    ------
-    UserError
-        If the region is not inside the rescaled image.
+    UserError if the region is not inside the rescaled image.
     """
     if interpolation not in FILTERS:
         raise UserError(f"interpolation {interpolation!r}: expected one of {', '.join(FILTERS)}")
@@ -107,25 +92,14 @@ def rescaled_crop(
 def linear_crop(
     image: NDArray[np.uint8], step: tuple[float, float], top: int, left: int, height: int, width: int
 ) -> NDArray[np.uint8]:
-    """Rescale bilinearly and return a region of the result, computing little more.
+    """Rescale bilinearly and return a region of the result, given in rescaled pixels, computing little more.
 
-    An antialiasing filter is a triangle whose half-width is the step. For steps from 1 to 2 that is nearly (at 1
-    and 2 exactly) a linear interpolation of the image smoothed by (w, 1 - 2w, w), where 1 - 2w = 1 / step, the
-    triangle's peak. It is not Pillow's filter: on the 168 of 200 ILSVRC photographs that go to a smallest side of 256
-    by such a step the mean difference from Pillow's bilinear is 0.9 grey levels (3.0 in the worst photograph, 64 in
-    single pixels), and posteriors of networks trained with the one move by up to 0.005 under the other.
-
-    Parameters
-    ----------
-    image : ndarray of uint8, shape (H, W, 3)
-    step : (float, float)
-        Source pixels per rescaled pixel, down and across; about 2 at most.
-    top, left, height, width : int
-        The region, in rescaled pixels.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, 3)
+    `step` are source pixels per rescaled pixel, down and across; about 2 at most. An antialiasing filter is a triangle
+    whose half-width is the step. For steps from 1 to 2 that is nearly (at 1 and 2 exactly) a linear interpolation of
+    the image smoothed by (w, 1 - 2w, w), where 1 - 2w = 1 / step, the triangle's peak. It is not Pillow's filter: on
+    the 168 of 200 ILSVRC photographs that go to a smallest side of 256 by such a step the mean difference from Pillow's
+    bilinear is 0.9 grey levels (3.0 in the worst photograph, 64 in single pixels), and posteriors of networks trained
+    with the one move by up to 0.005 under the other.
     """
     # OpenCV's rescaling starts at the first pixel, so the rows and columns before the region are computed, too.
     first = [max(int(start * s) - REACH, 0) for start, s in zip((top, left), step, strict=True)]

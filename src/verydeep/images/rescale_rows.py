@@ -17,17 +17,7 @@ MOST_FACTOR = 32.0
 
 
 class Source(Protocol):
-    """An image whose parts can be read.
-
-    Attributes
-    ----------
-    name : str
-        For messages.
-    height, width : int
-        In pixels.
-    row_bytes : int
-        What it keeps in memory beside what `read` returns, for each column.
-    """
+    """An image whose parts can be read; `row_bytes` is what it keeps in memory beside them, for each column."""
 
     name: str
     height: int
@@ -42,14 +32,7 @@ class Source(Protocol):
 def rescaled(source: Source, factor: float, interpolation: str) -> Source:
     """Return `source` rescaled by `factor`: to the same pixels as `rescale` gives for the whole image.
 
-    Parameters
-    ----------
-    source : Source
-        Read from top to bottom.
-    factor : float
-        On both sides; the smallest is rounded to whole pixels, halves up, and the other follows.
-    interpolation : str
-        As of `rescale`.
+    It is read from top to bottom. The smallest side is rounded to whole pixels, halves up, and the other follows.
     """
     if factor == 1:
         return source

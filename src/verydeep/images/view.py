@@ -14,39 +14,22 @@ from verydeep.images.rescale import REACH, linear_crop, rescaled_crop, rescaled_
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What was drawn for one use of one image.
+    """What was drawn for one use of one image."""
 
-    Parameters
-    ----------
-    side : int
-        S, the smallest side after rescaling.
-    top, left : int
-        Corner of the crop in the rescaled image.
-    flip : bool
-        Whether the crop is mirrored left to right.
-    normals : tuple of 3 floats
-        Standard normal numbers for the color shift.
-    """
-
-    side: int
-    top: int
+    side: int  # S, the smallest side after rescaling
+    top: int  # corner of the crop in the rescaled image
     left: int
-    flip: bool
-    normals: tuple[float, float, float]
+    flip: bool  # whether the crop is mirrored left to right
+    normals: tuple[float, float, float]  # standard normal numbers for the color shift
 
 
 def draw_view(
     height: int, width: int, crop: int, scales: tuple[int, int], generator: np.random.Generator, flip: bool = True
 ) -> View:
-    """Draw a view of an image of `height` x `width` pixels.
+    """Draw a view of an image of `height` x `width` pixels; UserError if the crop is larger than the smallest side.
 
     The side is uniform over the integers from scales[0] to scales[1], both included; the place is uniform over
     all crops that fit; flips have probability 1/2 (where `flip` allows them).
-
-    Raises
-    ------
-    UserError
-        If the crop is larger than the smallest side.
     """
     least, most = scales
     if not crop <= least <= most:

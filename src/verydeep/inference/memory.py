@@ -47,7 +47,7 @@ def bytes_per_view(net: VGG, height: int, width: int) -> int:
     for layer in summarize(net, height, width):
         after = prod(layer.output)
         alive = before + after
-        if layer.name == "fc6":
+        if layer.name.startswith("fc"):
             alive += layer.macs // layer.output[0]  # its windows, laid out for one matrix product
         elif layer.kind == "lrn":
             alive += 3 * before  # squares, their sums and powers

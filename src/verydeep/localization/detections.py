@@ -1,6 +1,5 @@
 """Boxes as data: one Parquet file for each way of localizing, from which every figure is computed."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,15 +7,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import open_regular, write_aside
 from verydeep.basics.rng import generator
+from verydeep.evaluation import parquet
+from verydeep.evaluation.parquet import read_metadata
 from verydeep.localization.boxes import Boxes
 
-_KEY = b"verydeep"  # key of the JSON text in the file's own metadata
 MOST_DETECTIONS = 5
 """(class, box) pairs that the challenge allows for an image."""
 
@@ -102,38 +100,37 @@ class Detections:
         for name, kind in _LISTS.items():
             rows = [np.asarray(row).reshape(-1).astype(kind) for row in getattr(self, name)]
             columns[name] = pa.array(rows, pa.list_(pa.from_numpy_dtype(kind)))
-        about = {_KEY: json.dumps({**self.metadata, "classes": self.names, "boxes": True}).encode()}
-        with write_aside(path) as aside:
-            pq.write_table(pa.table(columns).replace_schema_metadata(about), aside, compression="zstd")
+        parquet.write(path, columns, {**self.metadata, "classes": self.names, "boxes": True})
 
     @staticmethod
     def read(path: Path) -> "Detections":
         """Read what `write` has written. UserError where `path` is not there or no file of boxes."""
-        about = read_metadata(path)
-        if not about.pop("boxes", False):
-            raise UserError(f"{path}: not a file of boxes as verydeep evaluate --task localize writes them")
-        with pq.ParquetFile(path) as file:
-            table = file.read()
-        names = tuple(about.pop("classes"))
-        lists = {name: _unpack(table[name]) for name in _LISTS}
-        count = len(lists["classes"][0]) if len(table) else 0
-        shapes = {"truths": (-1, 4), "windows": (-1, count, 4), "scores": (-1, count)}
-        shaped = {name: [row.reshape(shape) for row in lists[name]] for name, shape in shapes.items()}
-        flat = {name: np.stack(lists[name]) for name in ("classes", "posteriors", "boxes", "ratings")}
-        return Detections(
-            ids=tuple(table["id"].to_pylist()),
-            labels=table["label"].to_numpy().astype(np.int64),
-            sizes=np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1).astype(np.int64),
-            names=names,
-            metadata=about,
-            truths=shaped["truths"],
-            windows=shaped["windows"],
-            scores=shaped["scores"],
-            classes=flat["classes"],
-            posteriors=flat["posteriors"],
-            boxes=flat["boxes"].reshape(-1, count, 4),
-            ratings=flat["ratings"],
-        )
+        return parquet.read(path, _of_table, "a file of boxes as verydeep evaluate --task localize writes them")
+
+
+def _of_table(about: dict[str, Any], table: pa.Table) -> Detections:
+    if not about.pop("boxes", False):
+        raise ValueError("it is of no boxes")
+    names = tuple(about.pop("classes"))
+    lists = {name: _unpack(table[name]) for name in _LISTS}
+    count = len(lists["classes"][0]) if len(table) else 0
+    shapes = {"truths": (-1, 4), "windows": (-1, count, 4), "scores": (-1, count)}
+    shaped = {name: [row.reshape(shape) for row in lists[name]] for name, shape in shapes.items()}
+    flat = {name: np.stack(lists[name]) for name in ("classes", "posteriors", "boxes", "ratings")}
+    return Detections(
+        ids=tuple(table["id"].to_pylist()),
+        labels=table["label"].to_numpy().astype(np.int64),
+        sizes=np.stack([table["height"].to_numpy(), table["width"].to_numpy()], axis=1).astype(np.int64),
+        names=names,
+        metadata=about,
+        truths=shaped["truths"],
+        windows=shaped["windows"],
+        scores=shaped["scores"],
+        classes=flat["classes"],
+        posteriors=flat["posteriors"],
+        boxes=flat["boxes"].reshape(-1, count, 4),
+        ratings=flat["ratings"],
+    )
 
 
 def held_out(ids: Sequence[str], share: float) -> NDArray[np.int64]:
@@ -168,21 +165,3 @@ def holds_boxes(path: Path) -> bool:
         return bool(read_metadata(path).get("boxes"))
     except UserError:
         return False
-
-
-def read_metadata(path: Path) -> dict[str, Any]:
-    """Return what a Parquet file of this project says of itself; `boxes` is true in files of boxes.
-
-    UserError where it is not there, or no such file.
-    """
-    try:
-        with open_regular(path) as file:
-            stored = pq.read_schema(file).metadata or {}
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; verydeep evaluate writes them") from None
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
-    about: dict[str, Any] = json.loads(stored.get(_KEY, b"{}"))
-    if "classes" not in about:
-        raise UserError(f"{path}: a Parquet file, but not as verydeep evaluate writes them")
-    return about

@@ -110,6 +110,9 @@ class NetworkConfig:
         classes a 1x1 `fc8` follows it.
     descriptor : DescriptorConfig, optional
         What `fc8` classifies where that is no map but a descriptor made of maps.
+    head : tuple of int, optional
+        Channels of the fully connected layers before `fc8`, of any number, as in networks fine-tuned elsewhere; None
+        for the paper's two of `fc_width`.
 
     Raises
     ------
@@ -129,8 +132,11 @@ class NetworkConfig:
     regression: Regression | None = None
     trunk: str | None = None
     descriptor: DescriptorConfig | None = None
+    head: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.head is not None and not all(0 < size <= MOST_FC_WIDTH for size in self.head):
+            raise UserError(f"head is {list(self.head)}, expected sizes from 1 to {MOST_FC_WIDTH:,}")
         if self.image_size < STRIDE or self.image_size % STRIDE:
             raise UserError(f"image_size is {self.image_size}, expected a multiple of {STRIDE}, at least {STRIDE}")
         nothing = not self.classes and self.trunk is None
@@ -150,6 +156,13 @@ class NetworkConfig:
         return {None: len(self.classes), "scr": 4, "pcr": 4 * len(self.classes)}[self.regression]
 
     @property
+    def hidden(self) -> dict[str, int]:
+        """Channels of the fully connected layers before `fc8`: `fc6`, `fc7`, and of longer heads `fc7_2` and so on."""
+        sizes = (self.fc_width, self.fc_width) if self.head is None else self.head
+        names = ["fc6", "fc7", *(f"fc7_{number}" for number in range(2, len(sizes)))]
+        return dict(zip(names, sizes, strict=False))
+
+    @property
     def described(self) -> str:
         """The layer that fc8 sees."""
         return self.trunk or "fc7.relu"
@@ -159,6 +172,10 @@ class NetworkConfig:
         values = {**asdict(self), "configuration": self.configuration.name, "classes": list(self.classes)}
         if self.descriptor:
             values["descriptor"]["scales"] = list(self.descriptor.scales)
+        if values["head"] is None:
+            del values["head"]  # which earlier versions do not know
+        else:
+            values["head"] = list(values["head"])
         return {**values, "preprocessing": self.preprocessing.to_dict()}
 
     @classmethod
@@ -176,6 +193,8 @@ class NetworkConfig:
         if values.get("descriptor") is not None:
             about = values["descriptor"]
             later["descriptor"] = DescriptorConfig(**{**about, "scales": tuple(about["scales"])})
+        if values.get("head") is not None:
+            later["head"] = tuple(values["head"])
         return cls(
             configuration(values["configuration"]),
             tuple(values["classes"]),
@@ -197,3 +216,4 @@ class NetworkOptions(TypedDict, total=False):
     preprocessing: Preprocessing
     regression: Regression | None
     trunk: str | None
+    head: tuple[int, ...] | None

@@ -1,5 +1,6 @@
 """The paper's networks: stacks of 3x3 convolutions, five pools, three fully connected layers."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,22 +51,25 @@ class VGG(Network, HubMixin):
         config = network  # called so, since the hub's mix-in has a meaning of its own for `config`
         convolutions, channels = _convolutions(config)
         layers = [*convolutions, *_fully_connected(channels, config)]
+        kernel = 1
         if config.trunk is not None:
             layers, channels = _cut(layers, config)
+        elif config.hidden:
+            channels = [*config.hidden.values()][-1]
         else:
-            channels = config.fc_width
+            kernel = config.image_size // STRIDE
         if about := config.descriptor:
             if about.normalize != "none" or about.copies > 1:
                 layers.append(("descriptor", ViewDescriptor(about.normalize != "none", about.copies, about.share)))
             channels *= about.copies
         if config.classes:
-            layers.append(("fc8", ConvLinear(channels, config.outputs, 1)))
+            layers.append(("fc8", ConvLinear(channels, config.outputs, kernel)))
         super().__init__(config, layers)
 
 
 def is_head(name: str) -> bool:
     """Say whether a layer stands behind the convolutions: `fc6` to `fc8`, `relu6` and so on."""
-    return name[-1] in "678" and "_" not in name
+    return re.fullmatch(r"(fc|relu|drop)[678](_\d+)?", name) is not None
 
 
 def _convolutions(config: NetworkConfig) -> tuple[list[tuple[str, nn.Module]], int]:
@@ -88,11 +92,13 @@ def _convolutions(config: NetworkConfig) -> tuple[list[tuple[str, nn.Module]], i
 
 
 def _fully_connected(channels: int, config: NetworkConfig) -> list[tuple[str, nn.Module]]:
-    """Return the named layers from fc6 to drop7."""
+    """Return the named layers from fc6 to drop7, or of another head's."""
     layers: list[tuple[str, nn.Module]] = []
-    for i, (before, kernel) in ((6, (channels, config.image_size // STRIDE)), (7, (config.fc_width, 1))):
-        layers += [(f"fc{i}", ConvLinear(before, config.fc_width, kernel)), (f"relu{i}", nn.ReLU(inplace=True))]
-        layers.append((f"drop{i}", nn.Dropout(config.dropout)))
+    before, kernel = channels, config.image_size // STRIDE
+    for name, size in config.hidden.items():
+        layers += [(name, ConvLinear(before, size, kernel)), (name.replace("fc", "relu"), nn.ReLU(inplace=True))]
+        layers.append((name.replace("fc", "drop"), nn.Dropout(config.dropout)))
+        before, kernel = size, 1
     return layers
 
 

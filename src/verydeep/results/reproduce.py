@@ -19,13 +19,14 @@ from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.opening import Reading
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.fuse import fuse
+from verydeep.evaluation.parquet import read_metadata
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.images.rescale import rescaled_size
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
 from verydeep.inference.views import VIEWS
-from verydeep.localization.detections import Detections, read_metadata
+from verydeep.localization.detections import Detections
 from verydeep.localization.evaluate import VIEWS as BOX_VIEWS
 from verydeep.localization.evaluate import BoxEvaluator
 from verydeep.localization.localize import DEFAULT_RULE

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from verydeep.basics.errors import UserError
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.metrics import ErrorRate, McNemar, Mean, errors, mcnemar, wrong
+from verydeep.evaluation.parquet import read_metadata
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
-from verydeep.localization.detections import Detections, read_metadata
+from verydeep.localization.detections import Detections
 from verydeep.localization.metrics import localization_metrics
 from verydeep.nets.configurations import CONFIGURATIONS
 from verydeep.nets.run_info import RunInfo

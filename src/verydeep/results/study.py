@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import claim, write_text
+from verydeep.basics.files import claim, read_text, write_text
+from verydeep.evaluation.parquet import read_metadata
 from verydeep.inference.protocol import Protocol
-from verydeep.localization.detections import read_metadata
 from verydeep.nets.config import Regression
 from verydeep.nets.configurations import configuration
 from verydeep.nets.weights import weights_hash
@@ -161,7 +161,7 @@ def load_preset(source: str) -> Preset:
             f"no preset {source!r}: known are {', '.join(known_presets())} (did you mean {nearest}?), and {PUBLISHED} "
             "with --weights-d and --weights-e; or give the path of a .toml file"
         )
-    values = parse_toml(path.read_text(encoding="utf-8"), str(path))
+    values = parse_toml(read_text(path), str(path))
     try:
         return Preset.model_validate({"name": path.stem, **values})
     except ValidationError as error:

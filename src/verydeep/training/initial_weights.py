@@ -57,7 +57,7 @@ def layers_taken(source: VGG, network: VGG, recipe: Recipe, task: Task) -> tuple
         wanted = task.layers_to_copy(source, network)
     names = _layers(network) if wanted is None else tuple(wanted)
     absent = (*recipe.initialization.reset, *source.provenance.untrained_layers)
-    if source.config.trunk is not None:
+    if source.config.trunk is not None or source.config.head != network.config.head:
         absent += (*HIDDEN, LAST)
     if source.config.descriptor is not None:  # its fc8 is a classifier on normalized descriptors, trained no further
         absent += (LAST,)

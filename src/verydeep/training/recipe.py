@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from verydeep.basics.errors import UserError
+from verydeep.basics.files import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -235,7 +236,7 @@ def read_values(source: str | Path) -> dict[str, Any]:
         nearest = get_close_matches(str(source), known_recipes(), n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else "or give the path of a .toml file"
         raise UserError(f"no recipe {str(source)!r}: known are {', '.join(known_recipes())}; {hint}")
-    values = parse_toml(path.read_text(encoding="utf-8"), str(path))
+    values = parse_toml(read_text(path), str(path))
     values.pop("run", None)  # a run folder's recipe.toml also says what it was used for
     values.setdefault("name", path.stem)
     return values

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from verydeep.basics.errors import UserError
-from verydeep.basics.files import claim, file_hash, first_difference, write_text
+from verydeep.basics.files import claim, file_hash, first_difference, read_text, write_text
 from verydeep.checkpoints.converted import as_ours
 from verydeep.checkpoints.public import is_name
 from verydeep.datasets.content import content_digest
@@ -88,7 +88,7 @@ class RunFolder:
         if self.failed.is_file():
             return f"training failed: {self.failed.read_text(encoding='utf-8').strip()}"
         done = [line["epoch"] for line in read_log(self.path, "epoch")]
-        epochs = parse_toml(self.recipe.read_text(encoding="utf-8"), str(self.recipe))["schedule"]["epochs"]
+        epochs = parse_toml(read_text(self.recipe), str(self.recipe))["schedule"]["epochs"]
         return f"training is not finished (epoch {max(done, default=0)} of {epochs})"
 
     def claim(self, recipe: Recipe, words: dict[str, str], *, look_only: bool = False) -> None:
