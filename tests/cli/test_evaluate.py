@@ -1,6 +1,7 @@
 """`verydeep evaluate`, from words to files and figures."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from verydeep.cli.evaluate import evaluate
 from verydeep.datasets import open_dataset
 from verydeep.evaluation.metrics import bootstrap_interval, top_k_error, wrong
 from verydeep.nets.run_info import RunInfo
+from verydeep.results.result import read_results
 
 app = typer.Typer()
 app.command()(evaluate)
+ENDINGS = ("png", "parquet")
 CLASSES = ["ant", "bee", "cat", "dog", "eel", "fox", "gnu"]
 
 
@@ -75,6 +78,26 @@ def test_json_holds_the_same_figures(folder, tmp_path):
     assert np.bincount(found.labels).tolist() == [2] * 7
     assert found.metadata["options"]["softmax"] == "location"
     assert found.metadata["limit"].startswith("14 images")
+
+
+def test_recall_and_precision_by_class_and_what_is_taken_for_what(folder, tmp_path):
+    words = ("--protocol", "dense@64", "--protocol", "center@64", "--out", str(tmp_path), "--confusion")
+    shown = _run(folder, *words).stdout
+    rows = json.loads(_run(folder, *words, "--json").stdout)["results"]
+    for row in rows:
+        found = vd.Posteriors.read(tmp_path / f"{row['protocol']}.parquet")
+        guess = found.probabilities.argmax(axis=1)
+        for k, values in enumerate(row["by_class"]):
+            hits, named = ((guess == k) & (found.labels == k)).sum(), (guess == k).sum()
+            assert (values["class"], values["images"], values["recall"]) == (found.classes[k], 4, hits / 4)
+            assert values["precision"] == (hits / named if named else None)
+        assert row["macro_recall"] == pytest.approx(1 - row["top1_error"])  # classes are of one size
+        assert [Path(path).name for path in row["confusion"]] == [f"confusion-{row['protocol']}.{e}" for e in ENDINGS]
+        assert all(Path(path).is_file() and path in shown for path in row["confusion"])
+    best = min(rows, key=lambda row: row["top1_error"])
+    assert f"{best['protocol']}, by class; mean recall {100 * best['macro_recall']:.1f} %" in shown
+    with pytest.raises(UserError, match="none of its posteriors belongs in a table"):  # the matrices change nothing
+        read_results(tmp_path)
 
 
 def test_the_hold_out_is_that_of_the_networks_training(folder, tmp_path):

@@ -25,8 +25,9 @@ Words = Sequence[object]
 
 CHANGING = re.compile(
     r"created_by|version|seconds|images_per_second|waiting|machine|.*_hash|sha256|.*_sha256|weights_file"
+    r"|macro_recall|macro_precision|by_class"
 )
-"""Keys of metadata that tell of the moment, the machine, the version, or of a file whose bytes do not matter."""
+"""Keys that tell of the moment, the machine, the version, a file whose bytes do not matter; and keys of later versions."""
 
 
 # -- the command line

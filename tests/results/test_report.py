@@ -134,6 +134,8 @@ def test_the_page_holds_all_it_shows(small_study) -> None:
         "Table 4",
         "epoch",
         "Named right",
+        "by class; mean recall",
+        "Which classes are taken for which",
         "Named wrong",
         "--data 'my pictures'".replace("'", "&#x27;"),
     ):

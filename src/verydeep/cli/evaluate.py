@@ -54,12 +54,17 @@ def evaluate(
     reader: Reader = None,
     on_bad_image: OnBadImage = "error",
     boxes_as_stored: BoxesAsStored = None,
+    confusion: Annotated[
+        bool, typer.Option("--confusion", help="Also write which classes are taken for which: a picture and a table.")
+    ] = False,
     json_: Json = False,
 ) -> None:
-    """Test a network by one or several protocols; write posteriors or boxes, print errors.
+    """Test a network by one or several protocols; write posteriors or boxes, print errors, recall and precision.
 
     A protocol that is the mean of others (several scales, dense+crops) writes theirs too. Images held out for a
     missing split are those that this network was not trained on.
+    By class are shown: of several protocols the one with the least error, of many classes those least found; --json has
+    all. --confusion writes confusion-<protocol>.png and .parquet into the folder, too.
 
     A localizer is tested with --task localize --classifier runs/A, on images with boxes, by center@Q,
     dense@Q,... or crops@Q,...:
@@ -71,9 +76,11 @@ def evaluate(
 
     from verydeep.basics.errors import UserError
     from verydeep.cli.boxes import BoxRequest, chosen_rule, echo_boxes
-    from verydeep.cli.errors_table import HEAD, NOTE, cells, table, values
+    from verydeep.cli.errors_table import HEAD, NOTE, cells, class_table, class_values, table, values
     from verydeep.datasets.opening import Reading
+    from verydeep.evaluation.confusion import write_confusion
     from verydeep.evaluation.evaluate import Evaluator
+    from verydeep.evaluation.metrics import class_metrics, top_k_error
     from verydeep.inference.memory import parse_memory
     from verydeep.inference.options import Options
     from verydeep.inference.protocol import Protocol, default_protocol
@@ -81,9 +88,10 @@ def evaluate(
     from verydeep.training.run_folder import find_weights
 
     if task == "localize":
-        if (softmax, pool, pool_rounding) != ("image", "mean", None):
+        if (softmax, pool, pool_rounding, confusion) != ("image", "mean", None, False):
             raise UserError(
-                "--softmax, --pool and --pool-rounding are about classes; leave them out with --task localize"
+                "--softmax, --pool, --pool-rounding and --confusion are about classes; leave them out with "
+                "--task localize"
             )
         if not protocol:
             raise UserError("--task localize needs --protocol: center@Q, dense@Q,... or crops@Q,...")
@@ -118,9 +126,21 @@ def evaluate(
     for name in protocols:
         evaluator.check(name)  # all of them before the first is run
     results = {str(name): evaluator.posteriors(name) for name in protocols}
+    labeled = {name: result for name, result in results.items() if (result.labels >= 0).any()}
+    drawn = {
+        name: write_confusion(out, f"confusion-{name}", class_metrics(result).confusion, result.classes)
+        for name, result in (labeled if confusion else {}).items()
+    }
     if json_:
         rows = [
-            {"protocol": name, **values(result), "file": str(evaluator.path(name))} for name, result in results.items()
+            {
+                "protocol": name,
+                **values(result),
+                **class_values(result),
+                "file": str(evaluator.path(name)),
+                **({"confusion": list(map(str, drawn.get(name, ())))} if confusion else {}),
+            }
+            for name, result in results.items()
         ]
         typer.echo(json.dumps({"data": dataset.name, "split": split, "results": rows}, indent=2))
         return
@@ -128,3 +148,8 @@ def evaluate(
     typer.echo(f"{dataset.name}, {dataset.provenance or f'{split}: as published'}")
     typer.echo(table([("protocol", *HEAD, "file"), *lines]))
     typer.echo(NOTE)
+    if labeled:
+        best = min(labeled, key=lambda name: top_k_error(labeled[name], 1))
+        typer.echo(f"\n{class_table(labeled[best], best)}")
+    for path in (path for paths in drawn.values() for path in paths):
+        typer.echo(str(path))

@@ -1,5 +1,6 @@
 """Metrics of posteriors: top-k errors with intervals, class recall, average precision, calibration, McNemar's test."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from verydeep.inference.ranks import ranks
 
 Values = NDArray[np.float64]
 
+NO_LABELS = "posteriors: no image has a label, so there is no error to compute; test on a labeled split"
 BINS = 10
 """Of a calibration curve."""
 
@@ -25,7 +27,7 @@ def wrong(posteriors: Posteriors, k: int) -> NDArray[np.bool_]:
     """
     labeled = posteriors.labels >= 0
     if not labeled.any():
-        raise UserError("posteriors: no image has a label, so there is no error to compute; test on a labeled split")
+        raise UserError(NO_LABELS)
     return np.asarray(ranks(posteriors.probabilities[labeled], posteriors.labels[labeled]) >= k)
 
 
@@ -130,11 +132,71 @@ def mcnemar_of(first: Posteriors, second: Posteriors, k: int) -> McNemar:
     return mcnemar(wrong(first, k), wrong(second.rows(first.ids), k))
 
 
-def class_recall(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+def confusion_matrix(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Return how many images of each class (rows) were taken for each (columns), shape (classes, classes)."""
+    counts = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    return counts.reshape(classes, classes).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMetrics:
+    """How well each class is found, from the confusion matrix of the most probable class, shape (K, K)."""
+
+    confusion: NDArray[np.int64]
+
+    @property
+    def images(self) -> NDArray[np.int64]:
+        """How many images each class has."""
+        return np.asarray(self.confusion.sum(axis=1))
+
+    @property
+    def recall(self) -> Values:
+        """Share of each class's images that are named right; NaN for a class without any."""
+        return _shares(self.confusion, self.images)
+
+    @property
+    def precision(self) -> Values:
+        """Share of the images named each class that are of it; NaN for a class that no image was taken for."""
+        return _shares(self.confusion, self.confusion.sum(axis=0))
+
+    @property
+    def macro(self) -> tuple[float, float]:
+        """Mean recall and mean precision over the classes that have images; the precision of one never named is 0."""
+        there = self.images > 0
+        return float(self.recall[there].mean()), float(np.nan_to_num(self.precision[there]).mean())
+
+    def words(self, classes: Sequence[str], most: int) -> tuple[str, list[tuple[str, ...]]]:
+        """Return what a table of at most so many classes is, and its head and rows; of more, those least found."""
+        others = self.confusion - np.diag(np.diag(self.confusion))
+        there = np.flatnonzero(self.images | self.confusion.sum(axis=0))
+        if len(there) > most:
+            there = there[np.argsort(np.nan_to_num(self.recall[there], nan=2), kind="stable")]
+        rows: list[tuple[str, ...]] = [("class", "images", "recall %", "precision %", "most often taken for")]
+        for k in there[:most].tolist():
+            rates = ["-" if np.isnan(rate) else f"{100 * rate:.1f}" for rate in (self.recall[k], self.precision[k])]
+            mistaken = f"{classes[others[k].argmax()]} ({others[k].max()})" if others[k].any() else ""
+            rows.append((classes[k], str(self.images[k]), *rates, mistaken))
+        which = f"the {most} of {len(there)} classes least found" if len(there) > most else "by class"
+        recall, precision = (100 * rate for rate in self.macro)
+        return f"{which}; mean recall {recall:.1f} %, mean precision {precision:.1f} %", rows
+
+
+def _shares(confusion: NDArray[np.int64], of: NDArray[np.int64]) -> Values:
+    return np.where(of > 0, np.diag(confusion) / np.maximum(of, 1), np.nan)
+
+
+def class_metrics(posteriors: Posteriors) -> ClassMetrics:
+    """Return recall and precision by class; UserError where no image has a label. Of ties the first class counts."""
+    labeled = posteriors.labels >= 0
+    if not labeled.any():
+        raise UserError(NO_LABELS)
+    predicted = posteriors.probabilities[labeled].argmax(axis=1)
+    return ClassMetrics(confusion_matrix(posteriors.labels[labeled], predicted, len(posteriors.classes)))
+
+
+def class_recall(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> Values:
     """Return the share of each class's images that are named right, shape (classes,); NaN for a class without any."""
-    counts = np.bincount(labels, minlength=classes)
-    right = np.bincount(labels[labels == predicted], minlength=classes)
-    return np.where(counts > 0, right / np.maximum(counts, 1), np.nan)
+    return ClassMetrics(confusion_matrix(labels, predicted, classes)).recall
 
 
 def mean_class_recall(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> float:

@@ -30,7 +30,7 @@ class Posteriors:
     classes : tuple of str
         The network's class names, in the order of the columns.
     metadata : dict
-        JSON-able: protocol, weights, weights_hash, configuration, train_scales, data, split, preprocessing,
+        JSON-able: protocol, weights, weights_hash, configuration, run, data, split, preprocessing,
         options, created_by. Of a fusion: what its parts have in common, and ``fused``, the parts' metadata.
 
     Raises

@@ -18,29 +18,14 @@ System = tuple[str, Scales, str, bool]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One comparison of two systems.
+    """One comparison of two systems by their top-1 errors, in [0, 1]."""
 
-    Attributes
-    ----------
-    claim : str
-        What makes the difference in the paper.
-    systems : (str, str)
-        The first and the second.
-    first, second : float
-        Top-1 errors in [0, 1].
-    p_value : float
-        Of McNemar's exact test: the probability of so uneven a split, by chance, of the images that only one of
-        the two gets wrong.
-    paper : (float, float) or None
-        The paper's two errors in %, where it gives both.
-    """
-
-    claim: str
+    claim: str  # what makes the difference in the paper
     systems: tuple[str, str]
     first: float
     second: float
-    p_value: float
-    paper: tuple[float, float] | None
+    p_value: float  # McNemar's: of so uneven a split, by chance, of the images that only one of the two gets wrong
+    paper: tuple[float, float] | None  # its two errors in %, where it gives both
 
     @property
     def verdict(self) -> str:
@@ -67,14 +52,19 @@ def _comparisons(tests: ClassTests) -> Iterator[Comparison]:
     for claim, *pair in _pairs(systems):
         first, second = (systems[system] for system in pair)
         paper = (papers[pair[0]], papers[pair[1]]) if all(system in papers for system in pair) else None
-        yield _comparison(claim, (_name(first), _name(second)), first, second, paper)
+        yield _compared(claim, first, second, _name(second), paper)
     last = [systems[name, JITTER, "dense", True] for name in DEPTH if (name, JITTER, "dense", True) in systems][-2:]
     if len(last) == 2:
         better = min(last, key=lambda result: result.top1.rate)
         both = " and ".join(result.network.configuration for result in last)
         paper = (papers["E", JITTER, "dense", True], published.TABLES["6"][1].metrics["top1"])
-        names = _name(better), f"{both} together"
-        yield _comparison("fusion", names, better, fused([last]), paper if both == "D and E" else None)
+        together = fused([last], last[0])
+        yield _compared("fusion", better, together, f"{both} together", paper if both == "D and E" else None)
+
+
+def _compared(claim: str, first: Result, second: Result, name: str, paper: tuple[float, float] | None) -> Comparison:
+    p_value = compare(first, second).p_value
+    return Comparison(claim, (_name(first), name), first.top1.rate, second.top1.rate, p_value, paper)
 
 
 def _systems(tests: ClassTests) -> dict[System, Result]:
@@ -112,9 +102,3 @@ def _name(result: Result) -> str:
     crops = " & crops" if result.protocol.kind == "dense+crops" else ""
     scales = ",".join(map(str, result.protocol.scales))
     return f"{result.network.configuration}/{scales_in_words(result.network.train)}/{scales}{crops}"
-
-
-def _comparison(
-    claim: str, systems: tuple[str, str], first: Result, second: Result, paper: tuple[float, float] | None
-) -> Comparison:
-    return Comparison(claim, systems, first.top1.rate, second.top1.rate, compare(first, second).p_value, paper)

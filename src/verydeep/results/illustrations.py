@@ -116,25 +116,13 @@ def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Example:
-    """One picture.
+    """One picture."""
 
-    Attributes
-    ----------
-    picture : str
-        Data URI; of boxes with the true ones in white and the one for its class in color.
-    label, guess : str
-        Its class, and the most probable one; of boxes, which are given the class, the same.
-    score : float
-        Posterior of the guess, or IoU of the box with the true one that it fits best; in [0, 1].
-    score_map : str or None
-        Data URI of the score map of the guessed class; None where it has only one cell, and of boxes.
-    """
-
-    picture: str
+    picture: str  # data URI; of boxes with the true ones in white and the one for its class in color
     label: str
-    guess: str
-    score: float
-    score_map: str | None = None
+    guess: str  # the most probable class; of boxes, which are given the class, that one
+    score: float  # posterior of the guess, or IoU of the box with the true one that it fits best
+    score_map: str | None = None  # data URI, of the guessed class; None where it has only one cell, and of boxes
 
 
 def draw_examples(

@@ -1,6 +1,8 @@
 """The report of a study: one HTML page that holds everything it shows."""
 
+import base64
 import html
+import io
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +12,8 @@ from string import Template
 from verydeep.basics.files import write_text
 from verydeep.basics.machine import describe_machine
 from verydeep.datasets.dataset import Dataset
-from verydeep.evaluation.metrics import ErrorRate
+from verydeep.evaluation.confusion import draw_confusion
+from verydeep.evaluation.metrics import ErrorRate, class_metrics
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.localization.baselines import with_constant_box
 from verydeep.localization.metrics import localization_metrics
@@ -26,6 +29,7 @@ from verydeep.training.recipe import load_recipe
 
 EXAMPLES = 6
 BOX_EXAMPLES = 10
+CLASSES = 20
 PAGE = Path(__file__).parent / "report.html"
 
 
@@ -44,7 +48,11 @@ def write_report(
     What is planned and not done yet is left out. Score maps are computed on `device`.
     """
     trained = [run for run in runs if read_log(folder.run(run.name).path, "epoch")]
-    about, right, wrong = _examples(folder, trained, results, testing, device)
+    by_class, about, right, wrong = "", "No network has been tested yet.", "", ""
+    if best := _best(folder, trained, results):
+        posteriors = Posteriors.read(best[0].path)
+        by_class = _by_class(*best, posteriors)
+        about, right, wrong = _examples(*best, posteriors, folder, testing, device)
     command = (
         f"verydeep reproduce --preset {preset.name} --data {shlex.quote(data)} --out {shlex.quote(str(folder.path))}"
     )
@@ -58,6 +66,7 @@ def write_report(
         "comparisons": _comparisons(make_comparisons(results)),
         "curves": "".join(_curves(folder, run) for run in trained),
         "runs": _runs(folder, trained),
+        "by_class": by_class,
         "about_examples": html.escape(about),
         "right": right,
         "wrong": wrong,
@@ -156,10 +165,8 @@ def _runs(folder: StudyFolder, trained: Sequence[Run]) -> str:
     return html_table(head, rows)
 
 
-def _examples(
-    folder: StudyFolder, trained: Sequence[Run], results: Sequence[Result], testing: Dataset, device: str
-) -> tuple[str, str, str]:
-    """Return what the examples are, those named right and those named wrong, of the network with the least error."""
+def _best(folder: StudyFolder, trained: Sequence[Run], results: Sequence[Result]) -> tuple[Result, Run] | None:
+    """Return the dense test with the least error, and its run."""
     measured = {result.path: result for result in results if result.kind == "classes"}
     tests = [
         (measured[path], run)
@@ -167,10 +174,28 @@ def _examples(
         for protocol in run.protocols
         if protocol.kind == "dense" and (path := folder.test(run, protocol)) in measured
     ]
-    if not tests:
-        return "No network has been tested yet.", "", ""
-    best, run = min(tests, key=lambda test: test[0].top1.rate)
-    posteriors, weights, scale = Posteriors.read(best.path), folder.run(run.name).weights, max(best.protocol.scales)
+    return min(tests, key=lambda test: test[0].top1.rate, default=None)
+
+
+def _by_class(best: Result, run: Run, posteriors: Posteriors) -> str:
+    found = class_metrics(posteriors)
+    title, (head, *rows) = found.words(posteriors.classes, CLASSES)
+    file = io.BytesIO()
+    draw_confusion(file, found.confusion, posteriors.classes)
+    picture = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    body = html_table(head, [list(map(html.escape, row)) for row in rows])
+    caption = html.escape(f"{run.name} by {best.protocol}, {title}")
+    return (
+        f"<figure class='table found'><figcaption>{caption}</figcaption>{body}</figure>"
+        f"<figure class='confusion'><img src='{picture}' alt='Which classes are taken for which'></figure>"
+    )
+
+
+def _examples(
+    best: Result, run: Run, posteriors: Posteriors, folder: StudyFolder, testing: Dataset, device: str
+) -> tuple[str, str, str]:
+    """Return what the examples are, those named right and those named wrong."""
+    weights, scale = folder.run(run.name).weights, max(best.protocol.scales)
     right, wrong = (
         draw_examples(weights, posteriors, testing, scale, kind, EXAMPLES, device) for kind in (True, False)
     )

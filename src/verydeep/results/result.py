@@ -177,13 +177,13 @@ def _with_boxes(result: Result) -> Result | None:
     return replace(result, images=measured.pop("images"), metrics=measured, detections=kept)
 
 
-def fused(parts: Sequence[Sequence[Result]]) -> Result:
-    """Return what the mean of posteriors measures: of each system the mean of its files, of these the mean.
+def fused(parts: Sequence[Sequence[Result]], system: Result) -> Result:
+    """Return a system with what the mean of posteriors measures: of each member the mean of its files, then of these.
 
     The files are read once more: a study's posteriors together, 200 MB each on ILSVRC, would not fit in memory.
     """
     means = [fuse([Posteriors.read(r.path) for r in part], [str(r.path) for r in part]) for part in parts]
-    system = replace(parts[0][0], networks=tuple(part[0].network for part in parts), about={})
+    system = replace(system, path=parts[0][0].path)
     return _with_errors(system, fuse(means, [str(part[0].path) for part in parts]))
 
 

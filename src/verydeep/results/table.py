@@ -22,24 +22,12 @@ METHODS = {"center": "center crop", "dense": "dense", "crops": "multi-crop", "de
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table.
+    """A column of a table."""
 
-    Attributes
-    ----------
-    key : str
-        Of its cells in rows, CSV and JSON.
-    heading : str
-        What people see above it; empty where it is for CSV and JSON alone.
-    data : bool
-        Whether it is in CSV and JSON; not where others hold the same.
-    best : {"", "least", "greatest"}
-        For rates: which is the best one. CSV and JSON then have the ends of its interval, too.
-    """
-
-    key: str
-    heading: str = ""
-    data: bool = True
-    best: Literal["", "least", "greatest"] = ""
+    key: str  # of its cells in rows, CSV and JSON
+    heading: str = ""  # what people see above it; empty where it is for CSV and JSON alone
+    data: bool = True  # whether it is in CSV and JSON; not where others hold the same
+    best: Literal["", "least", "greatest"] = ""  # of rates; CSV and JSON then have the ends of the interval, too
 
 
 Row = Mapping[str, Any]
@@ -48,35 +36,18 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Table:
-    """One of the paper's tables, as far as results fill it.
+    """One of the paper's tables, as far as results fill it."""
 
-    Attributes
-    ----------
-    number : str
-        Of the paper's table, or its section.
-    title : str
-        What it compares.
-    columns : tuple of Column
-        From left to right.
-    rows : tuple of Row
-        In the paper's order.
-    data, split : str
-        Which images; empty where columns are of different data sets, as those of transfers.
-    note : str
-        What a reader must know; may be empty.
-    """
-
-    number: str
+    number: str  # of the paper's table, or its section
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    data: str = ""
+    data: str = ""  # which images; empty where columns are of different data sets, as those of transfers
     split: str = ""
     note: str = ""
 
     @property
     def heading(self) -> str:
-        """What stands above it."""
         name = f"{'Section' if '.' in self.number else 'Table'} {self.number}: {self.title}"
         if not self.data:
             return name
@@ -90,7 +61,6 @@ class Table:
 
     @property
     def shown(self) -> list[Column]:
-        """The columns that people see."""
         return [column for column in self.columns if column.heading]
 
     def grid(self) -> list[list[str]]:

@@ -1,8 +1,9 @@
 """The paper's tables from results: which result fills which cell, and the paper's figures beside them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from verydeep.basics.errors import UserError
 from verydeep.evaluation.metrics import Mean
@@ -29,6 +30,8 @@ NOTE_9 = (
     "the same in all rows."
 )
 ACTION = "voc2012-action"
+TRANSFER_TABLES = {"11": "linear classifiers on descriptors, other data sets", "12": "VOC-2012 action classification"}
+VARIANTS: dict[str, tuple[str, ...]] = {"fc": (FC_ONLY,), "all": ()}
 LAYERS = {"fc": "FC only", "all": "all layers"}
 WINDOWS: dict[Kind, str] = {"center": "one", "dense": "all, merged", "crops": "5x5, merged"}
 
@@ -47,12 +50,9 @@ def make_tables(results: Iterable[Result]) -> list[Table]:
     tables = [table for tests in class_tests(results) for table in _class_tables(tests)]
     for (data, split), boxes in _by_images(results, "boxes"):
         tables += _box_tables(data, split, sorted(boxes, key=_box_place))
-    transfers = [result for result in results if result.kind == "transfer"]
-    for number, title in (
-        ("11", "linear classifiers on descriptors, other data sets"),
-        ("12", "VOC-2012 action classification"),
-    ):
-        tables += _transfer_table(number, title, [r for r in transfers if (r.split == ACTION) == (number == "12")])
+    for number, title in TRANSFER_TABLES.items():
+        found = [r for r in results if r.kind == "transfer" and (r.split == ACTION) == (number == "12")]
+        tables += [_transfer_table(number, title, found)] if found else []
     return tables
 
 
@@ -69,19 +69,31 @@ def scales_in_words(train: Scales) -> str:
     return str(train[0]) if train[0] == train[1] else f"[{train[0]};{train[1]}]"
 
 
-def _commas(scales: Iterable[int]) -> str:
-    return ",".join(map(str, scales))
+def _letter(network: Network, words: Sequence[str]) -> str:
+    return f"{network.configuration} ({', '.join(words)})" if words else network.configuration
 
 
-# A network and the scales it is tested at.
+def _system(result: Result, name: Callable[[Network], str]) -> dict[str, str]:
+    """Return the networks, training scales and test scales of a row."""
+    each = zip(result.networks, result.protocols, strict=True)
+    return _together(
+        {"network": name(n), "train_scales": scales_in_words(n.train), "test_scales": ",".join(map(str, p.scales))}
+        for n, p in each
+    )
+
+
+def _together(parts: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return what members of a fusion have in common once, and what differs with a plus between."""
+    rows = list(parts)
+    return {key: " + ".join(dict.fromkeys(row[key] for row in rows)) for key in rows[0]}
+
+
 Entry = tuple[Network, tuple[int, ...]]
+"""A network and the scales it is tested at."""
 
 
 class ClassTests:
-    """The tests of a study's networks on one set of images, by network and protocol.
-
-    UserError for one network, tested twice by the same protocol.
-    """
+    """The tests of a study's networks on one set of images, by network and protocol."""
 
     def __init__(self, data: str, split: str, results: Sequence[Result]) -> None:
         self.data, self.split = data, split
@@ -133,12 +145,14 @@ class ClassTests:
         """Return all networks' tests of one kind, at one scale or at several."""
         return [result for network in self.networks for result in self.of(network, kind, several)]
 
-    def measured(self, entries: Sequence[Entry], method: Kind) -> Result | None:
-        """Return what one network or the mean of several measures by one method; None where a file is missing."""
+    def measured(self, entries: Sequence[Entry], method: Kind) -> Result:
+        """Return what one network or the mean of several measures by one method; no metrics where a file is missing."""
         if len(entries) == 1 and (result := self.results.get((entries[0][0], Protocol(method, entries[0][1])))):
             return result
         parts = [part for entry in entries if (part := self._parts(entry, method))]
-        return fused(parts) if len(parts) == len(entries) else None
+        networks, protocols = zip(*((network, Protocol(method, scales)) for network, scales in entries), strict=True)
+        empty = Result("classes", Path(), self.data, self.split, networks, protocols)
+        return fused(parts, empty) if len(parts) == len(entries) else empty
 
     def _parts(self, entry: Entry, method: Kind) -> list[Result]:
         """Return the tests whose mean a network's posteriors by one method are; none where one is missing."""
@@ -154,19 +168,15 @@ class ClassTests:
         words = list(network.variant)
         if sum(other.kind == network.kind for other in self.networks) > 1:
             words += [next(r.path.parent.name for (owner, _), r in self.results.items() if owner == network)]
-        return f"{network.configuration} ({', '.join(words)})" if words else network.configuration
+        return _letter(network, words)
 
     def member(self, member: published.Member) -> Entry:
         """Return the study's own network for one of the paper's, or a stand-in without weights."""
         train = self.scales.get(member.train, member.train)
-        wanted = (member.configuration, train, _variant(member))
+        wanted = (member.configuration, train, VARIANTS[member.tuned])
         network = next((n for n in self.networks if n.kind == wanted), Network(*wanted))
         usual = Counter(r.protocol.scales for r in self.every("dense", several=True) if r.network.train == train)
         return network, member.test if self.is_papers or not usual else usual.most_common(1)[0][0]
-
-
-def _variant(member: published.Member) -> tuple[str, ...]:
-    return (FC_ONLY,) if member.tuned == "fc" else ()
 
 
 def class_tests(results: Iterable[Result]) -> list[ClassTests]:
@@ -174,113 +184,103 @@ def class_tests(results: Iterable[Result]) -> list[ClassTests]:
     return [ClassTests(data, split, found) for (data, split), found in _by_images(results, "classes")]
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """A system by its networks, how it is tested, and what was measured, if anything."""
-
-    entries: tuple[Entry, ...]
-    method: Kind
-    result: Result | None
-
-
 def _class_tables(tests: ClassTests) -> Iterator[Table]:
-    made = (
-        ("3", "one test scale, dense evaluation", [r for n in tests.networks for r in tests.single(n)], ""),
-        ("4", "several test scales, dense evaluation", tests.every("dense", several=True), ""),
+    single = [result for network in tests.networks for result in tests.single(network)]
+    for number, title, found, note in (
+        ("3", "one test scale, dense evaluation", _with_missing(tests, "3", single), ""),
+        ("4", "several test scales, dense evaluation", _with_missing(tests, "4", tests.every("dense", True)), ""),
         ("5", "dense evaluation, multi-crop, and both", _methods(tests), ""),
         ("6", "fusion: the mean of networks' posteriors", _fusions(tests), ""),
         ("4.1", "B against a shallow net with 5x5 filters, one central crop", _shallow(tests), SHALLOW_NOTE),
-    )
-    for number, title, found, note in made:
-        cells = [
-            c if isinstance(c, _Cell) else _Cell(((c.network, c.protocol.scales),), c.protocol.kind, c) for c in found
-        ]
-        if number in "34":
-            cells = sorted([*cells, *_missing(tests, number, cells)], key=lambda cell: cell.entries[0][0].place)
-        if any(cell.result for cell in cells) or (tests.is_papers and cells):
+    ):
+        if any(result.metrics for result in found) or (tests.is_papers and found):
             notes = [note, ALL_BATCH_NORM_NOTE if tests.all_batch_norm else ""]
-            rows = tuple(_class_row(tests, cell) for cell in cells)
-            columns = (
-                Column("network", "network"),
-                Column("train_scales", "S"),
-                Column("test_scales", "Q"),
-                Column("method_name", "" if len({cell.method for cell in cells}) == 1 else "method", data=False),
-                Column("method"),
-                Column("images"),
-                Column("top1", "top-1", best="least"),
-                Column("top5", "top-5", best="least"),
-                Column("paper", "paper" if any(row["paper"] for row in rows) else "", data=False),
-                Column("paper_top1_error"),
-                Column("paper_top5_error"),
+            rows = tuple(_class_row(tests, result) for result in found)
+            yield Table(
+                number, title, _class_columns(rows), rows, tests.data, tests.split, " ".join(filter(None, notes))
             )
-            yield Table(number, title, columns, rows, tests.data, tests.split, " ".join(filter(None, notes)))
 
 
-def _class_row(tests: ClassTests, cell: _Cell) -> Row:
-    if len(cell.entries) == len(published.SUBMISSION):
-        letters = ", ".join(sorted({network.configuration for network, _ in cell.entries}))
-        words = (f"submission: 7 networks of {letters}", "various", "various")
-    else:
-        each = ((tests.name(net), scales_in_words(net.train), _commas(scales)) for net, scales in cell.entries)
-        words = tuple(" + ".join(dict.fromkeys(column)) for column in zip(*each, strict=True))  # type: ignore[assignment]
-    paper = _papers_figures(tests, cell)
-    measured = cell.result.metrics if cell.result else {}
+def _class_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
+    return (
+        Column("network", "network"),
+        Column("train_scales", "S"),
+        Column("test_scales", "Q"),
+        Column("method_name", "" if len({row["method"] for row in rows}) == 1 else "method", data=False),
+        Column("method"),
+        Column("images"),
+        Column("top1", "top-1", best="least"),
+        Column("top5", "top-5", best="least"),
+        Column("paper", "paper" if any(row["paper"] for row in rows) else "", data=False),
+        Column("paper_top1_error"),
+        Column("paper_top5_error"),
+    )
+
+
+def _class_row(tests: ClassTests, result: Result) -> Row:
+    words = _system(result, tests.name)
+    if len(result.networks) == len(published.SUBMISSION):
+        letters = ", ".join(sorted({network.configuration for network in result.networks}))
+        words = {"network": f"submission: 7 networks of {letters}", "train_scales": "various", "test_scales": "various"}
+    paper = _papers_figures(tests, result)
+    measured, method = result.metrics, result.protocol.kind
     return {
-        **dict(zip(("network", "train_scales", "test_scales"), words, strict=True)),
-        "method_name": METHODS[cell.method],
-        "method": cell.method,
-        "images": cell.result.images if cell.result else None,
+        **words,
+        "method_name": METHODS[method],
+        "method": method,
+        "images": result.images or None,
         "top1": measured.get("top1"),
-        "top5": measured.get("top5", "-" if cell.result else None),  # five classes or fewer have none
+        "top5": measured.get("top5", "-" if measured else None),  # five classes or fewer have none
         "paper": f"{paper['top1']:.1f}/{paper['top5']:.1f}" if paper else None,
         "paper_top1_error": paper.get("top1"),
         "paper_top5_error": paper.get("top5"),
     }
 
 
-def _papers_figures(tests: ClassTests, cell: _Cell) -> dict[str, float]:
+def _papers_figures(tests: ClassTests, result: Result) -> Mapping[str, float]:
+    own = [(n.kind, p.scales) for n, p in zip(result.networks, result.protocols, strict=True)]
     for _, row in published.rows("3", "4", "5", "6") if tests.is_papers else ():
-        members = [((m.configuration, m.train, _variant(m)), m.test) for m in row.members]
-        if row.method == cell.method and members == [(network.kind, scales) for network, scales in cell.entries]:
-            return dict(row.metrics)
+        members = [((m.configuration, m.train, VARIANTS[m.tuned]), m.test) for m in row.members]
+        if row.method == result.protocol.kind and members == own:
+            return row.metrics
     return {}
 
 
-def _missing(tests: ClassTests, number: str, cells: Sequence[_Cell]) -> Iterator[_Cell]:
-    """Yield an empty cell where the paper has a row and the study no test."""
-    entries = [cell.entries[0] for cell in cells]
-    there = {(network.configuration, network.train) for network, _ in entries if not network.variant}
+def _with_missing(tests: ClassTests, number: str, results: list[Result]) -> list[Result]:
+    """Return results in their order, and empty ones where the paper has a row and the study no test."""
+    there = {(r.network.configuration, r.network.train) for r in results if not r.network.variant}
     usual: dict[Scales, Counter[tuple[int, ...]]] = {}
-    for network, scales in entries:
-        usual.setdefault(network.train, Counter())[scales] += 1
-    configurations = {network.configuration for network in tests.networks}
+    for result in results:
+        usual.setdefault(result.network.train, Counter())[result.protocol.scales] += 1
+    configurations, missing = {network.configuration for network in tests.networks}, []
     for row in published.TABLES[number]:
         (member,) = row.members
         train = tests.scales.get(member.train)
         known = train in usual and member.configuration in configurations
         if train and (known or tests.is_papers) and (member.configuration, train) not in there:
-            test = member.test if tests.is_papers else usual[train].most_common(1)[0][0]
-            yield _Cell(((Network(member.configuration, train), test),), "dense", None)
+            scales = member.test if tests.is_papers else usual[train].most_common(1)[0][0]
+            missing.append(tests.measured([(Network(member.configuration, train), scales)], "dense"))
+    return sorted([*results, *missing], key=lambda result: result.network.place)
 
 
-def _methods(tests: ClassTests) -> list[_Cell]:
+def _methods(tests: ClassTests) -> list[Result]:
     """Return three cells for every network tested on crops of several scales; on the paper's data for D and E, too."""
     entries = [(r.network, r.protocol.scales) for kind in COMPARED[1:] for r in tests.every(kind, several=True)]
     if tests.is_papers:
         entries += map(tests.member, published.POST_SUBMISSION)
     ordered = sorted(dict.fromkeys(entries), key=lambda entry: (entry[0].place, entry[1]))
-    return [_Cell((entry,), method, tests.measured([entry], method)) for entry in ordered for method in COMPARED]
+    return [tests.measured([entry], method) for entry in ordered for method in COMPARED]
 
 
-def _fusions(tests: ClassTests) -> list[_Cell]:
+def _fusions(tests: ClassTests) -> list[Result]:
     """Return the paper's submission, then pairs of networks tested at several scales."""
     several = [(r.network, r.protocol.scales) for r in tests.every("dense", several=True)]
     plain = [entry for entry in several if not entry[0].variant]
     pairs = [_pair(tests, plain)] + ([] if tests.is_papers else [_pair(tests, several)])
     wanted = [(tuple(map(tests.member, published.SUBMISSION)), COMPARED[0])]
     wanted += [(pair, method) for pair in dict.fromkeys(pairs) if pair for method in COMPARED]
-    cells = [_Cell(entries, method, tests.measured(entries, method)) for entries, method in wanted]
-    return [cell for cell in cells if cell.result or tests.is_papers]
+    found = [tests.measured(entries, method) for entries, method in wanted]
+    return [result for result in found if result.metrics or tests.is_papers]
 
 
 def _pair(tests: ClassTests, entries: Sequence[Entry]) -> tuple[Entry, ...]:
@@ -288,7 +288,7 @@ def _pair(tests: ClassTests, entries: Sequence[Entry]) -> tuple[Entry, ...]:
     papers = tuple(map(tests.member, published.POST_SUBMISSION))
     if tests.is_papers or all(entry in entries for entry in papers):
         return papers
-    errors = {entry: result.top1.rate for entry in entries if (result := tests.measured([entry], "dense"))}
+    errors = {entry: tests.measured([entry], "dense").top1.rate for entry in entries}
     ranked = sorted(errors, key=lambda entry: (errors[entry], entry[0].place))
     others = [entry for entry in ranked if entry[0].configuration != ranked[0][0].configuration]
     return tuple(sorted([ranked[0], others[0]], key=lambda entry: entry[0].place)) if others else ()
@@ -318,30 +318,32 @@ def _box_place(result: Result) -> tuple[object, ...]:
 
 def _box_tables(data: str, split: str, results: Sequence[Result]) -> Iterator[Table]:
     central = [r for r in results if len(r.networks) == 1 and r.protocol.kind == "center"]
+    # Where images were held out, Table 9 leaves them out of every row, whichever test they were held out of.
     share = max((r.about["merging"].get("held_out", 0.0) for r in results), default=0.0)
     held = f" Without the {share:.0%} of the images that thresholds were chosen on." if share else ""
-    for number, title, chosen, note in (
-        ("8", "boxes given the true class, one central window", central, NOTE_8),
-        ("9", "classes and boxes", results, NOTE_9 + held),
+    for number, title, chosen, left_out, note in (
+        ("8", "boxes given the true class, one central window", central, 0.0, NOTE_8),
+        ("9", "classes and boxes", results, share, NOTE_9 + held),
     ):
-        rows: list[Row] = []
-        # Where images were held out, Table 9 leaves them out of every row, whichever test they were held out of.
-        detections = [
-            r.detections.without_held_out(share) if share and number == "9" else r.detections
-            for r in chosen
-            if r.detections
-        ]
         papers = published.TABLES[number] if data == published.DATA else ()
         matched = [next((row for row in papers if set(row.members) == _members(r, row)), None) for r in chosen]
-        for result, boxes, paper in zip(chosen, detections, matched, strict=True):
-            rows.append(_box_row(zip(result.networks, result.protocols, strict=True), boxes, paper))
-        for paper in (row for row in papers if row not in matched):
-            networks = [Network(m.configuration, m.train, (), "", m.regression, m.tuned) for m in paper.members]
-            missing = zip(networks, (Protocol(paper.method, m.test) for m in paper.members), strict=True)
-            rows.append(_box_row(missing, None, paper))
+        detections = [_without(r, left_out) for r in chosen]
+        rows = [_box_row(*measured) for measured in zip(chosen, detections, matched, strict=True)]
+        rows += [_box_row(_not_tested(row), None, row) for row in papers if row not in matched]
         if rows:
             rows += _baselines(detections[0]) if detections else []
             yield Table(number, title, _box_columns(number, rows), tuple(rows), data, split, note)
+
+
+def _without(result: Result, share: float) -> Detections:
+    assert result.detections is not None
+    return result.detections.without_held_out(share) if share else result.detections
+
+
+def _not_tested(row: published.Row) -> Result:
+    """Return the result of one of the paper's systems, without figures."""
+    networks = tuple(Network(m.configuration, m.train, (), "", m.regression, m.tuned) for m in row.members)
+    return Result("boxes", Path(), "", "", networks, tuple(Protocol(row.method, m.test) for m in row.members))
 
 
 def _box_columns(number: str, rows: Sequence[Row]) -> tuple[Column, ...]:
@@ -375,38 +377,30 @@ def _members(result: Result, row: published.Row) -> set[published.Member]:
     }
 
 
-def _box_row(
-    networks: Iterable[tuple[Network, Protocol]], detections: Detections | None, paper: published.Row | None
-) -> Row:
-    words = [
-        (
-            f"{n.configuration} ({', '.join(n.variant)})" if n.variant else n.configuration,
-            scales_in_words(n.train),
-            _commas(p.scales),
-            n.regression.upper(),
-            LAYERS[n.tuned],
-            WINDOWS[p.kind],
-        )
-        for n, p in networks
-    ]
-    together = [" + ".join(dict.fromkeys(column)) for column in zip(*words, strict=True)]
-    figure = next(iter(paper.metrics.values())) if paper else None
-    return _measured_row(together, detections, figure)
+def _box_row(result: Result, detections: Detections | None, paper: published.Row | None) -> Row:
+    words = _system(result, lambda network: _letter(network, network.variant))
+    kinds = (
+        {"boxes": n.regression.upper(), "tuned_layers": LAYERS[n.tuned], "windows": WINDOWS[p.kind]}
+        for n, p in zip(result.networks, result.protocols, strict=True)
+    )
+    return _measured_row(
+        {**words, **_together(kinds)}, detections, next(iter(paper.metrics.values())) if paper else None
+    )
 
 
-def _measured_row(words: Sequence[str], detections: Detections | None, paper: float | None) -> Row:
-    keys = ("network", "train_scales", "test_scales", "boxes", "tuned_layers", "windows")
+def _measured_row(words: Row, detections: Detections | None, paper: float | None) -> Row:
     measured = vars(localization_metrics(detections)) if detections else {}
-    return {**dict(zip(keys, words, strict=True)), **measured, "paper_error": paper}
+    return {**words, **measured, "paper_error": paper}
 
 
 def _baselines(detections: Detections) -> list[Row]:
     boxes = {"whole image": WHOLE, "best constant box": RunInfo.of_test(detections.metadata).best_constant_box}
     found = {name: with_constant_box(detections, box) for name, box in boxes.items() if box}
-    return [_measured_row((name, "", "", "", "", "none"), made, None) for name, made in found.items()]
+    empty = dict.fromkeys(("train_scales", "test_scales", "boxes", "tuned_layers"), "")
+    return [_measured_row({"network": name, **empty, "windows": "none"}, made, None) for name, made in found.items()]
 
 
-def _transfer_table(number: str, title: str, results: Sequence[Result]) -> list[Table]:
+def _transfer_table(number: str, title: str, results: Sequence[Result]) -> Table:
     rows: dict[str, dict[str, str | Mean]] = {}
     for result in results:
         rows.setdefault(result.name, {"system": result.name})[_heading(result)] = result.metrics["merit"]
@@ -414,16 +408,15 @@ def _transfer_table(number: str, title: str, results: Sequence[Result]) -> list[
     protocols = {words: protocol for protocol, (_, words) in published.TRANSFERS.items() if words in headings}
     papers = []
     for row in published.TABLES[number]:
-        cells = {
-            words: Mean(
-                row.metrics[key] / 100, row.metrics[f"{key}_std"] / 100 if f"{key}_std" in row.metrics else None
-            )
-            for words, key in protocols.items()
-            if key in row.metrics
-        }
+        cells = {words: mean for words, key in protocols.items() if (mean := _papers_mean(row, key))}
         papers += [{"system": f"{row.name} (paper)", "paper": True, **cells}] if cells else []
     columns = (Column("system", "system"), *(Column(words, words) for words in headings))
-    return [Table(number, title, columns, (*rows.values(), *papers))] if results else []
+    return Table(number, title, columns, (*rows.values(), *papers))
+
+
+def _papers_mean(row: published.Row, key: str) -> Mean | None:
+    value, std = (row.metrics.get(name) for name in (key, f"{key}_std"))
+    return None if value is None else Mean(value / 100, None if std is None else std / 100)
 
 
 def _heading(result: Result) -> str:
