@@ -1,6 +1,8 @@
 """`verydeep predict`, from pictures to words."""
 
+import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,7 +79,7 @@ def test_a_heatmap_is_drawn(weights, pictures, tmp_path):
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-1] == str(tmp_path / "new" / "heat.png")
     assert min(Image.open(tmp_path / "new" / "heat.png").size) > 300
-    with pytest.raises(UserError, match="draws one picture, and 2 are given"):
+    with pytest.raises(UserError, match="2 pictures are given; name a folder for their drawings"):
         _run(weights, pictures, "--heatmap", tmp_path / "other.png")
     with pytest.raises(UserError, match="must end in"):
         _run(weights, pictures / "two.jpg", "--heatmap", tmp_path / "heat.doc")
@@ -90,3 +92,14 @@ def test_a_heatmap_is_drawn(weights, pictures, tmp_path):
 def test_wrong_requests_are_refused(weights, pictures, words, message):
     with pytest.raises(UserError, match=message):
         _run(weights, pictures, *words)
+
+
+def test_several_are_drawn_and_written_as_csv(weights, pictures, tmp_path):
+    result = _run(weights, pictures, "--heatmap", tmp_path / "maps", "--csv", tmp_path / "top.csv", "--json")
+    names = [Path(row["image"]) for row in json.loads(result.stdout) if "top" in row]
+    assert {file.name for file in (tmp_path / "maps").iterdir()} == {f"{name.stem}.png" for name in names}
+    with (tmp_path / "top.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    first = json.loads(result.stdout)[0]
+    found = [(row["image"], row["rank"], row["class"], float(row["posterior"])) for row in rows[: len(first["top"])]]
+    assert found == [(first["image"], str(i), one["class"], one["posterior"]) for i, one in enumerate(first["top"], 1)]

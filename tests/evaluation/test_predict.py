@@ -59,3 +59,25 @@ def test_files_that_are_no_pictures_are_named(make_net, tmp_path):
         with pytest.raises(BadImageError, match=name) as caught:
             predict(make_net(), tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_every_kind_of_picture_is_the_same_picture(make_net, rng, tmp_path):
+    net = make_net()
+    pixels = rng.integers(0, 256, (80, 100, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    turned = Image.fromarray(np.ascontiguousarray(np.rot90(pixels)))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    turned.save(tmp_path / "turned.png", exif=exif)
+    kinds = [pixels, tmp_path / "p.png", str(tmp_path / "p.png"), (tmp_path / "p.png").read_bytes(),
+             Image.open(tmp_path / "p.png"), Image.open(tmp_path / "turned.png")]  # fmt: skip
+    expected = predict(net, pixels, "dense@64").posterior
+    for kind in kinds:
+        np.testing.assert_array_equal(predict(net, kind, "dense@64").posterior, expected)
+    for several in (kinds, tuple(kinds), np.stack([pixels, pixels])):
+        found = predict(net, several, "dense@64")
+        assert len(found) == len(several)
+        assert all((one.posterior == expected).all() for one in found)
+    for wrong in (pixels.astype(float), pixels[..., 0], 3, None):
+        with pytest.raises(UserError, match="expected a path, bytes, a PIL image or uint8 of shape"):
+            predict(net, wrong, "dense@64")

@@ -219,6 +219,7 @@ def test_what_is_no_picture_is_named(make_net, tmp_path):
         describe.transform([tmp_path / "gone.jpg"])
     with pytest.raises(UserError, match=r"image 1 is an array of float64, shape \(64, 64, 3\)"):
         describe.transform([np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64, 3))])
-    with pytest.raises(UserError, match="one path; give a list"):
+    with pytest.raises(BadImageError, match=r"photo\.jpg"):
         describe.transform("photo.jpg")
+    assert describe.transform(np.zeros((64, 64, 3), np.uint8)).shape == (1, 24)
     assert describe.transform([]).shape == (0, 24)

@@ -1,6 +1,8 @@
 """Picture after picture, a damaged one being no reason to leave out the others."""
 
+import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,8 +27,40 @@ def each_picture(files: Sequence[Path], work: Callable[[Path], Result], rows: li
             yield result
 
 
-def finish(rows: Sequence[Row], as_json: bool) -> None:
-    """Print the rows where JSON is asked for, and exit with 2 where one is of a damaged picture."""
+def drawings(files: Sequence[Path], out: Path | None) -> dict[str, Path]:
+    """Return where each picture's drawing goes in a folder, numbered where two have the same name."""
+    names = dict[str, Path]()
+    taken = Counter[str]()
+    for file in files if out else ():
+        assert out is not None
+        taken[file.stem] += 1
+        number = taken[file.stem]
+        names[str(file)] = out / (f"{file.stem}~{number}.png" if number > 1 else f"{file.stem}.png")
+    return names
+
+
+def _flat(row: Row) -> Row:
+    """Return a row with the edges of a box in columns of their own."""
+    box = zip(("xmin", "ymin", "xmax", "ymax"), row.get("box", ()), strict=False)
+    return {**{key: value for key, value in row.items() if key != "box"}, **dict(box)}
+
+
+def finish(rows: Sequence[Row], as_json: bool, table: Path | None = None) -> None:
+    """Write the rows as CSV, a line for each class, print them as JSON; exit with 2 where a picture was damaged."""
+    if table is not None:
+        from verydeep.basics.files import write_aside
+
+        lines: list[Row] = []
+        for row in rows:
+            lines += [
+                {"image": row["image"], "rank": rank, **_flat(one)} for rank, one in enumerate(row.get("top", ()), 1)
+            ]
+            lines += [{"image": row["image"], "error": row["error"]}] if "error" in row else []
+        columns = list(dict.fromkeys(key for line in lines for key in line))
+        with write_aside(table) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(lines)
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     if any("error" in row for row in rows):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from verydeep.cli.each_picture import each_picture, finish
+from verydeep.cli.each_picture import drawings, each_picture, finish
 from verydeep.cli.options import Device, Engine, Json, Memory, Pictures
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def localize(
     ] = None,
     top: Annotated[int, typer.Option(help="Classes to name and localize.")] = 5,
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures with their boxes drawn.")] = None,
+    table: Annotated[Path | None, typer.Option("--csv", help="CSV file to write, a line for each class.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Boxes as alike as this are merged.")] = None,
     match: Annotated[Literal["recommended", "literal"] | None, typer.Option(help="How alike two boxes are.")] = None,
     tuned: Annotated[Path | None, typer.Option(help="File of `verydeep tune`: threshold and match.")] = None,
@@ -51,22 +52,13 @@ def localize(
     runtime = Runtime(device, engine, parse_memory(memory))
     found = Localizer(*nets, protocol, top=top, rule=rule, runtime=runtime, pictures=len(files))
     rows: list[dict[str, Any]] = []
-    names = dict(zip(map(str, files), _names(files), strict=True))
+    names = drawings(files, out)
     for result in each_picture(files, found, rows):
-        drawn = _draw(result, out / names[result.name]) if out else None
+        drawn = _draw(result, names[result.name]) if out else None
         rows.append({**_values(result), "drawn": drawn})
         if not json_:
             typer.echo("\n".join([_words(result), *([f"  {drawn}"] if drawn else [])]))
-    finish(rows, json_)
-
-
-def _names(files: list[Path]) -> list[str]:
-    """Return a file name for each drawing, numbered where two pictures have the same."""
-    names: list[str] = []
-    for file in files:
-        count = sum(name == f"{file.stem}.png" or name.startswith(f"{file.stem}~") for name in names)
-        names.append(f"{file.stem}~{count + 1}.png" if count else f"{file.stem}.png")
-    return names
+    finish(rows, json_, table)
 
 
 def _draw(result: "Localized", path: Path) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from verydeep.cli.each_picture import each_picture, finish
+from verydeep.cli.each_picture import drawings, each_picture, finish
 from verydeep.cli.options import Device, Engine, Json, Memory, Pictures
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ def predict(
     ] = None,
     top: Annotated[int, typer.Option(help="Classes to name.")] = 5,
     heatmap: Annotated[
-        Path | None, typer.Option(help="Draw the best class's score map over the picture (one picture only).")
+        Path | None, typer.Option(help="Draw the best class's score map over the picture; of several, a folder.")
     ] = None,
+    table: Annotated[Path | None, typer.Option("--csv", help="CSV file to write, a line for each class.")] = None,
     memory: Memory = "2GiB",
     device: Device = "auto",
     engine: Engine = "auto",
@@ -46,10 +47,11 @@ def predict(
     from verydeep.training.run_folder import find_weights
 
     files = find_pictures(images)
-    if heatmap and len(files) != 1:
-        raise UserError(f"--heatmap draws one picture, and {len(files)} are given; run it once for each")
-    if heatmap:
-        check_suffix(heatmap)
+    drawn = {str(files[0]): heatmap} if heatmap and heatmap.suffix and len(files) == 1 else drawings(files, heatmap)
+    if heatmap and heatmap.suffix and len(files) > 1:
+        raise UserError(f"--heatmap {heatmap}: {len(files)} pictures are given; name a folder for their drawings")
+    for path in drawn.values():
+        check_suffix(path)
     runtime = Runtime(device, engine, parse_memory(memory))
     predictor = Predictor(find_weights(weights), protocol, top, runtime=runtime, pictures=len(files))
     rows: list[dict[str, Any]] = []
@@ -58,8 +60,8 @@ def predict(
         if not json_:
             typer.echo(_words(prediction))
         if heatmap:
-            _draw(heatmap, predictor, prediction, quiet=json_)
-    finish(rows, json_)
+            _draw(drawn[prediction.name], predictor, prediction, quiet=json_)
+    finish(rows, json_, table)
 
 
 def _values(prediction: "Prediction") -> dict[str, Any]:

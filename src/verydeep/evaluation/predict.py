@@ -1,15 +1,19 @@
 """The classes of single pictures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 from typing_extensions import Unpack
 
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.images.decode import BYTES_A_PIXEL
-from verydeep.images.files import read_picture
+from verydeep.images.files import is_one_picture, open_picture
 from verydeep.inference.forward import Forward
 from verydeep.inference.memory import too_large
 from verydeep.inference.options import Options
@@ -41,23 +45,43 @@ class Prediction:
     posterior: NDArray[np.float32]
 
 
+@overload
 def predict(
     net: VGG | str | Path,
-    image: str | Path | Picture,
+    image: str | PathLike[str] | bytes | Image | Picture,
     protocol: Protocol | str | None = None,
     *,
     top: int = 5,
     options: Options | None = None,
     **runtime: Unpack[RuntimeOptions],
-) -> Prediction:
-    """Name the classes of a picture.
+) -> Prediction: ...
+@overload
+def predict(
+    net: VGG | str | Path,
+    image: Sequence[Any],
+    protocol: Protocol | str | None = None,
+    *,
+    top: int = 5,
+    options: Options | None = None,
+    **runtime: Unpack[RuntimeOptions],
+) -> list[Prediction]: ...
+def predict(
+    net: VGG | str | Path,
+    image: Any,
+    protocol: Protocol | str | None = None,
+    *,
+    top: int = 5,
+    options: Options | None = None,
+    **runtime: Unpack[RuntimeOptions],
+) -> Prediction | list[Prediction]:
+    """Name the classes of a picture, or of each of several.
 
     Parameters
     ----------
     net : VGG, str or Path
         The network or its weights file.
-    image : str, Path or ndarray of uint8, shape (H, W, 3)
-        A file, or upright RGB.
+    image : path, bytes, PIL image or ndarray of uint8, shape (H, W, 3), or a sequence of them
+        A file, its content, or upright RGB; of a sequence the predictions come as a list.
     protocol : Protocol or str, optional
         By default `default_protocol`'s: dense evaluation at the scale of training, or the network's descriptor.
     top : int
@@ -72,7 +96,11 @@ def predict(
     BadImageError
         For a file that is no readable image.
     """
-    return Predictor(net, protocol, top, options, Runtime(**runtime), pictures=1)(image)
+    if is_one_picture(image):
+        return Predictor(net, protocol, top, options, Runtime(**runtime), pictures=1)(image)
+    images = list(image)
+    predictor = Predictor(net, protocol, top, options, Runtime(**runtime), pictures=len(images))
+    return [predictor(each) for each in images]
 
 
 class Predictor:
@@ -108,11 +136,11 @@ class Predictor:
         self.forward = Forward(net, options or Options(), runtime, views)
         self.forward.check(self.protocol)
 
-    def __call__(self, image: str | Path | Picture) -> Prediction:
+    def __call__(self, image: Any) -> Prediction:
         """Return the prediction for a file or an array."""
         net = self.forward.net
-        memory, name = self.forward.runtime.memory, "" if isinstance(image, np.ndarray) else str(image)
-        original = image if isinstance(image, np.ndarray) else read_picture(Path(image), memory // BYTES_A_PIXEL)
+        memory, name = self.forward.runtime.memory, str(image) if isinstance(image, str | PathLike) else ""
+        original = open_picture(image, name or "picture", memory // BYTES_A_PIXEL)
         for part in (one for leaf in self.protocol.leaves for one in leaf.each_scale):
             if reason := too_large((original.shape[0], original.shape[1]), part, net, memory):
                 raise BadImageError(name or "picture", reason)

@@ -101,6 +101,16 @@ def decode_part(data: bytes, header: Header, rows: int, reduction: int = 1) -> t
         raise BadImageError(header.name, f"damaged {image.format} file ({_one_line(error)})") from None
 
 
+def from_pillow(image: Image, name: str, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Return a PIL image as `decode` would return its file: upright RGB, transparency on white."""
+    if image.width * image.height > max_pixels:
+        raise BadImageError(name, f"{image.width} x {image.height} pixels, more than the limit of {max_pixels:,}")
+    try:
+        return upright(np.array(_to_rgb(image)), _orientation(image.getexif))
+    except (OSError, ValueError, SyntaxError) as error:  # read from its file only now
+        raise BadImageError(name, f"cannot be read ({_one_line(error)})") from None
+
+
 def size(data: bytes, name: str) -> tuple[int, int]:
     """Return (height, width) of the upright image, from the header alone; errors as of `read_header`."""
     header = read_header(data, name)

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterable
 from functools import partial
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.files import open_regular
-from verydeep.images.decode import MAX_PIXELS, decode
+from verydeep.images.decode import MAX_PIXELS, decode, from_pillow
 from verydeep.images.formats import HEAD, counted, is_picture
 
 
@@ -20,6 +23,32 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
             return decode(file.read(), str(path), max_pixels=max_pixels)
     except OSError as error:
         raise BadImageError(str(path), (error.strerror or "cannot be read").lower()) from None
+
+
+def open_picture(image: Any, name: str = "picture", max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Return the upright RGB pixels, (H, W, 3), of what a user calls a picture.
+
+    That is a path, a file's content in bytes, a PIL image, or an array of uint8, (H, W, 3), upright RGB. BadImageError
+    where it cannot be read, UserError, by its `name`, for anything else.
+    """
+    if isinstance(image, str | PathLike):
+        return read_picture(Path(image), max_pixels)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return decode(bytes(image), name, max_pixels=max_pixels)
+    if isinstance(image, Image):
+        return from_pillow(image, name, max_pixels)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        return np.ascontiguousarray(image)
+    what = f"an array of {image.dtype}, shape {image.shape}" if isinstance(image, np.ndarray) else repr(image)
+    raise UserError(f"{name} is {what:.80}; expected a path, bytes, a PIL image or uint8 of shape (H, W, 3), RGB")
+
+
+def is_one_picture(images: Any) -> bool:
+    """Tell a picture from a sequence of them, which an array of one or four dimensions is, too."""
+    if isinstance(images, np.ndarray):
+        return images.ndim in (2, 3)
+    single = isinstance(images, str | PathLike | bytes | bytearray | memoryview | Image)
+    return single or not hasattr(images, "__iter__")
 
 
 def find_pictures(paths: Iterable[Path]) -> list[Path]:

@@ -1,7 +1,9 @@
 """Classes and boxes of single pictures."""
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,12 +11,12 @@ from typing_extensions import Unpack
 
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.images.decode import BYTES_A_PIXEL
-from verydeep.images.files import read_picture
+from verydeep.images.files import is_one_picture, open_picture
 from verydeep.inference.memory import too_large
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Kind, Protocol, default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
-from verydeep.inference.views import VIEWS, Picture, prepare
+from verydeep.inference.views import VIEWS, prepare
 from verydeep.localization.boxes import Frame, clip
 from verydeep.localization.dense import LocalizationModel
 from verydeep.localization.evaluate import check_protocol, views, windows_of
@@ -119,11 +121,11 @@ class Localizer:
         check_protocol(self.protocol, self.model)
         self.top, self.rule = top, rule
 
-    def __call__(self, image: str | Path | Picture) -> Localized:
+    def __call__(self, image: Any) -> Localized:
         """Return classes and boxes for a file or an array, uint8 (H, W, 3), upright RGB."""
         net: VGG = self.model.classifier.net
-        memory, name = self.model.classifier.runtime.memory, "" if isinstance(image, np.ndarray) else str(image)
-        original = image if isinstance(image, np.ndarray) else read_picture(Path(image), memory // BYTES_A_PIXEL)
+        memory, name = self.model.classifier.runtime.memory, str(image) if isinstance(image, str | PathLike) else ""
+        original = open_picture(image, name or "picture", memory // BYTES_A_PIXEL)
         for part in self.protocol.leaves:
             if reason := too_large((original.shape[0], original.shape[1]), part, net, memory):
                 raise BadImageError(name or "picture", reason)
@@ -155,16 +157,19 @@ def _usual(localizer: VGG) -> Protocol:
 def localize(
     classifier: VGG | str | Path,
     localizer: VGG | str | Path,
-    image: str | Path | Picture,
+    image: Any,
     protocol: Protocol | str | None = None,
     *,
     top: int = 5,
     rule: MergeRule = DEFAULT_RULE,
     **runtime: Unpack[RuntimeOptions],
-) -> Localized:
-    """Name the classes of a picture and say where each is.
+) -> Localized | list[Localized]:
+    """Name the classes of a picture, or of each of several, and say where each is.
 
-    Parameters are those of `Localizer`; device, engine and memory are the fields of its runtime.
+    Pictures are as for `predict`; other parameters are those of `Localizer`, device, engine and memory the fields of
+    its runtime.
     """
-    where = Runtime(**runtime)
-    return Localizer(classifier, localizer, protocol, top=top, rule=rule, runtime=where, pictures=1)(image)
+    images = [image] if is_one_picture(image) else list(image)
+    where, count = Runtime(**runtime), len(images)
+    found = Localizer(classifier, localizer, protocol, top=top, rule=rule, runtime=where, pictures=count)
+    return found(image) if is_one_picture(image) else [found(each) for each in images]

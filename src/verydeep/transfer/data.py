@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from verydeep.basics.errors import BadImageError, UserError
+from verydeep.basics.errors import BadImageError
 from verydeep.datasets.content import content_hashes
 from verydeep.datasets.dataset import Box, Dataset, Sample
 from verydeep.datasets.opening import Reading
 from verydeep.datasets.splits import SPLITS
 from verydeep.datasets.storage import FolderFile, Storage
 from verydeep.datasets.voc import read_voc
+from verydeep.images.files import is_one_picture, open_picture
 from verydeep.inference.views import Picture
 from verydeep.transfer.protocols import Indices, Split, Targets, TransferProtocol
 
@@ -93,21 +93,15 @@ def one_class(labels: Indices, classes: Sequence[str]) -> Targets:
 def as_dataset(X: Any) -> Dataset:
     """Return what `Descriptor` is given as a data set.
 
-    UserError for anything else, naming the first element that is none of these.
-
-    Parameters
-    ----------
-    X : Dataset, or sequence of path, ndarray or PIL image
-        Arrays are uint8, H x W x 3, upright RGB, also as one array N x H x W x 3.
+    That is a Dataset, a picture as for `open_picture`, or a sequence of them; UserError for anything else, naming the
+    first element that is none of these.
     """
     if isinstance(X, Dataset):
         return X
-    if isinstance(X, str | PathLike):
-        raise UserError(f"{X}: one path; give a list of them, or a data set of verydeep.open_dataset")
-    elements = list(X)
+    elements = [X] if is_one_picture(X) else list(X)
     if elements and all(isinstance(element, str | PathLike) for element in elements):
         return paths([Path(element) for element in elements])
-    return _Arrays([_picture(element, i) for i, element in enumerate(elements)])
+    return _Arrays([open_picture(element, f"image {i}") for i, element in enumerate(elements)])
 
 
 def paths(files: Sequence[Path]) -> Dataset:
@@ -208,14 +202,3 @@ class _Arrays(Dataset):
 
     def subset(self, indices: Iterable[int]) -> "_Arrays":
         return _Arrays([self.pictures[index] for index in indices])
-
-
-def _picture(element: Any, index: int) -> Picture:
-    if isinstance(element, str | PathLike):
-        return paths([Path(element)]).image(0)
-    if isinstance(element, Image.Image):
-        return np.array(ImageOps.exif_transpose(element).convert("RGB"))
-    if isinstance(element, np.ndarray) and element.dtype == np.uint8 and element.ndim == 3 and element.shape[2] == 3:
-        return np.ascontiguousarray(element)
-    what = f"an array of {element.dtype}, shape {element.shape}" if isinstance(element, np.ndarray) else repr(element)
-    raise UserError(f"image {index} is {what:.80}; expected a path, a PIL image or uint8 of shape (H, W, 3), RGB")
