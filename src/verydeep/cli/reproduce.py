@@ -10,8 +10,8 @@ from verydeep.cli.options import Device, Json, OnBadImage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from verydeep.results.plan import Plan
     from verydeep.results.report import HitCheck
-    from verydeep.results.reproduce import Plan
     from verydeep.results.verify import Verdict
 
 EXAMPLE = "verydeep reproduce --preset demo --data scenes --out demo --dry-run"
@@ -50,6 +50,7 @@ def reproduce(
     from verydeep.basics.errors import UserError
     from verydeep.results import reproduce as study
     from verydeep.results import verify
+    from verydeep.results.plan import plan_study
     from verydeep.results.study import PUBLISHED
     from verydeep.results.table import render
 
@@ -61,9 +62,9 @@ def reproduce(
         raise UserError(
             f"--weights-d and --weights-e are for --preset {PUBLISHED}; preset {preset} trains its networks"
         )
-    if not dry_run:
-        study.check_request(data, out)
-    plan = study.plan_study(preset, data, out, only=only or (), device=device, on_bad_image=on_bad_image)
+    if not dry_run and (data is None or out is None):
+        raise UserError("reproduce needs --data (a folder, a .tar or scenes) and --out; only --dry-run does without")
+    plan = plan_study(preset, data, out, only=only or (), device=device, on_bad_image=on_bad_image)
     if dry_run or not json_:
         typer.echo(json.dumps(_values(plan), indent=2) if json_ else _words(plan))
     if dry_run:

@@ -123,7 +123,10 @@ def read_results(folder: str | Path) -> list[Result]:
 def _tested(path: Path) -> Result | None:
     about = read_metadata(path)
     members = about.get("fused") or [about]
-    networks = [network for member in members if (network := _network(member))]
+    try:
+        networks = [network for member in members if (network := _network(member))]
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     if len(networks) < len(members):
         return None
     images = f"{about['split']}, {about['limit']}" if about.get("limit") else str(about["split"])

@@ -48,6 +48,7 @@ class Table:
 
     @property
     def heading(self) -> str:
+        """What stands above it."""
         name = f"{'Section' if '.' in self.number else 'Table'} {self.number}: {self.title}"
         if not self.data:
             return name
@@ -61,6 +62,7 @@ class Table:
 
     @property
     def shown(self) -> list[Column]:
+        """The columns that people see."""
         return [column for column in self.columns if column.heading]
 
     def grid(self) -> list[list[str]]:

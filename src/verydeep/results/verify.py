@@ -16,7 +16,7 @@ from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
 from verydeep.nets.vgg import VGG
 from verydeep.results import published
-from verydeep.results.reproduce import measure_data, testing_macs
+from verydeep.results.plan import measure_data, testing_macs
 from verydeep.results.study import PUBLISHED
 from verydeep.results.tables import scales_in_words
 
