@@ -168,7 +168,6 @@ class Evaluator:
         return found.rows(wanted.ids)
 
     def _run(self, part: Protocol, path: Path | None) -> Posteriors:
-        """Run the network for a protocol that is no mean of others."""
         folder = path.with_name(f".{part}.unfinished") if path else None
         with sole_writer(folder):
             if path and path.exists():  # another process has just finished it
@@ -249,7 +248,6 @@ def match_labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
 
 
 def _hash(net: VGG) -> str:
-    """Return a hash of the parameters of a network that comes from no file."""
     digest = hashlib.sha256()
     for name, tensor in net.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

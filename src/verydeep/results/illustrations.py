@@ -180,7 +180,6 @@ def _overlaid(picture: NDArray[np.uint8], heat: NDArray[np.float64]) -> NDArray[
 
 
 def _data_uri(picture: NDArray[np.uint8]) -> str:
-    """Return an RGB picture as a JPEG file inside a link."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -80,7 +80,6 @@ def write_report(
 
 
 def _facts(folder: StudyFolder, tables: Sequence[Table], trained: Sequence[Run]) -> str:
-    """Return the few figures that stand at the top."""
     facts = [("networks trained", str(len(trained)))]
     seconds = sum(read_log(folder.run(run.name).path, "epoch")[-1]["seconds"] for run in trained)
     facts.append(("training", _time(seconds)))
@@ -94,7 +93,6 @@ def _facts(folder: StudyFolder, tables: Sequence[Table], trained: Sequence[Run])
 
 
 def _scales(preset: Preset) -> str:
-    """Return the study's training scales in the order of the paper's."""
     stages = [stage for name, stage in preset.stages.items() if name in ("small", "large", "jitter", "jitter-fc")]
     scales = dict.fromkeys(load_recipe(stage.recipe, stage.overrides).images.scales for stage in stages)
     return ", ".join(f"S = {low}" if low == high else f"S in [{low};{high}]" for low, high in scales)
@@ -141,12 +139,10 @@ def _curves(folder: StudyFolder, run: Run) -> str:
 
 
 def _error(run: Run) -> str:
-    """Return the log's key of a run's validation error."""
     return "localization_error" if run.regression else "top1_error"
 
 
 def _runs(folder: StudyFolder, trained: Sequence[Run]) -> str:
-    """Return what was trained, how long it took and how it ended."""
     testing, rows = folder.testing_seconds(), []
     for run in trained:
         epochs = read_log(folder.run(run.name).path, "epoch")

@@ -170,7 +170,6 @@ def _figure(table: Table) -> str:
 
 
 def _html_rate(rate: ErrorRate, best: float | None) -> str:
-    """Return a cell; the best of the table in bold, as in the paper."""
     value, interval = str(rate).split(" ", 1)
     value = f"<b>{value}</b>" if rate.rate == best else value
     return f"{value} <small>{html.escape(interval)}</small>"
