@@ -119,12 +119,12 @@ def test_the_example_of_the_help_tests_every_protocol_and_says_what_was_missed(i
 def test_wrong_weights_are_refused_before_anything_is_tested(imagenet: list[str]) -> None:
     data = "IMAGENET_VAL"
     with pytest.raises(UserError, match="E: holds configuration E, expected D"):
-        Verification(data, {"D": "E", "E": "E"}, "out")
+        Verification(data, {"D": "E", "E": "E"}, Path("out"))
     net = vd.load("D")
     net.provenance = RunInfo(train_scales=(256, 256))
     vd.save(net, "D256")
     with pytest.raises(UserError, match=r"trained at S in 256, .* are for \[256;512\]"):
-        Verification(data, {"D": "D256", "E": "E"}, "out")
+        Verification(data, {"D": "D256", "E": "E"}, Path("out"))
     assert not Path("out").exists()
 
 
