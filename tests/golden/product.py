@@ -27,7 +27,7 @@ CHANGING = re.compile(
     r"created_by|version|seconds|images_per_second|waiting|machine|.*_hash|sha256|.*_sha256|weights_file"
     r"|macro_recall|macro_precision|by_class"
 )
-"""Keys that tell of the moment, the machine, the version, a file whose bytes do not matter; and later keys."""
+"""Keys that tell of the moment, machine, version, a file whose bytes do not matter; and keys of later versions."""
 
 
 # -- the command line

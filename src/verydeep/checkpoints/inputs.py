@@ -19,6 +19,19 @@ KERAS = Preprocessing(channel_order="BGR", pool_round_up=False)
 
 PREPROCESSINGS = {"torchvision": TORCHVISION, "timm": TORCHVISION, "caffe": CAFFE, "keras": KERAS}
 
+ASSUMED = {"torchvision": TORCHVISION, "timm": TORCHVISION, "onnx": TORCHVISION, "keras": KERAS, "caffe": CAFFE}
+"""What is taken for the input of a format's files, which do not say it."""
+
+CONVENTIONS = {
+    "BGR, 0 to 255, ImageNet's mean subtracted (caffe, keras)": CAFFE,
+    "RGB, 0 to 1, ImageNet's mean and deviation (torchvision, timm)": TORCHVISION,
+    "RGB, 0 to 255, ImageNet's mean subtracted": replace(CAFFE, channel_order="RGB"),
+    "RGB, 0 to 1": Preprocessing(value_range=1.0, mean=(0.0, 0.0, 0.0)),
+    "RGB, -1 to 1": Preprocessing(value_range=1.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+    "RGB, 0 to 255": Preprocessing(mean=(0.0, 0.0, 0.0)),
+}
+"""What networks are fed with, in the order of how often it is met."""
+
 
 def fold_input(
     layers: Sequence[Layer], usual: Preprocessing, path: Path, *, stated: bool = False

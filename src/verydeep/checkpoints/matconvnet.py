@@ -10,7 +10,7 @@ import torch
 from verydeep.basics.errors import UserError
 from verydeep.checkpoints import hdf5, matfile
 from verydeep.checkpoints import layers as kinds
-from verydeep.checkpoints.ilsvrc import class_names
+from verydeep.checkpoints.class_names import class_names
 from verydeep.checkpoints.inputs import CAFFE
 from verydeep.checkpoints.layers import Array, Checkpoint, Layer
 from verydeep.checkpoints.naming import FULLY_CONNECTED

@@ -1,8 +1,10 @@
 """Any weights file, by its content, or any public one, by its name."""
 
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -12,7 +14,7 @@ from verydeep.checkpoints import caffe, keras_files, matconvnet, onnx_file, torc
 from verydeep.checkpoints.inputs import PREPROCESSINGS
 from verydeep.checkpoints.layers import Checkpoint
 from verydeep.checkpoints.public import fetch, is_name
-from verydeep.checkpoints.recognize import recognize
+from verydeep.checkpoints.recognize import recognize, without_head
 from verydeep.nets import vgg
 from verydeep.nets.run_info import RunInfo
 from verydeep.nets.vgg import VGG
@@ -23,10 +25,11 @@ FORMATS = "verydeep, torchvision, timm, Keras, Caffe, MatConvNet and ONNX"
 def load(
     source: str | Path,
     *,
-    preprocessing: str | None = None,
+    preprocessing: str | Mapping[str, Any] | None = None,
     classes: list[str] | None = None,
     prototxt: str | Path | None = None,
     offline: bool = False,
+    trunk: bool = False,
 ) -> VGG:
     """Read a network from a weights file of any known format, or from public weights by name.
 
@@ -38,9 +41,10 @@ def load(
     source : str or Path
         A file, or a name such as `torchvision:vgg16`, `timm:vgg19_bn.tv_in1k`, `keras:vgg16`, `caffe:vgg19`, which
         is downloaded into the user's cache.
-    preprocessing : {"torchvision", "timm", "caffe", "keras"}, optional
-        Whose pictures the network wants, where that is not the file's format: of Caffe's weights in a `.pth` file,
-        say. Not for files that verydeep wrote, which say it themselves; nor is `classes`.
+    preprocessing : str or mapping, optional
+        What pictures the file's network wants, where the file is silent or wrong: whose ("torchvision", "timm",
+        "caffe", "keras"), or fields of `Preprocessing` by name, with "like" for whose the others are (by default the
+        file's format's). Not for files that verydeep wrote, which say it themselves; nor is `classes`.
     classes : list of str, optional
         Names of the classes in order. By default the file's; of a network with 1,000 classes ILSVRC's; else
         numbers.
@@ -48,6 +52,8 @@ def load(
         The definition of a `.caffemodel`; it is checked against the file.
     offline : bool
         Whether nothing may be downloaded.
+    trunk : bool
+        Whether only the convolutions are taken, whatever stands behind them.
 
     Returns
     -------
@@ -62,15 +68,21 @@ def load(
     name = str(source)
     path, about = fetch(name, offline=offline) if is_name(name) else (Path(source), {})
     kind = detect(path)
-    if preprocessing is not None and preprocessing not in PREPROCESSINGS:
-        raise UserError(f"preprocessing is {preprocessing!r}, expected one of {', '.join(PREPROCESSINGS)}")
+    stated = {"like": preprocessing} if isinstance(preprocessing, str) else dict(preprocessing or {})
+    like = stated.pop("like", None)
+    if like is not None and like not in PREPROCESSINGS:
+        raise UserError(f"preprocessing is {like!r}, expected one of {', '.join(PREPROCESSINGS)}")
     found = None if kind == "verydeep" else _read(kind, path, Path(prototxt) if prototxt is not None else None)
     if (found is None or found.description is not None) and (preprocessing is not None or classes is not None):
         raise UserError(f"{path}: verydeep wrote this file, and it says its classes and preprocessing itself")
     if found is None:
-        return vgg.load(path)
+        net = vgg.load(path)
+        return vgg.trunk_of(net) if trunk else net
     if preprocessing is not None:
-        found = replace(found, preprocessing=PREPROCESSINGS[preprocessing])
+        usual = PREPROCESSINGS[like] if like else found.preprocessing
+        found = replace(found, preprocessing=replace(usual, **stated))
+    if trunk:
+        found = without_head(found)
     given = tuple(classes) if classes is not None else None
     net = recognize(found, path, given, stated=preprocessing is not None)
     about = {"file": path.name, "sha256": file_hash(path), **about}

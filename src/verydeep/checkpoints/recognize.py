@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
+from verydeep.checkpoints.class_names import class_names
 from verydeep.checkpoints.head import plain_head
-from verydeep.checkpoints.ilsvrc import class_names
 from verydeep.checkpoints.inputs import fold_input
 from verydeep.checkpoints.layers import (
     Array,
@@ -98,6 +98,15 @@ def recognize(
     if checkpoint.description is None and _independent(layers, net):
         net.provenance = replace(net.provenance, multi_label=True)
     return net.eval()
+
+
+def without_head(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the layers of a file up to its last pool, of the first five or of those there are, alone."""
+    layers = [layer for layer in checkpoint.layers if not isinstance(layer, Dropout)]
+    pools = [place for place, layer in enumerate(layers) if isinstance(layer, MaxPool)][:5]
+    start = min(head_start(layers), pools[-1] + 1 if len(pools) == 5 else len(layers))
+    kept = [one for one in layers[:start] if not isinstance(one, Flatten | Mean) and type(one) is not Weighted]
+    return replace(checkpoint, layers=tuple(kept), description=None, names={})
 
 
 def parse_description(text: str | bytes | None, path: Path) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from verydeep.datasets.folder_names import (
     split_folders,
     split_of,
 )
-from verydeep.datasets.layout import Layout, few, image_names, left_out, name_of, without_outer_folders
+from verydeep.datasets.layout import Layout, few, left_out, name_of, without_outer_folders
 from verydeep.datasets.storage import Storage
 from verydeep.images.formats import SUFFIXES
 
@@ -42,9 +42,8 @@ def read(storage: Storage, options: str = "") -> Layout:
     (`Annotations/cat/1.xml`). With the option `top` the outermost folders are classes although each holds the same
     folders. UserError where the folders are no classes, or images lie beside them.
     """
-    images, others = image_names(storage, storage.files)
-    annotations = [name for name in others if name.lower().endswith(".xml")]
-    images, notes = _without_masks(images)
+    annotations = storage.ending("xml")
+    images, notes = _without_masks(storage.images)
     images, again = _without_copies(images)
     notes += again
     if not images:
@@ -57,7 +56,7 @@ def read(storage: Storage, options: str = "") -> Layout:
     if len(classes) < 2:
         raise UserError(f"{storage.path}: holds one class only ({classes[0]}); expected a folder each for two or more")
     notes += [*more, *_compare(found, classes, storage)]
-    notes += left_out(sorted(set(others) - set(annotations)), images)
+    notes += left_out(sorted(set(storage.others).difference(annotations)), images)
     parts = {split: _samples(by_class, classes) for split, by_class in found.items()}
     own = {label: (name,) for label, name in enumerate(classes)}
     boxes = XmlBoxes(storage, own, 1, annotations, images, _beside) if annotations else None

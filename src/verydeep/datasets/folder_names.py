@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 _SPLITS = {
     "train": "train",
@@ -40,6 +41,7 @@ _GENERIC = (
 )
 
 
+@lru_cache(4096)  # the same few folders, for each of a million pictures
 def split_of(name: str) -> str | None:
     """Return "train", "val" or "test" where a folder's or file's name says that and nothing else.
 

@@ -14,10 +14,11 @@ from verydeep.basics.errors import BadBoxError, UserError
 from verydeep.datasets.annotations import Annotations, Marks, Size
 from verydeep.datasets.dataset import Box, Sample
 from verydeep.datasets.folder_names import split_of
-from verydeep.datasets.layout import Layout, few, image_names, name_of
+from verydeep.datasets.layout import Layout, few, name_of
 from verydeep.datasets.storage import Storage
 
 Edges = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax; not yet known to be a box
+Objects = tuple[tuple[str, Edges | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Labeled:
     """What a file says of a picture."""
 
     picture: str  # as it is written there
-    objects: tuple[tuple[str, Edges | None], ...]  # class and, where it is known, place of each thing to be seen
+    objects: Objects  # class and, where it is known, place of each thing to be seen
     file: str  # who says it
     split: str | None = None
     drawn_on: Size | None = None
@@ -34,8 +35,8 @@ class Labeled:
 class Finder:
     """Finds the pictures that files name: by path, by the end of it, or without the ending."""
 
-    def __init__(self, storage: Storage, pictures: Iterable[str] | None = None) -> None:
-        self.pictures = image_names(storage, storage.files)[0] if pictures is None else list(pictures)
+    def __init__(self, storage: Storage, pictures: list[str] | None = None) -> None:
+        self.pictures = storage.images if pictures is None else pictures
         self.known = frozenset(self.pictures)
         self._by_last: dict[str, list[str]] = {}
 

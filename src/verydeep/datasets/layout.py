@@ -4,14 +4,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from verydeep.basics.errors import BadBoxError
 from verydeep.datasets.annotations import Annotations
 from verydeep.datasets.dataset import Sample
 from verydeep.datasets.storage import Storage
-from verydeep.images.formats import HEAD, counted, is_picture
+from verydeep.images.formats import counted
 
 WNID = re.compile(r"n\d{8}")  # WordNet's number of a noun
 ARCHIVE = re.compile(r"(\.tar)?\.\w+$")  # what archives' names end in
@@ -47,15 +46,6 @@ class Reader(Protocol):
 
     def read(self, storage: Storage, options: str = "") -> Layout:
         """Read it; UserError if it is not of this kind or not whole. What `options` may be is the reader's matter."""
-
-
-def image_names(storage: Storage, names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Divide file names into images, as `is_picture` says, and others, both sorted."""
-    images: list[str] = []
-    others: list[str] = []
-    for name in names:
-        (images if is_picture(name, partial(storage.files[name].read, HEAD)) else others).append(name)
-    return sorted(images), sorted(others)
 
 
 def left_out(others: list[str], images: Iterable[str]) -> list[str]:

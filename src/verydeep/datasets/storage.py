@@ -6,14 +6,14 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.files import open_regular
 from verydeep.datasets.archives import ArchivedFile, ZippedFile, open_archive, read_archive
-from verydeep.images.formats import suffix
+from verydeep.images.formats import HEAD, is_picture, suffix
 
 MOST_TEXT = 2 << 30  # bytes of a file that is read whole; COCO's largest has 0.5 GB
 MOST_LISTS = 100  # files that are looked into as lists of many pictures
@@ -108,6 +108,16 @@ class Storage:
         names = self.ending(*suffixes)
         depth = min((name.count("/") for name in names), default=0) + 1
         return sorted(name for name in names if name.count("/") <= depth)[:MOST_LISTS]
+
+    @cached_property
+    def images(self) -> list[str]:
+        """The names of the files that count as pictures, as `is_picture` says, sorted."""
+        return sorted(name for name, file in self.files.items() if is_picture(name, partial(file.read, HEAD)))
+
+    @cached_property
+    def others(self) -> list[str]:
+        """The names of all other files, sorted."""
+        return sorted(set(self.files).difference(self.images))
 
     @cached_property
     def _by_suffix(self) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from verydeep.basics.errors import UserError
 from verydeep.datasets import class_folders
 from verydeep.datasets.annotations import RELATIVE, Size
 from verydeep.datasets.folder_names import split_in, split_of
-from verydeep.datasets.labels import Edges, Finder, Labeled, corners, layout_of, number
+from verydeep.datasets.labels import Finder, Labeled, Objects, corners, layout_of, number
 from verydeep.datasets.layout import Layout, few
 from verydeep.datasets.storage import Storage
 from verydeep.datasets.table_files import LOOKED_AT, OBJECTS, SUFFIXES, Table, read_table
@@ -198,10 +198,12 @@ def _labeled(plans: Sequence[Plan]) -> Iterator[Labeled]:
         sides = [by_plain[name] for name in ("height", "width") if name in by_plain] if edges else []
         shares = edges is not None and all(number(cell) <= 1 for column in edges for cell in column[:LOOKED_AT])
         values = [columns[name] for name in plan.labels]
+        same: dict[Objects, Objects] = {}
+        whole = plan.split
         known = {str(value) for value in values[0]} if len(values) == 1 else set()
         for row, picture in enumerate(columns[plan.pictures]):
-            split = plan.split if splits is None else split_of(str(splits[row]))
-            objects: tuple[tuple[str, Edges | None], ...] = ()
+            split = whole if splits is None else split_of(str(splits[row]))
+            objects: Objects = ()
             if splits is not None and split is None:
                 pass  # of no split, so not used
             elif plan.labels == (OBJECTS,):
@@ -210,10 +212,11 @@ def _labeled(plans: Sequence[Plan]) -> Iterator[Labeled]:
                 place = [number(column[row]) for column in edges] if edges else []
                 where = (place[0], place[1], place[2], place[3]) if any(map(math.isfinite, place)) else None
                 objects = tuple((name, where) for name in _names(plan, [column[row] for column in values], known))
+                objects = same.setdefault(objects, objects)  # most of a million rows say one of a thousand labels
             yield Labeled(str(picture), objects, plan.table.file, split, RELATIVE if shares else _drawn_on(sides, row))
 
 
-def _objects(cell: Any) -> tuple[tuple[str, Edges | None], ...]:
+def _objects(cell: Any) -> Objects:
     """Return Hugging Face's boxes of a picture, `{"bbox": [[x, y, width, height], ...], "categories": [...]}`."""
     boxes = cell.get("bbox") or [] if isinstance(cell, dict) else []
     keys = ("categories", "category", "labels", "label")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from verydeep.basics.errors import BadBoxError, UserError
 from verydeep.datasets.annotations import make_box
 from verydeep.datasets.dataset import Box, Sample
-from verydeep.datasets.layout import Layout, class_name, few, image_names
+from verydeep.datasets.layout import Layout, class_name, few
 from verydeep.datasets.storage import Storage
 
 ANNOTATIONS = "val/val_annotations.txt"
@@ -66,7 +66,7 @@ def _train(storage: Storage, labels: dict[str, int], bad: list[BadBoxError]) -> 
         if image not in storage.files:
             source = f"train/{image.split('/')[1]}/{image.split('/')[1]}_boxes.txt"
             bad.append(BadBoxError(storage.where(source), f"annotates {image}, which is not there"))
-    images, _ = image_names(storage, (name for name in storage.files if TRAIN_IMAGE.match(name)))
+    images = filter(TRAIN_IMAGE.match, storage.images)
     return [
         Sample(name, labels[wnid], boxes.get(name, ())) for name in images if (wnid := name.split("/")[1]) in labels
     ]

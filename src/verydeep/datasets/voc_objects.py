@@ -8,7 +8,7 @@ from verydeep.basics.errors import BadBoxError, BadImageError, UserError
 from verydeep.datasets import class_folders
 from verydeep.datasets.annotations import parse_annotation, stem
 from verydeep.datasets.labels import Edges, Finder, Labeled, layout_of, number
-from verydeep.datasets.layout import Layout, few, image_names
+from verydeep.datasets.layout import Layout, few
 from verydeep.datasets.storage import Storage
 
 IMAGE = re.compile(r"(?:.*/)?JPEGImages/[^/]+\.jpe?g", re.IGNORECASE)
@@ -34,7 +34,7 @@ def read(storage: Storage, options: str = "") -> Layout:
     those of all objects of that class. Without lists splits are the folders' (Roboflow's), or all images are for
     training. UserError if a list names an image that is not there, or there are fewer than two classes.
     """
-    images = sorted(filter(IMAGE.fullmatch, storage.files)) or image_names(storage, storage.files)[0]
+    images = sorted(filter(IMAGE.fullmatch, storage.files)) or storage.images
     splits = _lists(storage, images)
     bad: list[BadBoxError] = []
     finder = Finder(storage, images)

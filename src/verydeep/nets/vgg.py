@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -65,6 +66,15 @@ class VGG(Network, HubMixin):
         if config.classes:
             layers.append(("fc8", ConvLinear(channels, config.outputs, kernel)))
         super().__init__(config, layers)
+
+
+def trunk_of(net: VGG) -> VGG:
+    """Return a network's convolutions alone, cut behind pool5 or where it is cut already; tensors are shared."""
+    with torch.device("meta"):
+        trunk = VGG(replace(net.config, classes=(), trunk=net.config.trunk or "pool5", head=None, descriptor=None))
+    trunk.load_state_dict({name: net.state_dict()[name] for name in trunk.state_dict()}, assign=True)
+    trunk.provenance = replace(net.provenance, multi_label=None)
+    return trunk.train(net.training)
 
 
 def is_head(name: str) -> bool:
