@@ -79,9 +79,7 @@ def evaluate(
     from verydeep.basics.errors import UserError
     from verydeep.cli.boxes import BoxRequest, chosen_rule, echo_boxes
     from verydeep.datasets.opening import Reading
-    from verydeep.evaluation.confusion import write_confusion
     from verydeep.evaluation.evaluate import Evaluator
-    from verydeep.evaluation.metrics import class_metrics
     from verydeep.inference.memory import parse_memory
     from verydeep.inference.options import Options
     from verydeep.inference.protocol import Protocol, default_protocol
@@ -127,12 +125,18 @@ def evaluate(
     for name in protocols:
         evaluator.check(name)  # all of them before the first is run
     results = {str(name): evaluator.posteriors(name) for name in protocols}
-    labeled = {name: result for name, result in results.items() if (result.labels >= 0).any()}
-    drawn = {
-        name: write_confusion(out, f"confusion-{name}", class_metrics(result).confusion, result.classes)
-        for name, result in (labeled if confusion else {}).items()
+    (_echo_json if json_ else _echo)(evaluator, results, _draw(results, out) if confusion else {})
+
+
+def _draw(results: "dict[str, Posteriors]", out: Path) -> dict[str, list[Path]]:
+    from verydeep.evaluation.confusion import write_confusion
+    from verydeep.evaluation.metrics import class_metrics
+
+    return {
+        name: write_confusion(out, f"confusion-{name}", class_metrics(found).confusion, found.classes)
+        for name, found in results.items()
+        if (found.labels >= 0).any()
     }
-    (_echo_json if json_ else _echo)(evaluator, results, drawn)
 
 
 def _echo(evaluator: "Evaluator", results: "dict[str, Posteriors]", drawn: dict[str, list[Path]]) -> None:
