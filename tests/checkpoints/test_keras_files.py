@@ -178,7 +178,7 @@ def spoil(change, layers):
         )
     if change == "wrong shape":
         layers[-2] = ("fc2", np.zeros((24, 23), np.float32), np.zeros(24, np.float32))
-        return layers, r"fc7.weight \(fc2/kernel in the file\): expected 24 x 24 x 1 x 1, found 23 x 24"
+        return layers, r"fc7.bias \(fc2/bias in the file\): expected 23, found 24"
     layers[1][2][1] = np.nan
     return layers, r"conv1_2.bias \(block1_conv2/bias in the file\): expected numbers, found 1 of 4 values that are not"
 

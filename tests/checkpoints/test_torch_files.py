@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 import verydeep as vd
 from tests.conftest import SEED
@@ -254,3 +255,60 @@ def test_full_size(name, project, tools, photographs, peers, tmp_path):
     theirs.load_state_dict(torch.load(tmp_path / "back.pth", weights_only=True))
     with torch.no_grad():
         assert np.array_equal(theirs(x).numpy(), expected)
+
+
+HEADS = {
+    "two": lambda n: nn.Sequential(nn.Linear(n, 20), nn.ReLU(), nn.Dropout(), nn.Linear(20, 5)),
+    "two without dropout": lambda n: nn.Sequential(nn.Linear(n, 20), nn.ReLU(), nn.Linear(20, 5)),
+    "one": lambda n: nn.Linear(n, 5),
+    "one in a chain": lambda n: nn.Sequential(nn.Dropout(), nn.Linear(n, 5)),
+    "batch norm before the ReLU": lambda n: nn.Sequential(
+        nn.Linear(n, 20, bias=False), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, 5)
+    ),
+    "batch norm behind the ReLU": lambda n: nn.Sequential(
+        nn.Linear(n, 20), nn.ReLU(), nn.BatchNorm1d(20), nn.Dropout(), nn.Linear(20, 5)
+    ),
+    "four": lambda n: nn.Sequential(
+        nn.Linear(n, 20), nn.ReLU(), nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 5)
+    ),
+}
+
+
+def fine_tuned(head, name="classifier"):
+    """A narrow VGG-A as torchvision writes it, for images of 64, with somebody's own head."""
+    before, layers = 3, []
+    for full, depth in ((4, 1), (8, 1), (16, 2), (32, 2), (32, 2)):
+        for _ in range(depth):
+            layers += [nn.Conv2d(before, full, 3, padding=1), nn.ReLU()]
+            before = full
+        layers.append(nn.MaxPool2d(2))
+    net = nn.Module()
+    net.features = nn.Sequential(*layers)
+    setattr(net, name, head(before * 4))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return net.eval()
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("name", ["classifier", "fc"])
+def test_heads_of_other_lengths(kind, name, photographs, tmp_path):
+    theirs = fine_tuned(HEADS[kind], name)
+    torch.save(theirs.state_dict(), tmp_path / "w.pth")
+    net = vd.load(tmp_path / "w.pth")
+    x = net.preprocessing(torch.from_numpy(photographs(64)))
+    with torch.no_grad():
+        expected = getattr(theirs, name)(theirs.features(x).flatten(1))
+        torch.testing.assert_close(net(x), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("lost", ["classifier.0", "classifier.3", "classifier.6"])
+def test_a_lost_layer_is_no_other_head(lost, tmp_path):
+    whole = fine_tuned(lambda n: nn.Sequential(nn.Linear(n, 20), nn.ReLU(), nn.Dropout(), nn.Linear(20, 20), nn.ReLU(),
+                                               nn.Dropout(), nn.Linear(20, 5)))  # fmt: skip
+    state = {name: tensor for name, tensor in whole.state_dict().items() if not name.startswith(lost)}
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="found no such layer"):
+        vd.load(tmp_path / "w.pth")

@@ -62,7 +62,7 @@ def recognize(
         layers = [layer for layer in layers if isinstance(layer, Weighted | MaxPool)]
         checkpoint = replace(checkpoint, graph=False)
     layers = _as_ours(layers)
-    if checkpoint.graph:
+    if checkpoint.graph or any(isinstance(layer, Relu) for layer in layers):
         start = _behind_pools(layers)
         cells = (checkpoint.image_size or NetworkConfig.image_size) // STRIDE
         channels = next((layer.shape[0] for layer in reversed(layers[:start]) if isinstance(layer, Conv)), 0)
@@ -87,7 +87,7 @@ def recognize(
         # Batch norm may have been folded on the way out; all else is as it was.
         net = make_empty({**checkpoint.description, "batch_norm": batch_norm}, str(path), VGG)
     else:
-        net = _empty(_sized(config, arrays, classes, checkpoint.classes, path, graph=checkpoint.graph))
+        net = _empty(_sized(config, arrays, classes, checkpoint.classes, path, graph=not checkpoint.names))
     _check_shapes(net, arrays, checkpoint.names, path)
     _check_settings(layers, path)
     _check_order(layers, net, path, whole=checkpoint.graph)

@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside
 from verydeep.checkpoints.inputs import TORCHVISION
-from verydeep.checkpoints.layers import Array, BatchNorm, Checkpoint, Conv, Dense, Weighted, zeros
+from verydeep.checkpoints.layers import Array, BatchNorm, Checkpoint, Conv, Dense, Layer, Relu, Weighted, zeros
 from verydeep.checkpoints.naming import NORM_PARTS
 from verydeep.checkpoints.recognize import parse_description
 from verydeep.nets.configurations import CONFIGURATIONS, Configuration
@@ -170,6 +171,9 @@ def _renamed(arrays: dict[str, Array]) -> dict[str, Array]:
 
 def _checkpoint(arrays: dict[str, Array], description: str | None, path: Path) -> Checkpoint:
     arrays = _renamed(arrays)
+    if (head := _head(arrays)) is not None:
+        # A chain of matrices of another length than torchvision's: their numbers tell their order.
+        arrays = {name: array for name, array in arrays.items() if not name.startswith(_HEAD)}
     style = "timm" if any(name.startswith(("pre_logits.", "head.")) for name in arrays) else "torchvision"
     namings = [names(style, CONFIGURATIONS[letter], norm) for letter in "ABDE" for norm in (False, True)]
     naming = min(namings, key=lambda naming: len(arrays.keys() ^ {*naming.values()}))
@@ -180,14 +184,63 @@ def _checkpoint(arrays: dict[str, Array], description: str | None, path: Path) -
         layer, _, part = ours.get(theirs, f"extra {theirs}.").rpartition(".")
         layers.setdefault(layer, {})[part] = arrays[theirs]
     kinds: dict[str, type[Weighted]] = {"conv": Conv, "bn": BatchNorm, "fc": Dense}
+    found = [kinds.get(re.sub(r"[\d_]+$", "", name), Weighted)(name, of, name) for name, of in layers.items()]
     return Checkpoint(
         kind=style,
-        layers=tuple(kinds.get(re.sub(r"[\d_]+$", "", name), Weighted)(name, of, name) for name, of in layers.items()),
+        layers=(*found, *(head or [])),
         preprocessing=TORCHVISION,
         graph=False,
         description=parse_description(description, path),
-        names=naming,
+        names={} if head else naming,
     )
+
+
+_HEAD = ("classifier.", "fc.", "head.")
+
+
+def _head(arrays: Mapping[str, Array]) -> list[Layer] | None:
+    """Return the layers of a classifier that is a chain of other length than torchvision's; None of any other.
+
+    A ReLU is taken to stand between two matrices where their numbers leave room for it, as in the paper; batch norm
+    stands before it where its number follows that of its matrix.
+    """
+    pattern = re.compile(rf"(classifier|fc|head)\.(?:(\d+)\.)?({'|'.join(NORM_PARTS)})")
+    parts: dict[int, dict[str, Array]] = {}
+    kinds = set()
+    if not any(name.startswith("features.") for name in arrays):
+        return None
+    for name, array in arrays.items():
+        if (match := pattern.fullmatch(name)) is None:
+            if name.startswith(_HEAD):
+                return None
+            continue
+        kinds.add(match[1])
+        parts.setdefault(int(match[2] or 0), {})[match[3]] = array
+    matrices = [place for place, of in sorted(parts.items()) if len(of.get("weight", Array("", (), _none)).shape) == 2]
+    if len(kinds) != 1 or not matrices or matrices in ([0, 3, 6], [0, 6], [3, 6], [3], [6]):
+        return None  # torchvision's, perhaps with one lost
+    if matrices == [0, 3] and parts[0]["weight"].shape[0] == parts[3]["weight"].shape[0]:
+        return None  # torchvision's without the last one: what it ends with are no classes
+    layers: list[Layer] = []
+    before, room = max(parts), False  # whether there is a matrix without a ReLU
+    for place, of in sorted(parts.items()):
+        name = of["weight"].name.rpartition(".")[0] if "weight" in of else str(place)
+        if place > before + 1 and room:
+            layers.append(Relu(f"{name}, ReLU before it"))
+            room = False
+        if place in matrices:
+            layers.append(Dense(name, of))
+            room = True
+        elif "running_var" in of:
+            layers.append(BatchNorm(name, of))
+        else:
+            return None
+        before = place
+    return layers
+
+
+def _none() -> Tensor:
+    return torch.zeros(0)
 
 
 def write(net: VGG, path: Path, style: str) -> None:
