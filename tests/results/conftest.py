@@ -1,5 +1,6 @@
-"""Study folders of posteriors that no network made: known metadata, known errors."""
+"""Folders of posteriors, boxes and transfers that no network made: known metadata, known errors."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
+from verydeep.localization.detections import Detections
 
 CLASSES = tuple("abcdefgh")
 IMAGES = 40
@@ -90,3 +92,75 @@ def full_study(study: Study) -> Callable[..., Study]:
         return study
 
     return fill
+
+
+MERGING = {"threshold": 0.5, "match": "recommended", "held_out": 0.0}
+TRUTH = np.array([20.0, 20, 60, 60])
+
+
+@pytest.fixture
+def add_boxes(tmp_path):
+    """Write the boxes of 40 images of 100 x 80 pixels, of which the first `wrong` are wrong given the class."""
+
+    def write(name, wrong, protocol="center@384", regression="pcr", layers="all", scales=(384, 384), **about):
+        count = 40
+        boxes = np.tile(TRUTH, (count, 6, 1))
+        boxes[:wrong] += 35
+        labels = np.arange(count) % 8
+        classes = np.stack([(labels + k) % 8 for k in (0, 1, 2, 3, 4, 0)], axis=1)
+        metadata = {
+            "data": "ilsvrc-2012",
+            "split": "val",
+            "protocol": protocol,
+            "regression": regression,
+            "trained_layers": layers,
+            "train_scales": list(scales),
+            "configuration": "D",
+            "batch_norm": False,
+            "merging": MERGING,
+            "best_constant_box": [0.25, 0.2, 0.75, 0.6],
+            **about,
+        }
+        path = tmp_path / "study" / "boxes" / name / f"{protocol}.parquet"
+        windows, scores = [rows[None].astype(np.float32) for rows in boxes], [np.ones((1, 6), np.float32)] * count
+        detections = Detections(
+            tuple(f"{i}.png" for i in range(count)),
+            labels,
+            np.tile([100, 80], (count, 1)),
+            [TRUTH[None]] * count,
+            classes,
+            np.full(classes.shape, 0.1, np.float32),
+            windows,
+            scores,
+            boxes,
+            np.ones(classes.shape),
+            tuple("abcdefgh"),
+            metadata,
+        )
+        detections.write(path)
+        return path
+
+    return write
+
+
+def write_transfer(folder, name, protocol, classes, systems, **others):
+    identity = {"protocol": protocol, "data": "pets", "classes": list(map(str, range(classes)))}
+    identity |= {"classifier": "svm", "normalize": "l2", "flip": True, **others}
+    result = {"identity": identity, "measure": "mean class recall", "compared": None, "systems": systems}
+    (folder / name).mkdir(parents=True)
+    (folder / name / "result.json").write_text(json.dumps(result))
+
+
+def system(name, merit, std=None):
+    return {"name": name, "merit": merit, "std": std}
+
+
+@pytest.fixture
+def transfers(tmp_path):
+    write_transfer(tmp_path, "a", "caltech101", 102, [system("B, stacked", 0.5123, 0.0046)])
+    write_transfer(tmp_path, "b", "caltech101", 102, [system("B, stacked", 0.49, 0.01)], classifier="logistic")
+    write_transfer(tmp_path, "c", "folder", 7, [system("B, stacked", 0.9)])
+    write_transfer(
+        tmp_path, "d", "voc2012-action", 10, [system("D & E", 0.7), system("D & E, image + person box", 0.8)]
+    )
+    return tmp_path

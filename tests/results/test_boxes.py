@@ -5,60 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.results.conftest import MERGING
 from verydeep.basics.errors import UserError
 from verydeep.localization.detections import Detections, held_out
 from verydeep.results.illustrations import draw_box_examples
 from verydeep.results.result import read_results
-from verydeep.results.table import render
 from verydeep.results.tables import make_tables
-
-MERGING = {"threshold": 0.5, "match": "recommended", "held_out": 0.0}
-TRUTH = np.array([20.0, 20, 60, 60])
-
-
-@pytest.fixture
-def add(tmp_path):
-    """Write the boxes of 40 images of 100 x 80 pixels, of which the first `wrong` are wrong given the class."""
-
-    def write(name, wrong, protocol="center@384", regression="pcr", layers="all", scales=(384, 384), **about):
-        count = 40
-        boxes = np.tile(TRUTH, (count, 6, 1))
-        boxes[:wrong] += 35
-        labels = np.arange(count) % 8
-        classes = np.stack([(labels + k) % 8 for k in (0, 1, 2, 3, 4, 0)], axis=1)
-        metadata = {
-            "data": "ilsvrc-2012",
-            "split": "val",
-            "protocol": protocol,
-            "regression": regression,
-            "trained_layers": layers,
-            "train_scales": list(scales),
-            "configuration": "D",
-            "batch_norm": False,
-            "merging": MERGING,
-            "best_constant_box": [0.25, 0.2, 0.75, 0.6],
-            **about,
-        }
-        path = tmp_path / "study" / "boxes" / name / f"{protocol}.parquet"
-        windows, scores = [rows[None].astype(np.float32) for rows in boxes], [np.ones((1, 6), np.float32)] * count
-        detections = Detections(
-            tuple(f"{i}.png" for i in range(count)),
-            labels,
-            np.tile([100, 80], (count, 1)),
-            [TRUTH[None]] * count,
-            classes,
-            np.full(classes.shape, 0.1, np.float32),
-            windows,
-            scores,
-            boxes,
-            np.ones(classes.shape),
-            tuple("abcdefgh"),
-            metadata,
-        )
-        detections.write(path)
-        return path
-
-    return write
 
 
 def _rows(tables, number):
@@ -66,11 +18,11 @@ def _rows(tables, number):
     return table.rows
 
 
-def test_table_8_has_the_papers_order_figures_and_baselines(add, tmp_path):
-    add("all", 8)
-    add("scr", 20, regression="scr", layers="fc")
-    add("pcr", 12, layers="fc")
-    add("dense", 4, protocol="dense@384")
+def test_table_8_has_the_papers_order_figures_and_baselines(add_boxes, tmp_path):
+    add_boxes("all", 8)
+    add_boxes("scr", 20, regression="scr", layers="fc")
+    add_boxes("pcr", 12, layers="fc")
+    add_boxes("dense", 4, protocol="dense@384")
     rows = _rows(make_tables(read_results(tmp_path / "study")), "8")
     found = [(row["boxes"], row["tuned_layers"], row["given_class"].rate, row["paper_error"]) for row in rows[:3]]
     assert found == [
@@ -82,9 +34,9 @@ def test_table_8_has_the_papers_order_figures_and_baselines(add, tmp_path):
     assert [row["given_class"].rate for row in rows[3:]] == [1.0, 0.0]
 
 
-def test_table_9_counts_guesses_and_leaves_the_held_out_images_out_of_all_rows(add, tmp_path):
-    add("a", 10, protocol="dense@256", scales=(256, 256))
-    file = add("b", 10, protocol="dense@384", merging={**MERGING, "held_out": 0.25})
+def test_table_9_counts_guesses_and_leaves_the_held_out_images_out_of_all_rows(add_boxes, tmp_path):
+    add_boxes("a", 10, protocol="dense@256", scales=(256, 256))
+    file = add_boxes("b", 10, protocol="dense@384", merging={**MERGING, "held_out": 0.25})
     rows = _rows(make_tables(read_results(tmp_path / "study")), "9")
     rest = [i for i in range(40) if i not in held_out(Detections.read(file).ids, 0.25)]
     expected = np.mean(np.array(rest) < 10)
@@ -101,8 +53,8 @@ def test_table_9_counts_guesses_and_leaves_the_held_out_images_out_of_all_rows(a
     assert {row["paper_error"] for row in missing} == {27.5, 26.9}
 
 
-def test_a_union_of_networks_is_a_row(add, tmp_path):
-    one, two = add("a", 4, "dense@256", scales=(256, 256)), add("b", 4, "dense@352,384")
+def test_a_union_of_networks_is_a_row(add_boxes, tmp_path):
+    one, two = add_boxes("a", 4, "dense@256", scales=(256, 256)), add_boxes("b", 4, "dense@352,384")
     parts = [Detections.read(path) for path in (one, two)]
     members = [part.metadata for part in parts]
     shared = {"data": "ilsvrc-2012", "split": "val", "fused": members, "merging": MERGING}
@@ -111,26 +63,17 @@ def test_a_union_of_networks_is_a_row(add, tmp_path):
     assert (row["train_scales"], row["test_scales"], row["paper_error"]) == ("256 + 384", "256 + 352,384", 26.9)
 
 
-def test_other_data_have_no_figures_of_the_paper_and_unmerged_boxes_no_row(add, tmp_path):
-    add("a", 4, data="scenes")
-    add("b", 4, "dense@96", data="scenes", merging=None)
+def test_other_data_have_no_figures_of_the_paper_and_unmerged_boxes_no_row(add_boxes, tmp_path):
+    add_boxes("a", 4, data="scenes")
+    add_boxes("b", 4, "dense@96", data="scenes", merging=None)
     (eight, nine) = make_tables(read_results(tmp_path / "study"))
     assert not eight.has_paper
     assert [row["windows"] for row in nine.rows if row["network"] == "D"] == ["one"]
 
 
-@pytest.mark.parametrize("form", ["text", "markdown", "csv", "json", "html"])
-def test_every_form_shows_the_figures(add, tmp_path, form):
-    add("all", 8)
-    text = render(make_tables(read_results(tmp_path / "study")), form)
-    assert "20.0" in text
-    assert "33.1" in text
-    assert "best constant box" in text
-
-
-def test_examples_are_hits_or_misses(add, tmp_path):
-    add("bad", 30)
-    add("good", 10)
+def test_examples_are_hits_or_misses(add_boxes, tmp_path):
+    add_boxes("bad", 30)
+    add_boxes("good", 10)
     results = read_results(tmp_path / "study")
     detections = next(result.detections for result in results if result.path.parent.name == "good")
     assert [result.metrics["given_class"].rate for result in results] == [30 / 40, 10 / 40]
@@ -149,8 +92,8 @@ def test_examples_are_hits_or_misses(add, tmp_path):
         assert drawn == draw_box_examples(detections, Pictures(), hit, 10)
 
 
-def test_damaged_tests_of_classes_are_named_though_there_are_boxes(add, study):
-    add("a", 4)
+def test_damaged_tests_of_classes_are_named_though_there_are_boxes(add_boxes, study):
+    add_boxes("a", 4)
     one = study.add("A", (72, 72), "dense@72")
     two = study.path / "again.parquet"
     two.write_bytes(one.read_bytes())

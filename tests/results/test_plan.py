@@ -10,7 +10,7 @@ from verydeep.inference.protocol import Protocol
 from verydeep.nets.geometry import macs
 from verydeep.nets.vgg import VGG
 from verydeep.results import published
-from verydeep.results.reproduce import cost, empty_network, measure_data, measure_speed
+from verydeep.results.plan import cost, empty_network, measure_data, measure_speed
 from verydeep.results.study import PRESETS, Data, Run, known_presets, load_preset, make_plan
 from verydeep.training.recipe import load_recipe
 

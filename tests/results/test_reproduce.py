@@ -11,7 +11,8 @@ from verydeep.cli.main import app
 from verydeep.datasets import scenes
 from verydeep.localization.detections import Detections
 from verydeep.results import reproduce as module
-from verydeep.results.reproduce import plan_study, reproduce
+from verydeep.results.plan import plan_study
+from verydeep.results.reproduce import reproduce
 from verydeep.results.study import StudyFolder, load_preset, make_plan
 
 RECIPE = """

@@ -4,11 +4,12 @@ import csv
 import io
 import json
 from html.parser import HTMLParser
+from typing import get_args
 
 import pytest
 
 from verydeep.results.result import read_results
-from verydeep.results.table import render
+from verydeep.results.table import Form, render
 from verydeep.results.tables import make_tables
 
 
@@ -33,12 +34,17 @@ class _Cells(HTMLParser):
         self.words.append(data)
 
 
-def test_every_format_has_every_figure(tables) -> None:
-    for form in ("text", "markdown", "csv", "json", "html"):
-        text = render(tables, form)
-        assert "25.0" in text  # 10 of 40 wrong
-        assert "29.6" in text  # the paper's A
-        assert "[72;144]" in text
+@pytest.mark.parametrize("form", get_args(Form))
+def test_every_form_has_every_figure_of_classes_boxes_and_transfers(tables, add_boxes, transfers, form) -> None:
+    add_boxes("all", 8)
+    every = [*tables, *make_tables(read_results(transfers))]
+    text = render(every, form)
+    figures = {"25.0": "10 of 40 wrong", "29.6": "the paper's A", "[72;144]": "S", "20.0": "8 of 40 boxes wrong"}
+    figures |= {"33.1": "the paper's boxes", "best constant box": "a baseline", "Caltech-101, recall": "a data set"}
+    people = form in ("text", "markdown", "html")
+    figures |= {"51.2 ± 0.5" if people else "51.23": "a transfer", "92.7": "the paper's transfer"}
+    assert [words for figure, words in figures.items() if figure not in text] == []
+    assert ("arXiv:1409.1556v6" in text) == people
 
 
 def test_csv_and_json_agree_and_mark_what_is_missing(tables) -> None:

@@ -1,6 +1,7 @@
 """Tables from files whose errors are known: placed by metadata alone, the paper's figures beside them."""
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -149,6 +150,26 @@ def test_a_folder_without_posteriors_and_a_damaged_file_are_named_in_one_line(st
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=r"dense@72\.parquet") as caught:
         make_tables(read_results(study.path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"run": 5}, "provenance is 5, expected a table"),
+        ({"run": {"train_scales": [72]}}, "expected two whole numbers"),
+        ({"protocol": "dance@72"}, "dance@72"),
+        ({"protocol": None}, "says of itself is damaged"),
+        ({"options": "none"}, "says of itself is damaged"),
+        ({"fused": [3]}, "says of itself is damaged"),
+    ],
+)
+def test_a_file_that_says_wrong_things_of_itself_is_named(study, about, message) -> None:
+    path = study.add("A", (72, 72), "dense@72")
+    whole = Posteriors.read(path)
+    replace(whole, metadata={**whole.metadata, **about}).write(path)
+    with pytest.raises(UserError, match=rf"dense@72\.parquet: .*{message}") as caught:
+        read_results(study.path)
     assert "\n" not in str(caught.value)
 
 

@@ -16,7 +16,7 @@ from verydeep.cli import reproduce as module
 from verydeep.evaluation.metrics import ErrorRate
 from verydeep.inference.protocol import Protocol
 from verydeep.nets.run_info import RunInfo
-from verydeep.results.verify import Claim, Verdict, Verification, claims
+from verydeep.results.verify import Claim, Verification, claims
 
 app = typer.Typer()
 app.command()(module.reproduce)
@@ -50,9 +50,9 @@ def test_the_claims_are_the_papers_rows_for_d_and_e() -> None:
 )
 def test_a_figure_passes_within_three_tenths_of_a_point(top1: float, top5: float, passed: bool) -> None:
     rates = {name: ErrorRate(rate, rate, rate) for name, rate in (("top1", top1), ("top5", top5))}
-    verdict = Verdict(Claim("3", ("D",), Protocol("dense", (384,)), 25.6, 8.1), rates)
-    assert verdict.passed is passed
-    assert verdict.differences == pytest.approx((100 * top1 - 25.6, 100 * top5 - 8.1))
+    claim = Claim("3", ("D",), Protocol("dense", (384,)), 25.6, 8.1, rates)
+    assert claim.passed is passed
+    assert claim.differences == pytest.approx((100 * top1 - 25.6, 100 * top5 - 8.1))
 
 
 @pytest.fixture
@@ -119,12 +119,12 @@ def test_the_example_of_the_help_tests_every_protocol_and_says_what_was_missed(i
 def test_wrong_weights_are_refused_before_anything_is_tested(imagenet: list[str]) -> None:
     data = "IMAGENET_VAL"
     with pytest.raises(UserError, match="E: holds configuration E, expected D"):
-        Verification(data, {"D": "E", "E": "E"}, "out")
+        Verification(data, {"D": "E", "E": "E"}, Path("out"))
     net = vd.load("D")
     net.provenance = RunInfo(train_scales=(256, 256))
     vd.save(net, "D256")
     with pytest.raises(UserError, match=r"trained at S in 256, .* are for \[256;512\]"):
-        Verification(data, {"D": "D256", "E": "E"}, "out")
+        Verification(data, {"D": "D256", "E": "E"}, Path("out"))
     assert not Path("out").exists()
 
 

@@ -1,11 +1,15 @@
 """`verydeep evaluate`: test a network, write its posteriors."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from verydeep.cli.options import BoxesAsStored, Data, Device, Engine, Json, Memory, OnBadImage, Reader
+
+if TYPE_CHECKING:
+    from verydeep.evaluation.evaluate import Evaluator
+    from verydeep.evaluation.posteriors import Posteriors
 
 EXAMPLE = "verydeep evaluate runs/A --data scenes --protocol dense@64 --out posteriors/A"
 
@@ -72,15 +76,10 @@ def evaluate(
 
     Example: verydeep evaluate runs/A --data scenes --protocol dense@64 --out posteriors/A
     """
-    import json
-
     from verydeep.basics.errors import UserError
     from verydeep.cli.boxes import BoxRequest, chosen_rule, echo_boxes
-    from verydeep.cli.errors_table import HEAD, NOTE, cells, class_table, class_values, table, values
     from verydeep.datasets.opening import Reading
-    from verydeep.evaluation.confusion import write_confusion
     from verydeep.evaluation.evaluate import Evaluator
-    from verydeep.evaluation.metrics import class_metrics, top_k_error
     from verydeep.inference.memory import parse_memory
     from verydeep.inference.options import Options
     from verydeep.inference.protocol import Protocol, default_protocol
@@ -126,30 +125,46 @@ def evaluate(
     for name in protocols:
         evaluator.check(name)  # all of them before the first is run
     results = {str(name): evaluator.posteriors(name) for name in protocols}
-    labeled = {name: result for name, result in results.items() if (result.labels >= 0).any()}
-    drawn = {
-        name: write_confusion(out, f"confusion-{name}", class_metrics(result).confusion, result.classes)
-        for name, result in (labeled if confusion else {}).items()
+    (_echo_json if json_ else _echo)(evaluator, results, _draw(results, out) if confusion else {})
+
+
+def _draw(results: "dict[str, Posteriors]", out: Path) -> dict[str, list[Path]]:
+    from verydeep.evaluation.confusion import write_confusion
+    from verydeep.evaluation.metrics import class_metrics
+
+    return {
+        name: write_confusion(out, f"confusion-{name}", class_metrics(found).confusion, found.classes)
+        for name, found in results.items()
+        if (found.labels >= 0).any()
     }
-    if json_:
-        rows = [
-            {
-                "protocol": name,
-                **values(result),
-                **class_values(result),
-                "file": str(evaluator.path(name)),
-                **({"confusion": list(map(str, drawn.get(name, ())))} if confusion else {}),
-            }
-            for name, result in results.items()
-        ]
-        typer.echo(json.dumps({"data": dataset.name, "split": split, "results": rows}, indent=2))
-        return
+
+
+def _echo(evaluator: "Evaluator", results: "dict[str, Posteriors]", drawn: dict[str, list[Path]]) -> None:
+    from verydeep.cli.errors_table import HEAD, NOTE, cells, class_table, table
+    from verydeep.evaluation.metrics import top_k_error
+
+    dataset = evaluator.dataset
     lines = [(name, *cells(result), str(evaluator.path(name))) for name, result in results.items()]
-    typer.echo(f"{dataset.name}, {dataset.provenance or f'{split}: as published'}")
+    typer.echo(f"{dataset.name}, {dataset.provenance or f'{dataset.split}: as published'}")
     typer.echo(table([("protocol", *HEAD, "file"), *lines]))
     typer.echo(NOTE)
-    if labeled:
-        best = min(labeled, key=lambda name: top_k_error(labeled[name], 1))
-        typer.echo(f"\n{class_table(labeled[best], best)}")
+    if errors := {name: top_k_error(found, 1) for name, found in results.items() if (found.labels >= 0).any()}:
+        best = min(errors, key=lambda name: errors[name])
+        typer.echo(f"\n{class_table(results[best], best)}")
     for path in (path for paths in drawn.values() for path in paths):
         typer.echo(str(path))
+
+
+def _echo_json(evaluator: "Evaluator", results: "dict[str, Posteriors]", drawn: dict[str, list[Path]]) -> None:
+    import json
+
+    from verydeep.cli.errors_table import class_values, values
+
+    rows = []
+    for name, result in results.items():
+        files = {"confusion": list(map(str, drawn[name]))} if name in drawn else {}
+        rows.append(
+            {"protocol": name, **values(result), **class_values(result), "file": str(evaluator.path(name)), **files}
+        )
+    about = {"data": evaluator.dataset.name, "split": evaluator.dataset.split}
+    typer.echo(json.dumps({**about, "results": rows}, indent=2))

@@ -73,7 +73,6 @@ def fuse(
 
 
 def _fuse_boxes(files: list[Path], out: Path | None, tuned: "Tuned", json_: bool) -> None:
-    """Merge the boxes of all files at once, and print figures of each and of all together."""
     from verydeep.cli.boxes import echo_metrics
     from verydeep.localization.detections import Detections
     from verydeep.localization.scoring import merge_detections

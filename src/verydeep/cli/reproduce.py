@@ -10,9 +10,9 @@ from verydeep.cli.options import Device, Json, OnBadImage
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from verydeep.results.plan import Plan
     from verydeep.results.report import HitCheck
-    from verydeep.results.reproduce import Plan
-    from verydeep.results.verify import Verdict
+    from verydeep.results.verify import Claim
 
 EXAMPLE = "verydeep reproduce --preset demo --data scenes --out demo --dry-run"
 EXAMPLE_PUBLISHED = "verydeep reproduce --preset published --data IMAGENET_VAL --weights-d D --weights-e E"
@@ -50,6 +50,7 @@ def reproduce(
     from verydeep.basics.errors import UserError
     from verydeep.results import reproduce as study
     from verydeep.results import verify
+    from verydeep.results.plan import plan_study
     from verydeep.results.study import PUBLISHED
     from verydeep.results.table import render
 
@@ -61,9 +62,9 @@ def reproduce(
         raise UserError(
             f"--weights-d and --weights-e are for --preset {PUBLISHED}; preset {preset} trains its networks"
         )
-    if not dry_run:
-        study.check_request(data, out)
-    plan = study.plan_study(preset, data, out, only=only or (), device=device, on_bad_image=on_bad_image)
+    if not dry_run and (data is None or out is None):
+        raise UserError("reproduce needs --data (a folder, a .tar or scenes) and --out; only --dry-run does without")
+    plan = plan_study(preset, data, out, only=only or (), device=device, on_bad_image=on_bad_image)
     if dry_run or not json_:
         typer.echo(json.dumps(_values(plan), indent=2) if json_ else _words(plan))
     if dry_run:
@@ -84,7 +85,6 @@ def reproduce(
 
 
 def _check(check: "HitCheck") -> str:
-    """Return in words whether a localizer finds enough."""
     return (
         f"{check.run} by {check.protocol} finds the object (IoU of at least 0.5, given the class) in {check.hits:.1%} "
         f"of {check.images:,} images, the best constant box in {check.constant:.1%}; expected at least "
@@ -112,56 +112,45 @@ def _verify(
     macs = work.multiply_adds()
     if not as_json:
         typer.echo(f"D and E on {images:,} images of {name}, by {' '.join(protocols)}: {_count(macs)} multiply-adds")
-    verdicts = [] if dry_run else work.run()
+    claims = [] if dry_run else work.run()
     if as_json:
         about = {"preset": PUBLISHED, "data": name, "images": images, "protocols": protocols, "multiply_adds": macs}
-        results = [_verdict_values(verdict) for verdict in verdicts]
+        results = [_claim_values(claim) for claim in claims]
         typer.echo(json.dumps({**about, "results": results, "note": work.note}, indent=2))
     else:
-        typer.echo("\n".join(filter(None, [_verdicts(verdicts) if verdicts else "", work.note])))
-    if not all(verdict.passed for verdict in verdicts):
+        typer.echo("\n".join(filter(None, [_claims(claims) if claims else "", work.note])))
+    if not all(claim.passed for claim in claims):
         raise typer.Exit(1)
 
 
-def _verdict_values(verdict: "Verdict") -> dict[str, Any]:
-    """Return a verdict as JSON-able values; errors in %, differences in points."""
-    claim, measured = verdict.claim, verdict.measured
+def _claim_values(claim: "Claim") -> dict[str, Any]:
+    """Return errors in %."""
+    measured = {f"{key}_error": 100 * rate.rate for key, rate in claim.measured.items()}
     return {
         "table": claim.table,
         "networks": list(claim.networks),
         "protocol": str(claim.protocol),
         "published": {"top1_error": claim.top1, "top5_error": claim.top5},
-        "measured": {
-            "top1_error": 100 * measured["top1"].rate,
-            "top5_error": 100 * measured["top5"].rate if "top5" in measured else None,
-        },
-        "passed": verdict.passed,
+        "measured": {"top1_error": None, "top5_error": None, **measured},
+        "passed": claim.passed,
     }
 
 
-def _verdicts(verdicts: "Sequence[Verdict]") -> str:
-    """Return verdicts as a table for people."""
+def _claims(claims: "Sequence[Claim]") -> str:
     from verydeep.basics.formatting import align
     from verydeep.cli.errors_table import NOTE
     from verydeep.results.verify import WITHIN
 
     head = ("table", "network", "protocol", "top-1", "published", "difference", "top-5", "published", "difference", "")
     rows: list[tuple[str, ...]] = [head]
-    for verdict in verdicts:
-        claim, measured = verdict.claim, verdict.measured
-        top1, top5 = (f"{difference:+.2f}" for difference in verdict.differences)
-        rows.append(
-            (
-                claim.table,
-                " + ".join(claim.networks),
-                str(claim.protocol),
-                *(str(measured["top1"]), f"{claim.top1:.1f}", top1),
-                *(str(measured.get("top5", "-")), f"{claim.top5:.1f}", top5),
-                "pass" if verdict.passed else "MISSED",
-            )
-        )
-    passed = sum(verdict.passed for verdict in verdicts)
-    return f"{align(rows)}\n{passed} of {len(verdicts)} within {WITHIN} points; {NOTE}"
+    for claim in claims:
+        about = claim.table, " + ".join(claim.networks), str(claim.protocol)
+        top1, top5 = (f"{difference:+.2f}" for difference in claim.differences)
+        first = str(claim.measured["top1"]), f"{claim.top1:.1f}", top1
+        five = str(claim.measured.get("top5", "-")), f"{claim.top5:.1f}", top5
+        rows.append((*about, *first, *five, "pass" if claim.passed else "MISSED"))
+    passed = sum(claim.passed for claim in claims)
+    return f"{align(rows)}\n{passed} of {len(claims)} within {WITHIN} points; {NOTE}"
 
 
 def _values(plan: "Plan") -> dict[str, Any]:
@@ -193,7 +182,6 @@ def _values(plan: "Plan") -> dict[str, Any]:
 
 
 def _words(plan: "Plan") -> str:
-    """Return the plan as a table for people."""
     from verydeep.basics.formatting import align
 
     rows: list[tuple[str, ...]] = [("run", "starts from", "recipe", "training", "testing", "time", "tested by")]
@@ -223,7 +211,6 @@ def _words(plan: "Plan") -> str:
 
 
 def _count(macs: int) -> str:
-    """Return a number of multiply-adds with a prefix that keeps it short."""
     for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G")):
         if macs >= 10**power:
             return f"{macs / 10**power:.3g} {prefix}"
@@ -231,7 +218,6 @@ def _count(macs: int) -> str:
 
 
 def _time(seconds: float) -> str:
-    """Return a duration in the unit that suits it."""
     for length, unit in ((365.25 * 86400, "years"), (86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * length:
             return f"{seconds / length:.3g} {unit}"

@@ -1,17 +1,15 @@
 """Which classes are taken for which: a confusion matrix as a picture and as a table in a file."""
 
-import json
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from verydeep.basics.files import write_aside
+from verydeep.evaluation.parquet import write
 
 NAMED, COUNTED = 40, 20  # most classes whose names, and whose counts, can be read in the picture
 
@@ -25,11 +23,9 @@ def write_confusion(folder: Path, name: str, confusion: NDArray[np.int64], class
     with write_aside(picture) as aside, aside.open("wb") as file:
         draw_confusion(file, confusion, classes)
     rows, columns = np.nonzero(confusion)
-    about = {b"verydeep": json.dumps({"kind": "confusion", "classes": classes}).encode()}
     names = np.array(classes, dtype=object)
     values = {"class": names[rows].tolist(), "predicted": names[columns].tolist(), "images": confusion[rows, columns]}
-    with write_aside(table) as aside:
-        pq.write_table(pa.table(values).replace_schema_metadata(about), aside, compression="zstd")
+    write(table, values, {"kind": "confusion", "classes": classes})
     return [picture, table]
 
 

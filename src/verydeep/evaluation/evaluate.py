@@ -22,7 +22,7 @@ from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.layout import WNID
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.evaluation.unfinished import Unfinished, check_same_evaluation, start
+from verydeep.evaluation.unfinished import Unfinished, check_same_evaluation
 from verydeep.inference.forward import Forward
 from verydeep.inference.loading import Loader, batches
 from verydeep.inference.options import Options
@@ -111,6 +111,10 @@ class Evaluator:
         self.cache = Path(cache) if cache is not None else None
         if self.cache and self.cache.exists() and not self.cache.is_dir():
             raise UserError(f"{self.cache}: is no folder; posteriors are written into one")
+        self.about = self._describe(dataset, limit, weights, digest)
+
+    def _describe(self, dataset: Dataset, limit: int | None, weights: str, digest: str) -> dict[str, Any]:
+        net = self.forward.net
         about = {
             "weights": weights,
             "weights_hash": digest,
@@ -127,7 +131,7 @@ class Evaluator:
             "engine": self.forward.engine,
             "created_by": f"verydeep {VERSION}",
         }
-        self.about = json.loads(json.dumps(about))  # as it will be read again: lists, no tuples
+        return dict(json.loads(json.dumps(about)))  # as it will be read again: lists, no tuples
 
     def path(self, protocol: Protocol | str) -> Path | None:
         """Return where the posteriors of a protocol are kept."""
@@ -157,8 +161,11 @@ class Evaluator:
         return {"protocol": str(protocol), **self.about}
 
     def _start(self, protocol: Protocol) -> Posteriors:
+        """Return posteriors of which nothing is known yet: every class equally probable."""
         ids = tuple(sample.id for sample in self.dataset.samples)
-        return start(ids, self.labels, self.forward.net.classes, self._metadata(protocol))
+        classes = self.forward.net.classes
+        uniform = np.full((len(ids), len(classes)), 1 / len(classes), dtype=np.float32)
+        return Posteriors(ids, self.labels, uniform, classes, self._metadata(protocol))
 
     def _finished(self, path: Path) -> Posteriors:
         found, wanted = Posteriors.read(path), self._start(Protocol.parse(path.stem))
@@ -168,7 +175,6 @@ class Evaluator:
         return found.rows(wanted.ids)
 
     def _run(self, part: Protocol, path: Path | None) -> Posteriors:
-        """Run the network for a protocol that is no mean of others."""
         folder = path.with_name(f".{part}.unfinished") if path else None
         with sole_writer(folder):
             if path and path.exists():  # another process has just finished it
@@ -192,11 +198,9 @@ class Evaluator:
     def _work(self, part: Protocol, left: list[list[int]], rows: Unfinished) -> Iterator[int]:
         """Enter the posteriors of each batch into `rows`; yield the index of every picture done."""
         for indices, scales in zip(left, self.loader.at_scales(part.each_scale, left), strict=True):
-            if part.kind == "descriptor":
-                posteriors = self.forward.by_descriptor(scales)
-            else:
-                posteriors = self.forward.posteriors(part, scales[0])
-            rows.add(np.array(indices), posteriors)
+            whole = part.kind == "descriptor"
+            found = self.forward.by_descriptor(scales) if whole else self.forward.posteriors(part, scales[0])
+            rows.add(np.array(indices), found)
             yield from indices
 
 
@@ -249,7 +253,6 @@ def match_labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
 
 
 def _hash(net: VGG) -> str:
-    """Return a hash of the parameters of a network that comes from no file."""
     digest = hashlib.sha256()
     for name, tensor in net.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

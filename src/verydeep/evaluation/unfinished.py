@@ -3,7 +3,6 @@
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,7 @@ _IDENTITY = ("weights_hash", "data", "split", "limit", "options")
 
 
 def check_same_evaluation(found: Posteriors, wanted: Posteriors, path: Path) -> None:
-    """Refuse to continue from posteriors of another network, of other data or with other options.
-
-    UserError: saying what differs.
-    """
+    """Raise UserError where posteriors are of another network, of other data or with other options."""
     for key in _IDENTITY:
         there, here = found.metadata.get(key), wanted.metadata.get(key)
         if there != here:
@@ -39,16 +35,9 @@ def _another(path: Path, what: str) -> UserError:
 
 
 class Unfinished:
-    """The rows of an evaluation, done or not yet.
+    """The rows of an evaluation, done or not yet: the probabilities of `empty` are replaced one by one.
 
-    UserError where `folder` holds rows of another evaluation.
-
-    Parameters
-    ----------
-    empty : Posteriors
-        Ids, labels, classes and metadata; the probabilities are replaced row by row.
-    folder : Path or None
-        Where rows are kept until all are done; None keeps them in memory alone.
+    Until all are done they are kept in `folder`, else in memory alone. UserError where it holds another evaluation's.
     """
 
     def __init__(self, empty: Posteriors, folder: Path | None) -> None:
@@ -85,11 +74,3 @@ class Unfinished:
         """Remove what was kept on disk: the finished file has it all."""
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def start(
-    ids: tuple[str, ...], labels: NDArray[np.int64], classes: tuple[str, ...], about: dict[str, Any]
-) -> Posteriors:
-    """Return posteriors of which nothing is known yet: every class equally probable."""
-    uniform = np.full((len(ids), len(classes)), 1 / len(classes), dtype=np.float32)
-    return Posteriors(ids, labels, uniform, classes, about)

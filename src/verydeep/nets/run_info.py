@@ -72,7 +72,7 @@ class RunInfo:
         It stands under `run`; earlier versions wrote the few keys that tables need among the others. Of a fusion it is
         what its members have in common.
         """
-        if members := [RunInfo.of_test(member) for member in metadata.get("fused", ())]:
+        if members := [RunInfo.of_test(member) for member in metadata.get("fused") or ()]:
             first = {f.name: getattr(members[0], f.name) for f in fields(RunInfo)}
             return RunInfo(**{key: v for key, v in first.items() if all(getattr(m, key) == v for m in members)})
         earlier = ("train_scales", "recipe", "trained_layers", "best_constant_box")

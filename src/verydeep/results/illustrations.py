@@ -1,10 +1,10 @@
 """What a report shows beside tables: charts as SVG, and pictures named right and wrong, boxes that hit and miss."""
 
 import base64
-import html
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ HEIGHT = 180  # px of a picture in the report
 # Charts are plain elements with classes, and the page styles them, for light, dark and print alike.
 
 
-def curves(title: str, epochs: Sequence[dict[str, Any]], error: str = "top1_error") -> str:
+def curves(title: str, epochs: Sequence[Mapping[str, Any]], error: str = "top1_error") -> str:
     """Return a run's training curves by epoch from its log: `train_error` and the validation error, in [0, 1]."""
     width, height, left, top, bottom = 300, 190, 40, 26, 36
     last = max(2, len(epochs))
@@ -97,7 +97,7 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 def _text(kind: str, x: float, y: float, words: str, anchor: str = "") -> str:
     place = f"x='{_number(x)}' y='{_number(y)}'" + (f" text-anchor='{anchor}'" if anchor else "")
-    return f"<text class='{kind}' {place}>{html.escape(words)}</text>"
+    return f"<text class='{kind}' {place}>{escape(words)}</text>"
 
 
 def _line(kind: str, x: tuple[float, float], y: tuple[float, float]) -> str:
@@ -111,7 +111,7 @@ def _number(value: float) -> str:
 
 def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
     body = "".join(parts)
-    return f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='{html.escape(label, quote=True)}'>{body}</svg>"
+    return f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='{escape(label, quote=True)}'>{body}</svg>"
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,6 @@ def _overlaid(picture: NDArray[np.uint8], heat: NDArray[np.float64]) -> NDArray[
 
 
 def _data_uri(picture: NDArray[np.uint8]) -> str:
-    """Return an RGB picture as a JPEG file inside a link."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

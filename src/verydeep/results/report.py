@@ -1,13 +1,14 @@
 """The report of a study: one HTML page that holds everything it shows."""
 
 import base64
-import html
 import io
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from verydeep.basics.files import write_text
 from verydeep.basics.machine import describe_machine
@@ -17,7 +18,6 @@ from verydeep.evaluation.metrics import ErrorRate, class_metrics
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.localization.baselines import with_constant_box
 from verydeep.localization.metrics import localization_metrics
-from verydeep.nets.run_info import RunInfo
 from verydeep.results.comparisons import Comparison, make_comparisons
 from verydeep.results.illustrations import Example, curves, draw_box_examples, draw_examples, intervals
 from verydeep.results.published import SOURCE
@@ -30,6 +30,7 @@ from verydeep.training.recipe import load_recipe
 EXAMPLES = 6
 BOX_EXAMPLES = 10
 CLASSES = 20
+Log = Sequence[Mapping[str, Any]]  # of a run: what each epoch gave
 PAGE = Path(__file__).parent / "report.html"
 
 
@@ -47,7 +48,8 @@ def write_report(
 
     What is planned and not done yet is left out. Score maps are computed on `device`.
     """
-    trained = [run for run in runs if read_log(folder.run(run.name).path, "epoch")]
+    logs = {run.name: read_log(folder.run(run.name).path, "epoch") for run in runs}
+    trained = [run for run in runs if logs[run.name]]
     by_class, about, right, wrong = "", "No network has been tested yet.", "", ""
     if best := _best(folder, trained, results):
         posteriors = Posteriors.read(best[0].path)
@@ -57,44 +59,40 @@ def write_report(
         f"verydeep reproduce --preset {preset.name} --data {shlex.quote(data)} --out {shlex.quote(str(folder.path))}"
     )
     parts = {
-        "title": html.escape(preset.title),
-        "subtitle": html.escape(f"{testing.name}; {testing.provenance or testing.split}."),
-        "facts": _facts(folder, tables, trained),
-        "scales": html.escape(_scales(preset)),
+        "title": escape(preset.title),
+        "subtitle": escape(f"{testing.name}; {testing.provenance or testing.split}."),
+        "facts": _facts(folder, tables, [logs[run.name] for run in trained]),
+        "scales": escape(_scales(preset)),
         "chart": _chart(tables),
         "tables": render(tables, "html"),
         "comparisons": _comparisons(make_comparisons(results)),
-        "curves": "".join(_curves(folder, run) for run in trained),
-        "runs": _runs(folder, trained),
+        "curves": "".join(_curves(run, logs[run.name]) for run in trained),
+        "runs": _runs(trained, logs, folder.testing_seconds()),
         "by_class": by_class,
-        "about_examples": html.escape(about),
+        "about_examples": escape(about),
         "right": right,
         "wrong": wrong,
         "boxes": _boxes(folder, runs, results, testing),
-        "command": html.escape(command),
-        "tables_command": html.escape(f"verydeep tables {shlex.quote(str(folder.path))} --format markdown"),
-        "machine": html_table(["machine", ""], [list(map(html.escape, item)) for item in describe_machine().items()]),
-        "source": html.escape(f"The paper: {SOURCE}. Written by verydeep."),
+        "command": escape(command),
+        "tables_command": escape(f"verydeep tables {shlex.quote(str(folder.path))} --format markdown"),
+        "machine": html_table(["machine", ""], [list(map(escape, item)) for item in describe_machine().items()]),
+        "source": escape(f"The paper: {SOURCE}. Written by verydeep."),
     }
     write_text(folder.report, Template(PAGE.read_text(encoding="utf-8")).substitute(parts))
 
 
-def _facts(folder: StudyFolder, tables: Sequence[Table], trained: Sequence[Run]) -> str:
-    """Return the few figures that stand at the top."""
-    facts = [("networks trained", str(len(trained)))]
-    seconds = sum(read_log(folder.run(run.name).path, "epoch")[-1]["seconds"] for run in trained)
-    facts.append(("training", _time(seconds)))
+def _facts(folder: StudyFolder, tables: Sequence[Table], logs: Sequence[Log]) -> str:
+    facts = [("networks trained", str(len(logs))), ("training", _time(sum(log[-1]["seconds"] for log in logs)))]
     facts.append(("testing", _time(sum(folder.testing_seconds().values()))))
     for numbers, words in (("345", "top-1 error of the best network"), ("6", "top-1 error of networks together")):
         shown = [table for table in tables if table.number in tuple(numbers)]
         if measured := [row["top1"] for table in shown for row in table.rows if row["top1"]]:
             best = min(measured, key=lambda rate: rate.rate)
             facts.append((f"{words} (95 %: {100 * best.low:.1f} to {100 * best.high:.1f})", f"{best.rate:.1%}"))
-    return "".join(f"<div><dd>{html.escape(value)}</dd><dt>{html.escape(name)}</dt></div>" for name, value in facts)
+    return "".join(f"<div><dd>{escape(value)}</dd><dt>{escape(name)}</dt></div>" for name, value in facts)
 
 
 def _scales(preset: Preset) -> str:
-    """Return the study's training scales in the order of the paper's."""
     stages = [stage for name, stage in preset.stages.items() if name in ("small", "large", "jitter", "jitter-fc")]
     scales = dict.fromkeys(load_recipe(stage.recipe, stage.overrides).images.scales for stage in stages)
     return ", ".join(f"S = {low}" if low == high else f"S in [{low};{high}]" for low, high in scales)
@@ -123,8 +121,8 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
     head = ["what changes", "from", "to", "top-1 error", "p", "the change is", "ILSVRC, paper"]
     rows = [
         [
-            html.escape(made.claim),
-            *(html.escape(system) for system in made.systems),
+            escape(made.claim),
+            *(escape(system) for system in made.systems),
             f"{100 * made.first:.1f} → {100 * made.second:.1f}",
             f"{made.p_value:.3f}" if made.p_value >= 0.001 else "&lt; 0.001",
             made.verdict,
@@ -135,21 +133,19 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
     return html_table(head, rows)
 
 
-def _curves(folder: StudyFolder, run: Run) -> str:
-    start = f"from {run.init_from}" if run.init_from else "from random weights"
-    return f"<div>{curves(f'{run.name}, {start}', read_log(folder.run(run.name).path, 'epoch'), _error(run))}</div>"
+def _curves(run: Run, epochs: Log) -> str:
+    start = run.init_from or "random weights"
+    return f"<div>{curves(f'{run.name}, from {start}', epochs, _error(run))}</div>"
 
 
 def _error(run: Run) -> str:
-    """Return the log's key of a run's validation error."""
     return "localization_error" if run.regression else "top1_error"
 
 
-def _runs(folder: StudyFolder, trained: Sequence[Run]) -> str:
-    """Return what was trained, how long it took and how it ended."""
-    testing, rows = folder.testing_seconds(), []
+def _runs(trained: Sequence[Run], logs: Mapping[str, Log], testing: Mapping[str, float]) -> str:
+    rows = []
     for run in trained:
-        epochs = read_log(folder.run(run.name).path, "epoch")
+        epochs = logs[run.name]
         cells = [
             run.name,
             run.init_from or "random weights",
@@ -160,7 +156,7 @@ def _runs(folder: StudyFolder, trained: Sequence[Run]) -> str:
             _time(testing.get(run.name, 0.0)),
             f"{min(line[_error(run)] for line in epochs):.1%}",
         ]
-        rows.append([html.escape(cell) for cell in cells])
+        rows.append([escape(cell) for cell in cells])
     head = ["run", "starts from", "recipe", "epochs", "training", "images/s", "testing", "validation error"]
     return html_table(head, rows)
 
@@ -183,8 +179,8 @@ def _by_class(best: Result, run: Run, posteriors: Posteriors) -> str:
     file = io.BytesIO()
     draw_confusion(file, found.confusion, posteriors.classes)
     picture = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    body = html_table(head, [list(map(html.escape, row)) for row in rows])
-    caption = html.escape(f"{run.name} by {best.protocol}, {title}")
+    body = html_table(head, [list(map(escape, row)) for row in rows])
+    caption = escape(f"{run.name} by {best.protocol}, {title}")
     return (
         f"<figure class='table found'><figcaption>{caption}</figcaption>{body}</figure>"
         f"<figure class='confusion'><img src='{picture}' alt='Which classes are taken for which'></figure>"
@@ -210,12 +206,12 @@ def _examples(
 
 
 def _figure(example: Example) -> str:
-    words = f"<b>{html.escape(example.guess)}</b> {example.score:.0%}"
+    words = f"<b>{escape(example.guess)}</b> {example.score:.0%}"
     if example.guess != example.label:
-        words += f", is {html.escape(example.label)}"
-    images = f"<img src='{example.picture}' alt='{html.escape(example.label, quote=True)}'>"
+        words += f", is {escape(example.label)}"
+    images = f"<img src='{example.picture}' alt='{escape(example.label, quote=True)}'>"
     if example.score_map:
-        images += f"<img src='{example.score_map}' alt='its score map for {html.escape(example.guess, quote=True)}'>"
+        images += f"<img src='{example.score_map}' alt='its score map for {escape(example.guess, quote=True)}'>"
     return f"<figure><div class='pair'>{images}</div><p>{words}</p></figure>"
 
 
@@ -235,11 +231,11 @@ def _boxes(folder: StudyFolder, runs: Sequence[Run], results: Sequence[Result], 
         f"Drawn by chance from the test pictures, the boxes of {name} given the class: white is the true box, the "
         "colored one the network's. A hit has an IoU of at least 0.5."
     )
-    parts = [f"<h2>Where the objects are</h2><p>{html.escape(' '.join(words))}</p>"]
+    parts = [f"<h2>Where the objects are</h2><p>{escape(' '.join(words))}</p>"]
     for title, hit in (("Hits", True), ("Misses", False)):
         metrics = "".join(
-            f"<figure><img src='{e.picture}' alt='{html.escape(e.label, quote=True)}'>"
-            f"<p>{html.escape(e.label)}, IoU {e.score:.2f}</p></figure>"
+            f"<figure><img src='{e.picture}' alt='{escape(e.label, quote=True)}'>"
+            f"<p>{escape(e.label)}, IoU {e.score:.2f}</p></figure>"
             for e in draw_box_examples(best.detections, testing, hit, BOX_EXAMPLES)
         )
         parts.append(f"<h3>{title}</h3><div class='examples boxes'>{metrics}</div>")
@@ -248,18 +244,14 @@ def _boxes(folder: StudyFolder, runs: Sequence[Run], results: Sequence[Result], 
 
 @dataclass(frozen=True)
 class HitCheck:
-    """Whether a localizer finds as many objects as its preset expects.
-
-    `hits` is the share of the images whose box, given the class, has an IoU of at least 0.5, `least` the share that is
-    expected, `constant` that of the box, the same in all pictures, that is right most often on the training images.
-    """
+    """Whether a localizer finds as many objects as its preset expects, in shares of the images."""
 
     run: str
     protocol: str
     images: int
-    hits: float
-    least: float
-    constant: float
+    hits: float  # whose box, given the class, has an IoU of at least 0.5
+    least: float  # what is expected
+    constant: float  # hits of the one box for all pictures that is right most often on the training images
 
     @property
     def passed(self) -> bool:
@@ -272,7 +264,7 @@ def check_hits(folder: StudyFolder, runs: Iterable[Run], results: Iterable[Resul
     measured, checks = {result.path: result for result in results}, []
     for run in runs:
         result = measured.get(folder.test(run, run.protocols[0]))
-        box = RunInfo.of_test(result.about).best_constant_box if result else None
+        box = result.run.best_constant_box if result else None
         if run.least_hits is not None and result and result.detections and box:
             constant = with_constant_box(result.detections, box)
             rates = [result.metrics["given_class"].rate, localization_metrics(constant).given_class.rate]

@@ -1,7 +1,8 @@
 """What a folder's files say: one `Result` for each test of classes, of boxes, or by transfer, each file read once."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -120,21 +121,41 @@ def read_results(folder: str | Path) -> list[Result]:
     return results
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file whose description turns out to be damaged."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{path}: what it says of itself is damaged ({reason}); remove it or do that test again"
+        ) from None
+
+
 def _tested(path: Path) -> Result | None:
     about = read_metadata(path)
+    with _naming(path):
+        result = _described(path, about)
+    if result is None or result.kind == "boxes":
+        return result and _with_boxes(result)
+    posteriors = Posteriors.read(path)
+    return _with_errors(result, posteriors) if (posteriors.labels >= 0).any() else None
+
+
+def _described(path: Path, about: Mapping[str, Any]) -> Result | None:
+    """Return a result without metrics; None where no table has a place for it."""
     members = about.get("fused") or [about]
-    networks = [network for member in members if (network := _network(member))]
-    if len(networks) < len(members):
+    networks = tuple(network for member in members if (network := _network(member)))
+    usable = about.get("merging") if about.get("boxes") else "fused" not in about and _is_papers_way(about)
+    if len(networks) < len(members) or not usable:
         return None
     images = f"{about['split']}, {about['limit']}" if about.get("limit") else str(about["split"])
     protocols = tuple(Protocol.parse(member["protocol"]) for member in members)
-    result = Result("boxes", path, about["data"], images, tuple(networks), protocols, about=about)
-    if about.get("boxes"):
-        return _with_boxes(result) if about.get("merging") else None
-    if "fused" in about or not _is_papers_way(about):
-        return None
-    posteriors = Posteriors.read(path)
-    return _with_errors(replace(result, kind="classes"), posteriors) if (posteriors.labels >= 0).any() else None
+    kind: Literal["boxes", "classes"] = "boxes" if about.get("boxes") else "classes"
+    return Result(kind, path, about["data"], images, networks, protocols, about=about)
 
 
 def _is_papers_way(about: Mapping[str, Any]) -> bool:
@@ -204,16 +225,17 @@ def _transfers(path: Path) -> list[Result]:
         raise UserError(f"{path}: damaged, not JSON; remove it or do that transfer again") from None
     if not isinstance(about, dict) or "systems" not in about or "identity" not in about:
         return []
-    systems = [(system["name"], system["merit"], system["std"]) for system in about["systems"]]
-    if found := about.get("compared"):
-        systems.append((f"{found['recipe'] or 'trained'} network, {found['protocol']}", found["merit"], None))
-    identity = about["identity"]
-    # What sets it apart from the paper's way.
-    unlike = [identity["classifier"]] if identity["classifier"] != "svm" else []
-    unlike += [] if identity["normalize"] == "l2" else [identity["normalize"]]
-    unlike += [] if identity["flip"] else ["no flip"]
-    result = Result("transfer", path, identity["data"], identity["protocol"], about=about)
-    return [
-        replace(result, metrics={"merit": Mean(merit, std)}, name=", ".join([name, *unlike]))
-        for name, merit, std in systems
-    ]
+    with _naming(path):
+        systems = [(system["name"], system["merit"], system["std"]) for system in about["systems"]]
+        if found := about.get("compared"):
+            systems.append((f"{found['recipe'] or 'trained'} network, {found['protocol']}", found["merit"], None))
+        identity = about["identity"]
+        # What sets it apart from the paper's way.
+        unlike = [identity["classifier"]] if identity["classifier"] != "svm" else []
+        unlike += [] if identity["normalize"] == "l2" else [identity["normalize"]]
+        unlike += [] if identity["flip"] else ["no flip"]
+        result = Result("transfer", path, identity["data"], identity["protocol"], about=about)
+        return [
+            replace(result, metrics={"merit": Mean(merit, std)}, name=", ".join([name, *unlike]))
+            for name, merit, std in systems
+        ]

@@ -49,8 +49,7 @@ class Stage(_Section):
     """One kind of training, and the scales its networks are tested at (section 3.2)."""
 
     recipe: str
-    # `section.key=value` on top of the recipe, as for `verydeep train --set`.
-    overrides: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()  # `section.key=value` on top of the recipe, as for `verydeep train --set`
     single: int
     multi: tuple[int, ...]
 
@@ -68,15 +67,13 @@ class Member(_Section):
 class Localizer(_Section):
     """One training for boxes, and its tests (appendix A)."""
 
-    network: str
-    # The classifier that it starts from, and whose scores rate its boxes: this network after this stage.
-    stage: StageName
+    network: str  # the classifier that it starts from, and whose scores rate its boxes:
+    stage: StageName  # this network after this stage
     recipe: str
     overrides: tuple[str, ...] = ()
     regression: Literal["scr", "pcr"]
     tune: Literal["fc", "all"]
-    # For example center@384, dense@384, dense@352,384.
-    protocols: Annotated[tuple[str, ...], Field(min_length=1)]
+    protocols: Annotated[tuple[str, ...], Field(min_length=1)]  # for example center@384, dense@352,384
     # Share of the test images whose object it must find, given the class, by the first of these; `verydeep reproduce`
     # says so where it does not, and fails.
     least_hits: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -175,16 +172,13 @@ def load_preset(source: str) -> Preset:
 class Run:
     """One training and its tests."""
 
-    # Configuration and training scales, for example `D-s256-512`.
-    name: str
+    name: str  # configuration and training scales, for example `D-s256-512`
     configuration: str
     recipe: Recipe
-    # The run whose weights this one starts from.
-    init_from: str | None
+    init_from: str | None  # the run whose weights this one starts from
     protocols: tuple[Protocol, ...]
-    # Of localizers: the kind of boxes, and the share of the test images whose object it must find.
-    regression: Regression | None = None
-    least_hits: float | None = None
+    regression: Regression | None = None  # of localizers: the kind of boxes,
+    least_hits: float | None = None  # and the share of the test images whose object it must find
 
 
 def make_plan(preset: Preset, only: Iterable[str] = ()) -> list[Run]:

@@ -74,7 +74,6 @@ def _letter(network: Network, words: Sequence[str]) -> str:
 
 
 def _system(result: Result, name: Callable[[Network], str]) -> dict[str, str]:
-    """Return the networks, training scales and test scales of a row."""
     each = zip(result.networks, result.protocols, strict=True)
     return _together(
         {"network": name(n), "train_scales": scales_in_words(n.train), "test_scales": ",".join(map(str, p.scales))}
@@ -341,7 +340,6 @@ def _without(result: Result, share: float) -> Detections:
 
 
 def _not_tested(row: published.Row) -> Result:
-    """Return the result of one of the paper's systems, without figures."""
     networks = tuple(Network(m.configuration, m.train, (), "", m.regression, m.tuned) for m in row.members)
     return Result("boxes", Path(), "", "", networks, tuple(Protocol(row.method, m.test) for m in row.members))
 

@@ -1,22 +1,20 @@
 """The paper's figures, checked with weights that are there: D and E, trained with scale jitter, tested as it says."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from verydeep.basics.errors import UserError
 from verydeep.checkpoints.reading import load
-from verydeep.datasets import open_dataset
+from verydeep.datasets.opening import OnBadImage, open_dataset
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.metrics import ErrorRate, errors
-from verydeep.evaluation.posteriors import Posteriors
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
 from verydeep.nets.vgg import VGG
 from verydeep.results import published
-from verydeep.results.reproduce import measure_data, testing_macs
+from verydeep.results.plan import measure_data, testing_macs
 from verydeep.results.study import PUBLISHED
 from verydeep.results.tables import scales_in_words
 
@@ -31,38 +29,20 @@ NETWORKS = ("D", "E")
 
 @dataclass(frozen=True)
 class Claim:
-    """A figure of the paper that needs no other networks than D and E.
-
-    `networks` are `D`, `E`, or both: the mean of their posteriors; `top1` and `top5` are in %.
-    """
+    """A figure of the paper that needs no other networks than D and E, and what was measured."""
 
     table: str
-    networks: tuple[str, ...]
+    networks: tuple[str, ...]  # D, E, or both: the mean of their posteriors
     protocol: Protocol
-    top1: float
+    top1: float  # in %
     top5: float
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A figure of the paper and what was measured.
-
-    Attributes
-    ----------
-    claim : Claim
-        What the paper says.
-    measured : mapping of str to ErrorRate
-        What came out: `top1`, and `top5` where there are more than five classes.
-    """
-
-    claim: Claim
-    measured: Mapping[str, ErrorRate]
+    measured: Mapping[str, ErrorRate] = field(default_factory=dict)  # top1, and top5 of more than five classes
 
     @property
     def differences(self) -> tuple[float, float]:
         """Measured less published error, top-1 and top-5, in percentage points; NaN with five classes or fewer."""
         top5 = self.measured["top5"].rate if "top5" in self.measured else float("nan")
-        return 100 * self.measured["top1"].rate - self.claim.top1, 100 * top5 - self.claim.top5
+        return 100 * self.measured["top1"].rate - self.top1, 100 * top5 - self.top5
 
     @property
     def passed(self) -> bool:
@@ -96,25 +76,21 @@ class Verification:
         self,
         data: str | Path,
         weights: Mapping[str, str | Path],
-        out: str | Path,
+        out: Path,
         *,
         device: str = "auto",
-        on_bad_image: Literal["error", "skip"] = "error",
+        on_bad_image: OnBadImage = "error",
     ) -> None:
-        self.nets = {name: _network(name, weights[name]) for name in NETWORKS}
+        self.protocols = list(dict.fromkeys(claim.protocol for claim in claims()))
+        nets = {name: _network(name, weights[name]) for name in NETWORKS}
         self.dataset = open_dataset(data, "val", reader="ilsvrc", on_bad_image=on_bad_image)
         self.evaluators = {
-            name: Evaluator(net, self.dataset, runtime=Runtime(device), cache=Path(out) / "posteriors" / name)
-            for name, net in self.nets.items()
+            name: Evaluator(net, self.dataset, runtime=Runtime(device), cache=out / "posteriors" / name)
+            for name, net in nets.items()
         }
-        for name in NETWORKS:
+        for evaluator in self.evaluators.values():
             for protocol in self.protocols:
-                self.evaluators[name].check(protocol)
-
-    @property
-    def protocols(self) -> list[Protocol]:
-        """How each network is tested, each protocol once."""
-        return list(dict.fromkeys(claim.protocol for claim in claims()))
+                evaluator.check(protocol)
 
     @property
     def note(self) -> str:
@@ -131,18 +107,17 @@ class Verification:
         """Return the multiply-adds of all tests; the network's share of the time is nearly all of it."""
         data = measure_data(self.dataset, self.dataset)
         leaves = dict.fromkeys(leaf for protocol in self.protocols for leaf in protocol.leaves)
-        return sum(testing_macs(net, leaves, data) for net in self.nets.values())
+        return sum(testing_macs(evaluator.forward.net, leaves, data) for evaluator in self.evaluators.values())
 
-    def run(self) -> list[Verdict]:
+    def run(self) -> list[Claim]:
         """Test what is missing and return the paper's figures with the measured ones, table by table."""
         for evaluator in self.evaluators.values():
             for protocol in self.protocols:
                 evaluator.posteriors(protocol)
-        return [Verdict(claim, errors(self._posteriors(claim))) for claim in claims()]
+        return [replace(claim, measured=self._measure(claim)) for claim in claims()]
 
-    def _posteriors(self, claim: Claim) -> Posteriors:
-        parts = [self.evaluators[name].posteriors(claim.protocol) for name in claim.networks]
-        return fuse(parts) if len(parts) > 1 else parts[0]
+    def _measure(self, claim: Claim) -> Mapping[str, ErrorRate]:
+        return errors(fuse([self.evaluators[name].posteriors(claim.protocol) for name in claim.networks]))
 
 
 def check_request(
