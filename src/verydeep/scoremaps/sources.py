@@ -11,9 +11,15 @@ from PIL.Image import Image, alpha_composite, fromarray, new
 
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.extras import need
+from verydeep.images.decode import BYTES_A_PIXEL
+from verydeep.images.files import read_picture
 from verydeep.images.rescale_rows import Source
 
 Pixels = NDArray[np.uint8]
+_IN_PARTS = ("jpegload", "pngload", "tiffload", "ppmload", "openslide", "vipsload", "radload", "fitsload")
+"""Loaders of libvips that decode no more than what is asked for, or from top to bottom."""
+MOST_DECODED = 1 << 29
+"""Bytes for pictures that cannot be read in parts, and say so only when they are opened."""
 Picture = str | Path | NDArray[Any] | Image | Any
 """A file's path, or an array of height x width x 3, of height x width, or of 3 x height x width; numpy's or zarr's."""
 
@@ -24,6 +30,10 @@ class TruncatedImageError(BadImageError):
     def __init__(self, name: str, reason: str, rows: int = 0) -> None:
         super().__init__(name, reason)
         self.rows = rows
+
+
+class _InksError(UserError):
+    """A picture in cyan, magenta, yellow and black, which is read as everywhere in this project: as a whole."""
 
 
 def open_image(image: Picture) -> Source:
@@ -53,7 +63,10 @@ def open_image(image: Picture) -> Source:
             return _Array(np.load(path, mmap_mode="r", allow_pickle=False), str(path))
         except (ValueError, OSError) as error:
             raise BadImageError(str(path), f"no readable array ({error})") from None
-    return _File(path)
+    try:
+        return _File(path)
+    except _InksError:
+        return _Array(read_picture(path, MOST_DECODED // BYTES_A_PIXEL), str(path))
 
 
 def _zarr_array(path: Path) -> Any:
@@ -157,6 +170,8 @@ class _File:
         self._region: Any = None
         self._cut: TruncatedImageError | None = None
         self.row_bytes = 2 * image.bands * self._page_rows * self.bits // 8
+        if not image.get("vips-loader").startswith(_IN_PARTS):
+            self.row_bytes = BYTES_A_PIXEL * self.height  # no row can be had before the whole picture is decoded
 
     def read(self, top: int, left: int, height: int, width: int) -> Pixels:
         """Return the pixels of a part, uint8, height x width x 3.
@@ -218,7 +233,9 @@ def _bits(image: Any, name: str) -> int:
     """Return the bits of a libvips image's samples; refuse those that nothing here makes RGB of."""
     if image.format not in ("uchar", "ushort"):
         raise _no_range(name, f"{image.format}")
-    if image.interpretation == "cmyk" or image.bands > 4:
+    if image.interpretation == "cmyk" and image.bands == 4:
+        raise _InksError(name)
+    if image.bands > 4:
         raise UserError(
             f"{name}: {image.bands} channels ({image.interpretation}), expected gray, RGB, or one of them with "
             "transparency; convert it first"
