@@ -280,3 +280,19 @@ def _csv(result: dict[str, Any]) -> str:
         values = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in (row | common).items()}
         writer.writerow(values)
     return file.getvalue()
+
+
+@app.command()
+def content(
+    files: Annotated[int, typer.Option(min=1, help="How many files.")] = 100_000,
+    size: Annotated[int, typer.Option(min=1, help="Bytes of each.")] = 1000,
+    csv: Csv = False,
+    json_: Json = False,
+) -> None:
+    """Know a data set by its contents: seconds for the first time, and again.
+
+    Example: verydeep bench content --files 100000
+    """
+    from benchmarks.content import run, text
+
+    _show(run(files, size), text, json_, csv)

@@ -262,3 +262,21 @@ def test_out_that_another_process_holds(command: str, say) -> None:
 )
 def test_absurd_options(words: str, say) -> None:
     _refused(say, words.split(), "")
+
+
+def test_what_is_printed_is_text(say, capfd: pytest.CaptureFixture[str]) -> None:
+    """Names of classes and files come from strangers, and may hold what a terminal obeys."""
+    net = vd.create("A", ["a\x1b[31m", "b\r\x07"], width=1 / 16, image_size=64, fc_width=16, seed=0)
+    vd.save(net, "odd.safetensors")
+    Path("photo.png").rename("pho\x1b[2Jto.png")
+    for words in (
+        ["predict", "pho\x1b[2Jto.png", "--weights", "odd.safetensors"],
+        ["convert", "odd.safetensors", "o.safetensors"],
+    ):
+        sys.argv = ["verydeep", *words]
+        with pytest.raises(SystemExit) as stop:
+            run()
+        printed = capfd.readouterr()
+        assert not stop.value.code, printed.err
+        assert r"a\x1b[31m" in printed.out
+        assert not {"\x1b", "\x07", "\r"} & {*printed.out, *printed.err}

@@ -25,7 +25,7 @@ Words = Sequence[object]
 
 CHANGING = re.compile(
     r"created_by|version|seconds|images_per_second|waiting|machine|.*_hash|sha256|.*_sha256|weights_file"
-    r"|macro_recall|macro_precision|by_class"
+    r"|stated|tried|macro_recall|macro_precision|by_class"
 )
 """Keys that tell of the moment, machine, version, a file whose bytes do not matter; and keys of later versions."""
 

@@ -59,7 +59,7 @@ def test_other_files_are_refused(tmp_path, make_detections):
     with pytest.raises(UserError, match="not a file as verydeep evaluate writes them"):
         read_metadata(table)
     (tmp_path / "text.parquet").write_text("no parquet")
-    for name, said in (("text.parquet", "not a readable Parquet file"), ("absent.parquet", "no such file")):
+    for name, said in (("text.parquet", "not a file of boxes"), ("absent.parquet", "no such file")):
         with pytest.raises(UserError, match=said) as raised:
             Detections.read(tmp_path / name)
         assert "\n" not in str(raised.value)

@@ -59,8 +59,8 @@ def test_what_is_tuned_changes_and_nothing_else(classifier, tmp_path, task, tune
         assert not torch.equal(before.state_dict()[name], after.state_dict()[name])
     about = after.provenance
     assert about.trained_layers == tune
-    assert len(about["best_constant_box"]) == 4
-    assert about["init_from_sha256"]
+    assert len(about.best_constant_box) == 4
+    assert about.init_from_sha256
     assert set(result.metrics) == {"localization_error", "mean_iou"}
     card = (tmp_path / "boxes" / "card.md").read_text()
     assert "--task localize" in card

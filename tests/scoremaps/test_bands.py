@@ -74,7 +74,7 @@ def _modules(draw):
     return [*modules, nn.Conv2d(channels, 3, 1)]
 
 
-@settings(max_examples=80)
+@settings(max_examples=150)
 @given(_modules(), st.integers(20, 90), st.integers(20, 90), st.integers(0, 2**32 - 1), st.data())
 def test_layers_of_any_geometry(modules, height, width, seed, data):
     """Padding above half a kernel, strides above kernels, dilation, windows that hang over: as torch has them."""

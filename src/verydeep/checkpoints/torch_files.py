@@ -111,7 +111,8 @@ def read_pickle(path: Path) -> Checkpoint:
             f"{path}: {what}; expected a dictionary of tensors, as torch.save(net.state_dict(), ...) writes it"
         ) from None
     except Exception as error:  # a damaged file makes torch raise errors of many types
-        raise UserError(f"{path}: not a readable torch file ({type(error).__name__}: {error})") from None
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: not a readable torch file ({type(error).__name__}: {said})") from None
     state = _state(content, path)
     description = getattr(state, "_metadata", {}).get("", {}).get(KEY)
     arrays: dict[str, Array] = {}

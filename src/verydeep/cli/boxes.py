@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import typer
-
 from verydeep.basics.errors import UserError
+from verydeep.cli.console import echo
 
 if TYPE_CHECKING:
     from verydeep.datasets.opening import Reading
@@ -98,15 +97,15 @@ def echo_metrics(rows: "Sequence[tuple[str, Detections, str]]", rule: "MergeRule
 
     if json_:
         results = [{"protocol": name, **values(detections), "file": file} for name, detections, file in rows]
-        typer.echo(json.dumps({"merging": vars(rule), "results": results}, indent=2))
+        echo(json.dumps({"merging": vars(rule), "results": results}, indent=2))
         return
     lines = [(name, *cells(detections), file) for name, detections, file in rows]
     lines += [(name, *cells(detections), "") for name, detections in baselines(rows[0][1])]
-    typer.echo(table([("protocol", *HEAD, "file"), *lines]))
-    typer.echo(NOTE)
-    typer.echo(f"boxes merged up to {rule.threshold:g} of the {rule.match} match score")
+    echo(table([("protocol", *HEAD, "file"), *lines]))
+    echo(NOTE)
+    echo(f"boxes merged up to {rule.threshold:g} of the {rule.match} match score")
     if rule.held_out:
-        typer.echo(f"without the {rule.held_out:.0%} of the images that the threshold was chosen on")
+        echo(f"without the {rule.held_out:.0%} of the images that the threshold was chosen on")
 
 
 def baselines(detections: "Detections") -> "list[tuple[str, Detections]]":

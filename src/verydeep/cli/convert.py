@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from verydeep.cli.console import echo
 from verydeep.cli.options import Json
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def convert(
     elif out is not None:
         write(net, out, to)
     values = {**_values(source, out, to, net), "stated": stated, "tried": tried}
-    typer.echo(json.dumps(values, indent=2) if json_ else _text(values))
+    echo(json.dumps(values, indent=2) if json_ else _text(values))
 
 
 def _file(source: str) -> str:

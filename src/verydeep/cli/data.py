@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from verydeep.cli.console import echo
 from verydeep.cli.options import BoxesAsStored, Json, Reader
 
 if TYPE_CHECKING:
@@ -69,11 +70,11 @@ def show(
         with write_aside(out) as aside:
             contact_sheet(datasets[0]).save(aside, "PNG")
     if json_:
-        typer.echo(json.dumps({**_values(surveys, boxes), "contact_sheet": str(out) if out else None}, indent=2))
+        echo(json.dumps({**_values(surveys, boxes), "contact_sheet": str(out) if out else None}, indent=2))
     else:
-        typer.echo(_text(surveys, boxes))
+        echo(_text(surveys, boxes))
         if out:
-            typer.echo(f"\ncontact sheet of {datasets[0].split}: {out}")
+            echo(f"\ncontact sheet of {datasets[0].split}: {out}")
 
 
 def _open(data: str, splits: list[str], reading: "Reading", boxes: bool) -> "list[Dataset]":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from verydeep.basics.errors import UserError
+from verydeep.cli.console import echo
 from verydeep.cli.options import Json
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def describe(
     import json
 
     if all_:
-        typer.echo(json.dumps(_all()) if json_ else _tables())
+        echo(json.dumps(_all()) if json_ else _tables())
         return
     if net is None:
         raise UserError("describe: which network? for example `verydeep describe D`, or `verydeep describe --all`")
@@ -41,7 +42,7 @@ def describe(
     values = _values(network, height, width)
     if cell:
         values["cell"] = _cell(network, values["score_map"], cell)
-    typer.echo(json.dumps(values) if json_ else _text(values))
+    echo(json.dumps(values) if json_ else _text(values))
 
 
 def _network(name: str) -> "VGG":

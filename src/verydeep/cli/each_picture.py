@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import typer
 
+from verydeep.cli.console import echo
+
 Result = TypeVar("Result")
 Row = dict[str, Any]
 
@@ -22,7 +24,7 @@ def each_picture(files: Sequence[Path], work: Callable[[Path], Result], rows: li
             result = work(file)
         except BadImageError as error:
             rows.append({"image": str(file), "error": error.reason})
-            typer.echo(f"verydeep: error: {error}", err=True)
+            echo(f"verydeep: error: {error}", err=True)
         else:
             yield result
 
@@ -62,6 +64,6 @@ def finish(rows: Sequence[Row], as_json: bool, table: Path | None = None) -> Non
             writer.writeheader()
             writer.writerows(lines)
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
     if any("error" in row for row in rows):
         raise typer.Exit(2)

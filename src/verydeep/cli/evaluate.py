@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from verydeep.cli.console import echo
 from verydeep.cli.options import BoxesAsStored, Data, Device, Engine, Json, Memory, OnBadImage, Reader
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def evaluate(
     file = find_weights(weights)
     dataset = Reading(reader, on_bad_image).open(data, split)
     for bad in dataset.bad:
-        typer.echo(f"left out: {bad}", err=True)
+        echo(f"left out: {bad}", err=True)
     runtime = Runtime(device, engine, parse_memory(memory))
     evaluator = Evaluator(file, dataset, options, runtime, limit=limit, cache=out)
     protocols = protocols or [default_protocol(evaluator.forward.net)]
@@ -145,14 +146,14 @@ def _echo(evaluator: "Evaluator", results: "dict[str, Posteriors]", drawn: dict[
 
     dataset = evaluator.dataset
     lines = [(name, *cells(result), str(evaluator.path(name))) for name, result in results.items()]
-    typer.echo(f"{dataset.name}, {dataset.provenance or f'{dataset.split}: as published'}")
-    typer.echo(table([("protocol", *HEAD, "file"), *lines]))
-    typer.echo(NOTE)
+    echo(f"{dataset.name}, {dataset.provenance or f'{dataset.split}: as published'}")
+    echo(table([("protocol", *HEAD, "file"), *lines]))
+    echo(NOTE)
     if errors := {name: top_k_error(found, 1) for name, found in results.items() if (found.labels >= 0).any()}:
         best = min(errors, key=lambda name: errors[name])
-        typer.echo(f"\n{class_table(results[best], best)}")
+        echo(f"\n{class_table(results[best], best)}")
     for path in (path for paths in drawn.values() for path in paths):
-        typer.echo(str(path))
+        echo(str(path))
 
 
 def _echo_json(evaluator: "Evaluator", results: "dict[str, Posteriors]", drawn: dict[str, list[Path]]) -> None:
@@ -167,4 +168,4 @@ def _echo_json(evaluator: "Evaluator", results: "dict[str, Posteriors]", drawn: 
             {"protocol": name, **values(result), **class_values(result), "file": str(evaluator.path(name)), **files}
         )
     about = {"data": evaluator.dataset.name, "split": evaluator.dataset.split}
-    typer.echo(json.dumps({**about, "results": rows}, indent=2))
+    echo(json.dumps({**about, "results": rows}, indent=2))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from verydeep.cli.console import echo
 from verydeep.cli.options import Json
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def export(
         check=check,
         tolerance=tolerance,
     )
-    typer.echo(json.dumps(_values(done), indent=2) if json_ else _words(done))
+    echo(json.dumps(_values(done), indent=2) if json_ else _words(done))
 
 
 def _values(done: "Export") -> dict[str, Any]:

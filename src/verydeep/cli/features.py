@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from verydeep.cli.console import echo
 from verydeep.cli.options import Device, Engine, Json, Memory, OnBadImage, Reader, parse_scales
 
 if TYPE_CHECKING:
@@ -67,13 +68,13 @@ def features(
     describe.fit()
     pictures, splits = _pictures(images, reader, on_bad_image)
     for bad in pictures.bad:
-        typer.echo(f"left out: {bad}", err=True)
+        echo(f"left out: {bad}", err=True)
     written = write_features(describe, pictures, splits, out, Store(cache or default_folder()), dtype)
     if json_:
-        typer.echo(json.dumps({"file": str(out), **asdict(written)}))
+        echo(json.dumps({"file": str(out), **asdict(written)}))
     else:
         known = f"{written.computed} passes through a network" if written.computed else "nothing had to be computed"
-        typer.echo(f"{written.rows} pictures, {written.width} numbers each ({known})\n{out}")
+        echo(f"{written.rows} pictures, {written.width} numbers each ({known})\n{out}")
 
 
 def _pictures(

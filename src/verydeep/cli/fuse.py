@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from verydeep.cli.console import echo
 from verydeep.cli.options import Json
 
 if TYPE_CHECKING:
@@ -61,15 +62,15 @@ def fuse(
             "fusion": {**values(mean), "file": str(out) if out else None},
             "mcnemar": {f"top{k}": vars(test) for k, test in tests.items()} or None,
         }
-        typer.echo(json.dumps(report, indent=2))
+        echo(json.dumps(report, indent=2))
         return
-    typer.echo(table([("system", *HEAD), *((name, *cells(part)) for name, part in systems)]))
-    typer.echo(NOTE)
+    echo(table([("system", *HEAD), *((name, *cells(part)) for name, part in systems)]))
+    echo(NOTE)
     for k, test in tests.items():
         first, second = test.only_first_wrong, test.only_second_wrong
-        typer.echo(f"McNemar, top-{k}: only the first wrong {first}, only the second {second}, p = {test.p_value:.3g}")
+        echo(f"McNemar, top-{k}: only the first wrong {first}, only the second {second}, p = {test.p_value:.3g}")
     if out:
-        typer.echo(str(out))
+        echo(str(out))
 
 
 def _fuse_boxes(files: list[Path], out: Path | None, tuned: "Tuned", json_: bool) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from verydeep.cli.console import echo
 from verydeep.cli.each_picture import drawings, each_picture, finish
 from verydeep.cli.options import Device, Engine, Json, Memory, Pictures
 
@@ -57,7 +58,7 @@ def localize(
         drawn = _draw(result, names[result.name]) if out else None
         rows.append({**_values(result), "drawn": drawn})
         if not json_:
-            typer.echo("\n".join([_words(result), *([f"  {drawn}"] if drawn else [])]))
+            echo("\n".join([_words(result), *([f"  {drawn}"] if drawn else [])]))
     finish(rows, json_, table)
 
 

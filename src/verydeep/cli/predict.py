@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from verydeep.cli.console import echo
 from verydeep.cli.each_picture import drawings, each_picture, finish
 from verydeep.cli.options import Device, Engine, Json, Memory, Pictures
 
@@ -58,7 +59,7 @@ def predict(
     for prediction in each_picture(files, predictor, rows):
         rows.append(_values(prediction))
         if not json_:
-            typer.echo(_words(prediction))
+            echo(_words(prediction))
         if heatmap:
             _draw(drawn[prediction.name], predictor, prediction, quiet=json_)
     finish(rows, json_, table)
@@ -85,4 +86,4 @@ def _draw(path: Path, predictor: "Predictor", prediction: "Prediction", quiet: b
     picture, scores = class_map(predictor.forward, original, scale, net.classes.index(name))
     draw_heatmap(path, picture, scores, net, f"{name} ({prediction.top[0][1]:.0%}) at scale {scale}")
     if not quiet:
-        typer.echo(str(path))
+        echo(str(path))

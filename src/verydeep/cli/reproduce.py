@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from verydeep.cli.console import echo
 from verydeep.cli.options import Device, Json, OnBadImage
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def reproduce(
         raise UserError("reproduce needs --data (a folder, a .tar or scenes) and --out; only --dry-run does without")
     plan = plan_study(preset, data, out, only=only or (), device=device, on_bad_image=on_bad_image)
     if dry_run or not json_:
-        typer.echo(json.dumps(_values(plan), indent=2) if json_ else _words(plan))
+        echo(json.dumps(_values(plan), indent=2) if json_ else _words(plan))
     if dry_run:
         return
     assert data is not None
@@ -76,10 +77,10 @@ def reproduce(
         tables = [value for table in outcome.tables for value in table.values()]
         checks = [{**vars(check), "passed": check.passed} for check in outcome.checks]
         values = {**_values(plan), "tables": tables, "report": str(outcome.report), "checks": checks}
-        typer.echo(json.dumps(values, indent=2))
+        echo(json.dumps(values, indent=2))
     else:
         lines = ["", render(outcome.tables), *map(_check, outcome.checks), f"report: {outcome.report.resolve()}"]
-        typer.echo("\n\n".join(lines))
+        echo("\n\n".join(lines))
     if not all(check.passed for check in outcome.checks):
         raise typer.Exit(1)
 
@@ -111,14 +112,14 @@ def _verify(
     name, images, protocols = work.dataset.name, len(work.dataset), [str(protocol) for protocol in work.protocols]
     macs = work.multiply_adds()
     if not as_json:
-        typer.echo(f"D and E on {images:,} images of {name}, by {' '.join(protocols)}: {_count(macs)} multiply-adds")
+        echo(f"D and E on {images:,} images of {name}, by {' '.join(protocols)}: {_count(macs)} multiply-adds")
     claims = [] if dry_run else work.run()
     if as_json:
         about = {"preset": PUBLISHED, "data": name, "images": images, "protocols": protocols, "multiply_adds": macs}
         results = [_claim_values(claim) for claim in claims]
-        typer.echo(json.dumps({**about, "results": results, "note": work.note}, indent=2))
+        echo(json.dumps({**about, "results": results, "note": work.note}, indent=2))
     else:
-        typer.echo("\n".join(filter(None, [_claims(claims) if claims else "", work.note])))
+        echo("\n".join(filter(None, [_claims(claims) if claims else "", work.note])))
     if not all(claim.passed for claim in claims):
         raise typer.Exit(1)
 

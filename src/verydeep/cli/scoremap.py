@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from verydeep.cli.console import echo
 from verydeep.cli.options import Device, Engine, Json
 
 if TYPE_CHECKING:
@@ -79,13 +80,13 @@ def scoremap(
         _check_class(job, tiff, tiff_class)
     plans = job.plans(parse_memory(memory))
     about = _about(job, plans)
-    typer.echo(json.dumps(about, indent=2) if json_ else _words(about))
+    echo(json.dumps(about, indent=2) if json_ else _words(about))
     if dry_run:
         return
     found = job.run(plans, out, quiet=False)
     for line in _further(found, job, peaks, threshold, tiff, tiff_class, overview):
         if not json_:
-            typer.echo(line)
+            echo(line)
 
 
 def _check(peaks: Path | None, tiff: Path | None, overview: Path | None) -> None:

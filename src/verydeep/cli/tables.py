@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from verydeep.cli.console import echo
+
 EXAMPLE = "verydeep tables demo --format markdown"
 
 
@@ -26,4 +28,4 @@ def tables(
     from verydeep.results.table import render
     from verydeep.results.tables import make_tables
 
-    typer.echo(render(make_tables(read_results(study)), "json" if json_ else format_))
+    echo(render(make_tables(read_results(study)), "json" if json_ else format_))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from verydeep.basics.errors import UserError
+from verydeep.cli.console import echo
 from verydeep.cli.options import BoxesAsStored, Data, Device, Json, OnBadImage, Reader
 
 if TYPE_CHECKING:
@@ -93,16 +94,16 @@ def train(
         compiled=compile_,
         checkpoint_minutes=checkpoint_minutes,
         reading=Reading(reader, on_bad_image, boxes_as_stored),
-        announce=None if json_ else lambda effective: typer.echo(effective.to_toml()),
+        announce=None if json_ else lambda effective: echo(effective.to_toml()),
     )
     if int(os.environ.get("RANK", "0")):  # of several processes the first one speaks
         return
     if json_:
         values = {key: value for key, value in asdict(result).items() if key != "metrics"}
-        typer.echo(json.dumps({**values, **result.metrics, "weights": str(result.weights)}))
+        echo(json.dumps({**values, **result.metrics, "weights": str(result.weights)}))
     else:
         metrics = ", ".join(f"{name} {result.metrics[key]:.1%}" for key, name in learned.metrics.items())
-        typer.echo(
+        echo(
             f"{result.epochs} epochs in {result.seconds / 60:.1f} minutes; validation on the central crop: {metrics}\n"
             f"{result.weights}"
         )

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from verydeep.cli.console import echo
 from verydeep.cli.options import Device, Json, Memory, OnBadImage, Reader, parse_scales
 
 EXAMPLE = "verydeep transfer --weights runs/A --data photos --protocol folder --scales 64,96 --out flowers"
@@ -86,8 +87,8 @@ def transfer(
         reading=Reading(reader, on_bad_image),
     )
     for bad in result["left_out"]:
-        typer.echo(f"left out: {bad}", err=True)
-    typer.echo(json.dumps(result, indent=1) if json_ else _words(result, out))
+        echo(f"left out: {bad}", err=True)
+    echo(json.dumps(result, indent=1) if json_ else _words(result, out))
 
 
 def _words(result: dict[str, Any], out: Path) -> str:

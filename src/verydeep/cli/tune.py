@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from verydeep.cli.console import echo
 from verydeep.cli.options import Json
 
 EXAMPLE = "verydeep tune boxes/dense@96.parquet --out threshold.json"
@@ -39,11 +40,11 @@ def tune(
     if json_:
         values = {**vars(tuned.rule), "curve": tuned.curve, "images": tuned.images, "file": str(out) if out else None}
         others = {"images": rest.images, "error_given_class": rest.given_class.rate, "top5_error": rest.top5.rate}
-        typer.echo(json.dumps({**values, "others": others}, indent=2))
+        echo(json.dumps({**values, "others": others}, indent=2))
         return
     lines = [(f"{threshold:g}", f"{100 * error:.1f}") for threshold, error in tuned.curve]
-    typer.echo(table([("threshold", "error % given class"), *lines]))
-    typer.echo(f"least on {tuned.images} held-out images: {tuned.rule.threshold:g} ({tuned.rule.match} match score)")
-    typer.echo(f"on the other {rest.images} images: error given class {rest.given_class}, top-5 error {rest.top5}")
+    echo(table([("threshold", "error % given class"), *lines]))
+    echo(f"least on {tuned.images} held-out images: {tuned.rule.threshold:g} ({tuned.rule.match} match score)")
+    echo(f"on the other {rest.images} images: error given class {rest.given_class}, top-5 error {rest.top5}")
     if out:
-        typer.echo(str(out))
+        echo(str(out))

@@ -111,7 +111,8 @@ class _Stage:
     def __init__(self, layer: Layer, extent: Extent, step: int) -> None:
         self.layer, self.extent, self.step = layer, extent, step
         self.next = extent.outputs.top
-        self.first = layer.rows.start(self.next)  # the input row that `rows` begins with; negative in the padding
+        # The input row that `rows` begins with; negative in the padding.
+        self.first = min(layer.rows.start(self.next), extent.inputs.top)
         self.have = extent.inputs.top
         self.rows: list[Tensor] = []
 

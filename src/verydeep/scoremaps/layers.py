@@ -57,8 +57,12 @@ class Axis:
         return output * self.stride - self.before
 
     def needs(self, start: int, stop: int, n: int) -> tuple[int, int]:
-        """Return the range of the `n` inputs that the outputs from `start` to before `stop` depend on."""
-        return max(self.start(start), 0), min(self.start(stop - 1) + self.extent, n)
+        """Return the range of the `n` inputs that the outputs from `start` to before `stop` depend on, at least one.
+
+        Outputs that see nothing but padding need none; one is given all the same, for its size and type.
+        """
+        first = min(max(self.start(start), 0), n - 1)
+        return first, max(min(self.start(stop - 1) + self.extent, n), first + 1)
 
     def ready(self, have: int) -> int:
         """Return how many outputs, from the first, see nothing from input `have` on."""
@@ -113,8 +117,9 @@ class Layer(ABC):
         return 0
 
     def padded(self, x: Tensor, left: int, right: int) -> Tensor:
-        """Return `x` with columns of `fill` added."""
-        return F.pad(x, (0, 0, left, right), value=self.fill) if left or right else x
+        """Return `x` with columns of `fill` added, or taken away where the numbers are negative."""
+        x = F.pad(x, (0, 0, max(left, 0), max(right, 0)), value=self.fill) if left > 0 or right > 0 else x
+        return x[:, max(-left, 0) : x.shape[1] - max(-right, 0)].contiguous() if left < 0 or right < 0 else x
 
 
 @dataclass(frozen=True)
