@@ -148,7 +148,9 @@ def test_a_picture_is_tried_under_each_common_input(folder):
 
 def test_the_trunk_alone(folder):
     whole = vd.load("vgg16.pth")
-    assert "a trunk: the layers up to pool5" in run("vgg16.pth", "t.safetensors", "--trunk")
+    said = run("vgg16.pth", "t.safetensors", "--trunk")
+    assert "a trunk: the layers up to pool5" in said
+    assert "left out: fc6, fc7, fc8" in said
     vd.save(whole, "whole.safetensors")
     run("whole.safetensors", "again.safetensors", "--trunk")
     for name in ("t.safetensors", "again.safetensors"):
@@ -166,7 +168,7 @@ def test_the_trunk_of_a_file_whose_head_is_another(folder):
     torch.save({**odd, "attention.query.weight": torch.zeros(4, 4)}, "odd.pth")
     with pytest.raises(UserError, match=r"attention\.query"):
         run("odd.pth", "t.safetensors")
-    run("odd.pth", "t.safetensors", "--trunk")
+    assert "left out: extra attention.query.weight" in run("odd.pth", "t.safetensors", "--trunk")
     assert vd.load("t.safetensors").classes == ()
 
 

@@ -12,7 +12,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash
 from verydeep.checkpoints import caffe, keras_files, matconvnet, onnx_file, torch_files
 from verydeep.checkpoints.inputs import PREPROCESSINGS
-from verydeep.checkpoints.layers import Checkpoint
+from verydeep.checkpoints.layers import Checkpoint, Other, Weighted
 from verydeep.checkpoints.public import fetch, is_name
 from verydeep.checkpoints.recognize import recognize, without_head
 from verydeep.nets import vgg
@@ -77,17 +77,29 @@ def load(
         raise UserError(f"{path}: verydeep wrote this file, and it says its classes and preprocessing itself")
     if found is None:
         net = vgg.load(path)
-        return vgg.trunk_of(net) if trunk else net
+        left = [name for name, _ in net.named_children() if vgg.is_head(name) and name.startswith("fc")]
+        return _noted(vgg.trunk_of(net), left) if trunk else net
     if preprocessing is not None:
         usual = PREPROCESSINGS[like] if like else found.preprocessing
         found = replace(found, preprocessing=replace(usual, **stated))
+    every = found.layers
     if trunk:
         found = without_head(found)
     given = tuple(classes) if classes is not None else None
     net = recognize(found, path, given, stated=preprocessing is not None)
     about = {"file": path.name, "sha256": file_hash(path), **about}
+    if trunk:
+        kept = {layer.name for layer in found.layers}
+        net = _noted(net, [one.name for one in every if isinstance(one, Weighted | Other) and one.name not in kept])
     net.provenance = RunInfo.from_dict({**net.provenance.to_dict(), **about})
     return net
+
+
+def _noted(trunk: VGG, left: list[str]) -> VGG:
+    """Write into a trunk's provenance which layers of its file it does not have."""
+    more = {**trunk.provenance.more, "left_out": left}
+    trunk.provenance = replace(trunk.provenance, more=more)
+    return trunk
 
 
 def detect(path: Path) -> str:

@@ -186,6 +186,8 @@ def _text(values: dict[str, Any]) -> str:
         lines.append("classes are independent: each has a posterior of its own, by a sigmoid")
     if values["format"] != "verydeep":
         lines.append(f"{values['format']} does not know this input by itself: give it pictures prepared so")
+    if left := about.get("left_out"):
+        lines.append(f"left out: {', '.join(left)}")
     for name, top in values["tried"].items():
         lines.append(f"{name}: " + ", ".join(f"{label} {value:.1%}" for label, value in top))
     return "\n".join([*lines, *([values["out"]] if values["out"] else [])])
