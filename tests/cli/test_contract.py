@@ -26,7 +26,7 @@ WEIGHTS = {
     "evaluate": "evaluate {} --data data --out out",
     "predict": "predict photo.png --weights {}",
     "localize": "localize photo.png --classifier {} --localizer {}",
-    "scoremap": "scoremap photo.png --weights {} --out out.zarr",
+    "scoremap": "scoremap photo.png --weights {} --out out.zarr --memory 16GiB",
     "features": "features photo.png --weights {} --out out.npy",
     "transfer": "transfer --weights {} --data data --protocol folder --out out",
     "convert": "convert {} out.safetensors",
@@ -36,7 +36,7 @@ WEIGHTS = {
 PICTURES = {
     "predict": "predict {} --weights w.safetensors",
     "localize": "localize {} --classifier w.safetensors --localizer l.safetensors",
-    "scoremap": "scoremap {} --weights w.safetensors --out out.zarr",
+    "scoremap": "scoremap {} --weights w.safetensors --out out.zarr --memory 16GiB",
     "features": "features {} --weights w.safetensors --out out.npy",
 }
 DATA = {
@@ -50,7 +50,7 @@ RESULTS = {"fuse": "fuse {} {} --out out.parquet", "tune": "tune {}"}
 OUT = {
     "train": "train --net A --data data --set network.width=0.0625 --out {}",
     "evaluate": "evaluate w.safetensors --data data --out {}",
-    "scoremap": "scoremap photo.png --weights w.safetensors --out {}.zarr",
+    "scoremap": "scoremap photo.png --weights w.safetensors --out {}.zarr --memory 16GiB",
     "features": "features photo.png --weights w.safetensors --out {}.npy",
     "transfer": "transfer --weights w.safetensors --data data --protocol folder --scales 64 --out {}",
     "convert": "convert w.safetensors {}.safetensors",
@@ -253,7 +253,7 @@ def test_out_that_another_process_holds(command: str, say) -> None:
         "predict photo.png --weights w.safetensors --memory 1",
         "predict photo.png --weights w.safetensors --protocol dense@1000000",
         "predict photo.png --weights w.safetensors --top 0",
-        "scoremap photo.png --weights w.safetensors --out out.zarr --scales 1000000",
+        "scoremap photo.png --weights w.safetensors --out out.zarr --scales 1000000 --memory 16GiB",
         "scoremap photo.png --weights w.safetensors --out out.zarr --memory 1",
         "train --net A --data data --out out --set network.width=1000000000",
         "features photo.png --weights w.safetensors --out out.npy --scales 1000000",

@@ -1,5 +1,6 @@
 """Synchronous data parallelism over processes (paper: section 3.3): same weights as one process would get."""
 
+import atexit
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ class Processes:
         if not distributed.is_initialized():
             # Figures, messages and results are on the CPU everywhere; gradients are where the network is.
             distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+            atexit.register(_leave)  # gloo's threads, still running when Python ends, now and then abort the process
         return cls(distributed.get_rank(), size)
 
     @property
@@ -95,3 +97,8 @@ class Processes:
         for message in messages:
             if message is not None:
                 raise SharedError(message, self.first, distributed.barrier)
+
+
+def _leave() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
