@@ -258,6 +258,8 @@ def test_out_that_another_process_holds(command: str, say) -> None:
         "train --net A --data data --out out --set network.width=1000000000",
         "features photo.png --weights w.safetensors --out out.npy --scales 1000000",
         "describe A --image-size 1000000000x32",
+        "train --net A --data data --out out --boxes-as-stored",
+        "evaluate w.safetensors --data data --out out --boxes-as-shown",
     ],
 )
 def test_absurd_options(words: str, say) -> None:

@@ -112,7 +112,11 @@ def evaluate(
         echo_boxes(request, protocol, chosen_rule(threshold, match, tuned), json_)
         return
     given = {"--classifier": classifier, "--posteriors": posteriors, "--threshold": threshold, "--match": match}
-    if names := [name for name, value in {**given, "--tuned": tuned}.items() if value is not None]:
+    if names := [
+        name
+        for name, value in {**given, "--tuned": tuned, "--boxes-as-stored": boxes_as_stored}.items()
+        if value is not None
+    ]:
         raise UserError(f"{names[0]} is about boxes: add --task localize, or leave it out")
     options = Options(softmax, pool, pool_rounding, precision)
     protocols = [Protocol.parse(text) for text in protocol or []]

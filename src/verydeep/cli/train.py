@@ -76,6 +76,8 @@ def train(
         raise UserError(
             "--reset and --freeze are for classes: of a localizer the last layer is new; --tune says what is trained"
         )
+    if boxes_as_stored is not None and not learned.regression:
+        raise UserError("--boxes-as-stored and --boxes-as-shown need --task localize: classes look at no boxes")
     if init_from is None and (reset or freeze):
         raise UserError("--reset and --freeze need --init-from W, a network to start from")
     changes = [f"optimizer.trained_layers={tune}"] if tune else []
