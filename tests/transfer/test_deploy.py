@@ -87,7 +87,7 @@ def assert_measured(found, measured, words=""):
 
 
 def measure(weights, data, settings, folder):
-    """Do what `transfer` does but for the report, by the engine that predict takes for a picture; return what came out."""
+    """Do what `transfer` does but for the report, by the engine that predict takes; return what came out."""
     work = Transfer(weights, str(data), find_protocol("folder"), settings, folder / "kept", Runtime("cpu", "torch"))
     outcome = work.classify(work.describe()["image"], work.splits[0])
     return work.posteriors(outcome), deploy(work, folder, outcome), outcome.metrics["merit"]
