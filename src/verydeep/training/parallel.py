@@ -31,6 +31,9 @@ class Processes:
         if device.type == "cuda" and device.index is None:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # `cuda` alone means the same GPU in all of them
         if not distributed.is_initialized():
+            # Imported when there is a group already, it keeps that, and gloo's threads, as its functions' default.
+            from torch.distributed.nn import functional  # noqa: F401
+
             # Figures, messages and results are on the CPU everywhere; gradients are where the network is.
             distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
             atexit.register(_leave)  # gloo's threads, still running when Python ends, now and then abort the process
