@@ -17,7 +17,7 @@ from verydeep.basics.rng import generator
 from verydeep.datasets.color import measure_color
 from verydeep.datasets.dataset import Dataset, Sample
 from verydeep.datasets.loader import AHEAD, Augmentation, TrainingLoader
-from verydeep.images.color import measure, shift
+from verydeep.images.color import measure, moments, shift
 from verydeep.images.rescale import rescaled_size
 from verydeep.images.view import draw_view
 
@@ -279,7 +279,7 @@ def test_waiting_is_counted():
 
 
 def test_color_is_measured_on_a_sample(dataset):
-    everything = measure(dataset.image(i) for i in range(len(dataset)))
+    everything = measure(moments(dataset.image(i)) for i in range(len(dataset)))
     assert measure_color(dataset, seed=5, images=100) == everything
     some = measure_color(dataset, seed=5, images=7)
     assert some == measure_color(dataset, seed=5, images=7)

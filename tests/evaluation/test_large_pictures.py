@@ -94,3 +94,34 @@ def test_training_refuses_a_picture_that_is_all_length(tmp_path: Path) -> None:
     loader = TrainingLoader(dataset, Augmentation(64, (64, 64)), len(dataset), seed=0, workers=1)
     with pytest.raises(BadImageError, match="1 x 60000 pixels become 64 x 3840000 at a smallest side of 64"):
         next(loader.epoch(0))
+
+
+SURVEY = """
+import json, sys
+import verydeep as vd
+from verydeep.basics.memory import resident
+from verydeep.datasets.checking import decode_all
+from verydeep.datasets.color import measure_color
+from verydeep.datasets.loader import Augmentation, TrainingLoader
+dataset = vd.open_dataset(sys.argv[1], "train")
+before = resident()
+sizes = [list(size) for size in decode_all(dataset)]
+stats = measure_color(dataset, seed=0, threads=4)
+batch = next(TrainingLoader(dataset, Augmentation(64, (64, 64)), len(dataset), seed=0, workers=4).epoch(0))
+print(json.dumps({"grown": resident(peak=True) - before, "sizes": sizes, "mean": stats.mean}))
+"""
+
+
+def test_large_pictures_are_decoded_in_turn_to_be_checked_measured_and_learned(tmp_path: Path) -> None:
+    side, count = 6000, 4
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            _bomb(tmp_path / name / f"{number}.png", side, exif=False)
+    command = [sys.executable, "-c", SURVEY, tmp_path]
+    result = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+    pixels = side * side
+    # What may be decoded at once, and what four threads hold beside; without turns it was 68 bytes a pixel.
+    assert result["grown"] < (1 << 30) + 4 * 4 * pixels
+    assert set(map(tuple, result["sizes"])) == {(side, side)}
+    assert result["mean"] == [0, 0, 0]

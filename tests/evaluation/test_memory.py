@@ -9,7 +9,8 @@ import torch
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
-from verydeep.inference.memory import Budget, bytes_per_view, parse_memory
+from verydeep.basics.memory import Budget
+from verydeep.inference.memory import bytes_per_view, parse_memory
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from verydeep.basics.formatting import printable
+
 
 class UserError(ValueError):
     """A request that cannot be carried out as it stands.
@@ -9,6 +11,10 @@ class UserError(ValueError):
     The message is one line: what, where, what was expected, what to do. The command line prints it and exits
     with status 2; in the API it is a `ValueError`.
     """
+
+    def __init__(self, message: str = "") -> None:
+        # Names that strangers gave are part of messages, whatever characters they hold.
+        super().__init__(printable(" ".join(message.splitlines())))
 
 
 class SharedError(UserError):

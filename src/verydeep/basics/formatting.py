@@ -21,7 +21,7 @@ def align(rows: Sequence[Sequence[str]], ruled: bool = False) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text whose control characters, half surrogates and turns of direction stand there as escapes.
+    r"""Return a text whose control characters, half surrogates, separators and turns of direction are escapes.
 
     File, class and layer names come from strangers, and a terminal obeys what it is sent.
 
@@ -33,6 +33,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t" else c
+        c.encode("unicode_escape").decode()
+        if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") and c not in "\n\t"
+        else c
         for c in text
     )

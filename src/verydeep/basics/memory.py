@@ -1,7 +1,10 @@
-"""How much memory this process holds."""
+"""How much memory this process holds, and a bound that threads share."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Condition
 
 
 def resident(peak: bool = False) -> int:
@@ -14,3 +17,25 @@ def resident(peak: bool = False) -> int:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+class Budget:
+    """Bytes that several threads share: whoever would exceed them waits, unless nobody else holds any."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._changed = Condition()
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Hold `size` bytes inside the `with` block; one that alone exceeds the limit waits for all the others."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + size <= self._limit)
+            self._held += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= size
+                self._changed.notify_all()

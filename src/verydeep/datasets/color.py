@@ -4,7 +4,7 @@ from verydeep.basics.progress import track
 from verydeep.basics.rng import generator
 from verydeep.basics.threads import in_threads
 from verydeep.datasets.dataset import Dataset
-from verydeep.images.color import ColorStatistics, measure
+from verydeep.images.color import ColorStatistics, measure, moments
 
 
 def measure_color(dataset: Dataset, seed: int, threads: int = 1, images: int = 10_000) -> ColorStatistics:
@@ -13,4 +13,5 @@ def measure_color(dataset: Dataset, seed: int, threads: int = 1, images: int = 1
     Of 10,000 the mean's standard error is below half a grey level.
     """
     chosen = sorted(generator(seed).permutation(len(dataset))[:images].tolist())
-    return measure(track(in_threads(dataset.image, chosen, threads), len(chosen), "measuring colors"))
+    measured = in_threads(lambda index: moments(dataset.image(index)), chosen, threads)
+    return measure(track(measured, len(chosen), "measuring colors"))

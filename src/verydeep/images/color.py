@@ -12,6 +12,8 @@ from verydeep.basics.errors import UserError
 ColorForm = Literal["sqrt", "literal", "none"]
 Triple = tuple[float, float, float]
 
+_AT_ONCE = 1 << 20  # pixels in float64: a large image takes little more than itself
+
 
 @dataclass(frozen=True)
 class ColorStatistics:
@@ -39,21 +41,32 @@ class ColorStatistics:
         return cls(_triple(fields["mean"]), _triple(fields["eigenvalues"]), (red, green, blue))
 
 
-def measure(images: Iterable[NDArray[np.uint8]]) -> ColorStatistics:
-    """Measure mean and covariance over all pixels of `images`, each uint8 of shape (height, width, 3).
+def moments(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the sums over an image's pixels, uint8 of shape (height, width, 3): of 1, R, G, B and of their products.
+
+    (4, 4), symmetric; exact, as sums of integers below 2**53 are.
+    """
+    sums = np.zeros((4, 4))
+    pixels = image.reshape(-1, 3)
+    for first in range(0, len(pixels), _AT_ONCE):
+        part = pixels[first : first + _AT_ONCE].astype(np.float64)
+        sums[0, 0] += len(part)
+        sums[0, 1:] += part.sum(0)
+        sums[1:, 1:] += part.T @ part
+    sums[1:, 0] = sums[0, 1:]
+    return sums
+
+
+def measure(images: Iterable[NDArray[np.float64]]) -> ColorStatistics:
+    """Return mean and covariance over all pixels of images, each as its `moments`.
 
     Every pixel counts the same, so large images weigh more. UserError if there are no images.
     """
-    count, total, products = 0, np.zeros(3), np.zeros((3, 3))
-    for image in images:
-        pixels = image.reshape(-1, 3).astype(np.float64)  # sums of integers below 2**53: exact
-        count += len(pixels)
-        total += pixels.sum(0)
-        products += pixels.T @ pixels
-    if count == 0:
+    sums = sum(images, np.zeros((4, 4)))
+    if not sums[0, 0]:
         raise UserError("no images to measure the color of: at least one expected")
-    mean = total / count
-    values, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))
+    mean = sums[0, 1:] / sums[0, 0]
+    values, vectors = np.linalg.eigh(sums[1:, 1:] / sums[0, 0] - np.outer(mean, mean))
     vectors *= np.sign(vectors[np.abs(vectors).argmax(0), range(3)])
     red, green, blue = map(_triple, vectors[:, ::-1])
     return ColorStatistics(_triple(mean), _triple(values[::-1].clip(0)), (red, green, blue))

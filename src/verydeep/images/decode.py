@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import PngImagePlugin, TiffImagePlugin
 from PIL.ExifTags import Base
-from PIL.Image import Exif, Image, alpha_composite, fromarray, new
+from PIL.Image import DecompressionBombError, Exif, Image, alpha_composite, fromarray, new
 from PIL.ImageFile import ImageFile
 
 from verydeep.basics.errors import BadImageError
+from verydeep.basics.memory import Budget
 from verydeep.images import jpeg
 from verydeep.images.formats import HEAD, expected, format_of
 
@@ -19,6 +20,7 @@ BYTES_A_PIXEL = 12
 """That decoding takes at most: 3 as an array, 4 in each of two modes of Pillow's, and the file."""
 MAX_PIXELS = 178_956_970
 """Default limit against decompression bombs: Pillow's own, and 2 GiB while the picture is decoded."""
+_DECODING = Budget(1 << 30)  # of the whole process: many threads decode usual pictures at once, and large ones in turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +86,23 @@ def decode_part(data: bytes, header: Header, rows: int, reduction: int = 1) -> t
             if height % reduction or width % reduction:
                 reduction = 1  # the last reduced row or column is a partial one; turned, it would come first
         try:
-            return upright(jpeg.decode_top(data, height, width, rows, reduction), header.orientation), reduction
+            with _DECODING.hold(6 * min(rows, height) * width // reduction**2):  # as stored and upright
+                return upright(jpeg.decode_top(data, height, width, rows, reduction), header.orientation), reduction
         except ValueError as error:
             if jpeg.is_damage(error):
                 raise BadImageError(header.name, f"damaged JPEG file ({_one_line(error)})") from None
     # Pillow also reads the JPEG files that simplejpeg refuses for harmless oddities.
+    with _DECODING.hold(BYTES_A_PIXEL * header.height * header.width):
+        return _by_pillow(data, header), 1
+
+
+def _by_pillow(data: bytes, header: Header) -> NDArray[np.uint8]:
     image = _open(data, header.name)
     try:
         image.load()
         # Some versions of Pillow turn TIFF upright as they load it, and no longer say that it was turned.
         turn = _orientation(image.getexif) if image.format == "TIFF" else header.orientation
-        return upright(np.array(_to_rgb(image)), turn), 1
+        return upright(np.array(_to_rgb(image)), turn)
     except MemoryError:
         raise
     except Exception as error:  # damaged files make Pillow raise errors of many types
@@ -138,6 +146,8 @@ def _open(data: bytes, name: str) -> ImageFile:
         raise BadImageError(name, f"{kind.name} is not read here: {kind.remedy}, or convert it to JPEG")
     try:
         image = kind.open(data)
+    except DecompressionBombError as error:  # a library's own limit, for files that it decodes as it opens them
+        raise BadImageError(name, f"more pixels than the limit of {MAX_PIXELS:,} ({_one_line(error)})") from None
     except Exception as error:  # damaged files make Pillow raise errors of many types
         raise BadImageError(name, f"damaged header ({_one_line(error)})") from None
     if min(image.size) < 1:

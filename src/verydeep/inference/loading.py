@@ -6,11 +6,12 @@ from itertools import islice
 
 from verydeep.basics.errors import BadImageError
 from verydeep.basics.machine import cores
+from verydeep.basics.memory import Budget
 from verydeep.basics.progress import track
 from verydeep.basics.threads import in_threads
 from verydeep.datasets.dataset import Dataset
 from verydeep.images.decode import BYTES_A_PIXEL
-from verydeep.inference.memory import Budget, too_large
+from verydeep.inference.memory import too_large
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.views import Picture, prepare, view_size
 from verydeep.nets.vgg import VGG

@@ -1,12 +1,9 @@
-"""How much memory a forward pass takes, from the layers' shapes; a bound on what is loaded meanwhile."""
+"""How much memory a forward pass takes, from the layers' shapes."""
 
 import ctypes
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
-from threading import Condition
 
 from verydeep.basics.errors import UserError
 from verydeep.images.decode import BYTES_A_PIXEL
@@ -84,25 +81,3 @@ def release_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
-
-
-class Budget:
-    """Bytes that several threads share: whoever would exceed them waits, unless nobody else holds any."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
-        self._changed = Condition()
-
-    @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Hold `size` bytes inside the `with` block; one that alone exceeds the limit waits for all the others."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._held or self._held + size <= self._limit)
-            self._held += size
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._held -= size
-                self._changed.notify_all()
