@@ -285,3 +285,14 @@ def test_wrong_settings_are_refused_at_once(colors, tmp_path):
 def test_a_folder_that_another_process_works_in_is_refused(colors, wide, tmp_path):
     with sole_writer(tmp_path / "out"), pytest.raises(UserError, match="is at work in it"):
         transfer([wide], str(colors), "folder", tmp_path / "out", SETTINGS)
+
+
+def test_names_of_classes_and_files_are_text_in_the_report(colors, weights, tmp_path):
+    hostile = "<script>x\x1b[2J‮'\""
+    shutil.copytree(colors, tmp_path / "data")
+    (tmp_path / "data" / "red").rename(tmp_path / "data" / hostile)
+    transfer([weights], str(tmp_path / "data"), "folder", tmp_path / "out", SETTINGS)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script>x" not in page
+    assert not {"\x1b", "‮"} & set(page)
+    assert "&lt;script&gt;x\\x1b[2J\\u202e&#x27;&quot;" in page

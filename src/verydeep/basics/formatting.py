@@ -1,5 +1,6 @@
 """Words for people: the same layout wherever a command prints."""
 
+import html
 import unicodedata
 from collections.abc import Sequence
 
@@ -38,3 +39,8 @@ def printable(text: str) -> str:
         else c
         for c in text
     )
+
+
+def markup(text: str) -> str:
+    """Return a text for a page, also between quotes: nothing in it is read as HTML, and it is `printable`."""
+    return html.escape(printable(text))

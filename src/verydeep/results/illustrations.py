@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
+from verydeep.basics.formatting import markup
 from verydeep.basics.rng import generator
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.heatmap import class_map, spread
@@ -97,7 +97,7 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 def _text(kind: str, x: float, y: float, words: str, anchor: str = "") -> str:
     place = f"x='{_number(x)}' y='{_number(y)}'" + (f" text-anchor='{anchor}'" if anchor else "")
-    return f"<text class='{kind}' {place}>{escape(words)}</text>"
+    return f"<text class='{kind}' {place}>{markup(words)}</text>"
 
 
 def _line(kind: str, x: tuple[float, float], y: tuple[float, float]) -> str:
@@ -111,7 +111,7 @@ def _number(value: float) -> str:
 
 def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
     body = "".join(parts)
-    return f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='{escape(label, quote=True)}'>{body}</svg>"
+    return f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='{markup(label)}'>{body}</svg>"
 
 
 @dataclass(frozen=True)

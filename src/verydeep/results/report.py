@@ -5,12 +5,12 @@ import io
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from verydeep.basics.files import write_text
+from verydeep.basics.formatting import markup
 from verydeep.basics.machine import describe_machine
 from verydeep.datasets.dataset import Dataset
 from verydeep.evaluation.confusion import draw_confusion
@@ -59,24 +59,24 @@ def write_report(
         f"verydeep reproduce --preset {preset.name} --data {shlex.quote(data)} --out {shlex.quote(str(folder.path))}"
     )
     parts = {
-        "title": escape(preset.title),
-        "subtitle": escape(f"{testing.name}; {testing.provenance or testing.split}."),
+        "title": markup(preset.title),
+        "subtitle": markup(f"{testing.name}; {testing.provenance or testing.split}."),
         "facts": _facts(folder, tables, [logs[run.name] for run in trained]),
-        "scales": escape(_scales(preset)),
+        "scales": markup(_scales(preset)),
         "chart": _chart(tables),
         "tables": render(tables, "html"),
         "comparisons": _comparisons(make_comparisons(results)),
         "curves": "".join(_curves(run, logs[run.name]) for run in trained),
         "runs": _runs(trained, logs, folder.testing_seconds()),
         "by_class": by_class,
-        "about_examples": escape(about),
+        "about_examples": markup(about),
         "right": right,
         "wrong": wrong,
         "boxes": _boxes(folder, runs, results, testing),
-        "command": escape(command),
-        "tables_command": escape(f"verydeep tables {shlex.quote(str(folder.path))} --format markdown"),
-        "machine": html_table(["machine", ""], [list(map(escape, item)) for item in describe_machine().items()]),
-        "source": escape(f"The paper: {SOURCE}. Written by verydeep."),
+        "command": markup(command),
+        "tables_command": markup(f"verydeep tables {shlex.quote(str(folder.path))} --format markdown"),
+        "machine": html_table(["machine", ""], [list(map(markup, item)) for item in describe_machine().items()]),
+        "source": markup(f"The paper: {SOURCE}. Written by verydeep."),
     }
     write_text(folder.report, Template(PAGE.read_text(encoding="utf-8")).substitute(parts))
 
@@ -89,7 +89,7 @@ def _facts(folder: StudyFolder, tables: Sequence[Table], logs: Sequence[Log]) ->
         if measured := [row["top1"] for table in shown for row in table.rows if row["top1"]]:
             best = min(measured, key=lambda rate: rate.rate)
             facts.append((f"{words} (95 %: {100 * best.low:.1f} to {100 * best.high:.1f})", f"{best.rate:.1%}"))
-    return "".join(f"<div><dd>{escape(value)}</dd><dt>{escape(name)}</dt></div>" for name, value in facts)
+    return "".join(f"<div><dd>{markup(value)}</dd><dt>{markup(name)}</dt></div>" for name, value in facts)
 
 
 def _scales(preset: Preset) -> str:
@@ -121,8 +121,8 @@ def _comparisons(comparisons: Sequence[Comparison]) -> str:
     head = ["what changes", "from", "to", "top-1 error", "p", "the change is", "ILSVRC, paper"]
     rows = [
         [
-            escape(made.claim),
-            *(escape(system) for system in made.systems),
+            markup(made.claim),
+            *(markup(system) for system in made.systems),
             f"{100 * made.first:.1f} → {100 * made.second:.1f}",
             f"{made.p_value:.3f}" if made.p_value >= 0.001 else "&lt; 0.001",
             made.verdict,
@@ -156,7 +156,7 @@ def _runs(trained: Sequence[Run], logs: Mapping[str, Log], testing: Mapping[str,
             _time(testing.get(run.name, 0.0)),
             f"{min(line[_error(run)] for line in epochs):.1%}",
         ]
-        rows.append([escape(cell) for cell in cells])
+        rows.append([markup(cell) for cell in cells])
     head = ["run", "starts from", "recipe", "epochs", "training", "images/s", "testing", "validation error"]
     return html_table(head, rows)
 
@@ -179,8 +179,8 @@ def _by_class(best: Result, run: Run, posteriors: Posteriors) -> str:
     file = io.BytesIO()
     draw_confusion(file, found.confusion, posteriors.classes)
     picture = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    body = html_table(head, [list(map(escape, row)) for row in rows])
-    caption = escape(f"{run.name} by {best.protocol}, {title}")
+    body = html_table(head, [list(map(markup, row)) for row in rows])
+    caption = markup(f"{run.name} by {best.protocol}, {title}")
     return (
         f"<figure class='table found'><figcaption>{caption}</figcaption>{body}</figure>"
         f"<figure class='confusion'><img src='{picture}' alt='Which classes are taken for which'></figure>"
@@ -206,12 +206,12 @@ def _examples(
 
 
 def _figure(example: Example) -> str:
-    words = f"<b>{escape(example.guess)}</b> {example.score:.0%}"
+    words = f"<b>{markup(example.guess)}</b> {example.score:.0%}"
     if example.guess != example.label:
-        words += f", is {escape(example.label)}"
-    images = f"<img src='{example.picture}' alt='{escape(example.label, quote=True)}'>"
+        words += f", is {markup(example.label)}"
+    images = f"<img src='{example.picture}' alt='{markup(example.label)}'>"
     if example.score_map:
-        images += f"<img src='{example.score_map}' alt='its score map for {escape(example.guess, quote=True)}'>"
+        images += f"<img src='{example.score_map}' alt='its score map for {markup(example.guess)}'>"
     return f"<figure><div class='pair'>{images}</div><p>{words}</p></figure>"
 
 
@@ -231,11 +231,11 @@ def _boxes(folder: StudyFolder, runs: Sequence[Run], results: Sequence[Result], 
         f"Drawn by chance from the test pictures, the boxes of {name} given the class: white is the true box, the "
         "colored one the network's. A hit has an IoU of at least 0.5."
     )
-    parts = [f"<h2>Where the objects are</h2><p>{escape(' '.join(words))}</p>"]
+    parts = [f"<h2>Where the objects are</h2><p>{markup(' '.join(words))}</p>"]
     for title, hit in (("Hits", True), ("Misses", False)):
         metrics = "".join(
-            f"<figure><img src='{e.picture}' alt='{escape(e.label, quote=True)}'>"
-            f"<p>{escape(e.label)}, IoU {e.score:.2f}</p></figure>"
+            f"<figure><img src='{e.picture}' alt='{markup(e.label)}'>"
+            f"<p>{markup(e.label)}, IoU {e.score:.2f}</p></figure>"
             for e in draw_box_examples(best.detections, testing, hit, BOX_EXAMPLES)
         )
         parts.append(f"<h3>{title}</h3><div class='examples boxes'>{metrics}</div>")

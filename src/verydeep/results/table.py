@@ -5,10 +5,9 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Literal
 
-from verydeep.basics.formatting import align
+from verydeep.basics.formatting import align, markup
 from verydeep.evaluation.metrics import ErrorRate
 from verydeep.results.published import SOURCE
 
@@ -148,7 +147,7 @@ def _csv(tables: Sequence[Table]) -> str:
 
 
 def _html(tables: Sequence[Table]) -> str:
-    return "\n".join([*map(_figure, tables), f"<p class='note'>{escape(_note(tables))}</p>"])
+    return "\n".join([*map(_figure, tables), f"<p class='note'>{markup(_note(tables))}</p>"])
 
 
 def _figure(table: Table) -> str:
@@ -157,27 +156,27 @@ def _figure(table: Table) -> str:
         rates = [cell.rate for row in table.rows if isinstance(cell := row.get(column.key), ErrorRate)]
         best[column.key] = (min if column.best == "least" else max)(rates, default=None)
     rows = [
-        [_html_rate(cell, best[c.key]) if isinstance(cell := row.get(c.key), ErrorRate) else escape(_words(cell))
+        [_html_rate(cell, best[c.key]) if isinstance(cell := row.get(c.key), ErrorRate) else markup(_words(cell))
          for c in table.shown]
         for row in table.rows
     ]  # fmt: skip
-    note = f"<p class='note'>{escape(table.note)}</p>" if table.note else ""
+    note = f"<p class='note'>{markup(table.note)}</p>" if table.note else ""
     # Tables of classes have columns of fixed width, so that they stand in line; the others are too wide for that.
     kind = "table" if table.data and any(column.key == "method" for column in table.columns) else "table found"
     classes = [column.heading.split()[0].lower() if table.data else "" for column in table.shown]
     body = html_table([column.heading for column in table.shown], rows, classes)
-    return f"<figure class='{kind}'><figcaption>{escape(table.heading)}</figcaption>{body}{note}</figure>"
+    return f"<figure class='{kind}'><figcaption>{markup(table.heading)}</figcaption>{body}{note}</figure>"
 
 
 def _html_rate(rate: ErrorRate, best: float | None) -> str:
     value, interval = str(rate).split(" ", 1)
     value = f"<b>{value}</b>" if rate.rate == best else value
-    return f"{value} <small>{escape(interval)}</small>"
+    return f"{value} <small>{markup(interval)}</small>"
 
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], classes: Sequence[str] = ()) -> str:
     """Return a table as HTML of headings in words and of cells that are HTML already."""
     marks = [f" class='{name}'" if name else "" for name in classes] or [""] * len(head)
-    top = "".join(f"<th scope='col'{m}>{escape(word)}</th>" for word, m in zip(head, marks, strict=True))
+    top = "".join(f"<th scope='col'{m}>{markup(word)}</th>" for word, m in zip(head, marks, strict=True))
     lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<div class='scroll'><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>"

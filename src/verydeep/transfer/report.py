@@ -1,7 +1,6 @@
 """A transfer's result for people: in words, and as one HTML page that holds everything it shows."""
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from verydeep.basics.files import write_text
+from verydeep.basics.formatting import markup
 from verydeep.basics.rng import generator
 from verydeep.evaluation.metrics import Mean, confidences
 from verydeep.inference.combine import Rows
@@ -74,20 +74,20 @@ def write_report(path: Path, data: Data, rows: Rows, outcome: Outcome, result: d
     """Write the page from what `result.json` will hold; its pictures and charts are of the first split's outcome."""
     identity = result["identity"]
     parts = {
-        "title": html.escape(f"{identity['data']} by {result['name']}"),
-        "subtitle": html.escape(
+        "title": markup(f"{identity['data']} by {result['name']}"),
+        "subtitle": markup(
             f"Protocol {identity['protocol']}: {splits_in_words(result['systems'][0]['splits'])}. "
             f"{result['data_provenance']}"
         ),
         "table": _table(result),
-        "notes": "".join(f"<p class='note'>{html.escape(text)}</p>" for text in warnings(result)),
+        "notes": "".join(f"<p class='note'>{markup(text)}</p>" for text in warnings(result)),
         "sections": "".join(f"<h2>{title}</h2>{body}" for title, body in _sections(data, rows, outcome) if body),
         "made": "".join(
-            f"<tr><td>{html.escape(key.replace('_', ' '))}</td><td>{html.escape(_short(value))}</td></tr>"
+            f"<tr><td>{markup(key.replace('_', ' '))}</td><td>{markup(_short(value))}</td></tr>"
             for key, value in identity.items()
             if value is not None
         ),
-        "machine": html.escape(", ".join(f"{key} {value}" for key, value in result["machine"].items())),
+        "machine": markup(", ".join(f"{key} {value}" for key, value in result["machine"].items())),
     }
     write_text(path, Template(PAGE.read_text(encoding="utf-8")).substitute(parts))
 
@@ -104,7 +104,7 @@ def _table(result: dict[str, Any]) -> str:
     if found := result["compared"]:
         recipe = f", recipe {found['recipe']}" if found["recipe"] else ""
         rows.append((f"{found['weights']}{recipe}, {found['protocol']}", str(Mean(found["merit"]))))
-    body = "".join(f"<tr><td>{html.escape(name)}</td><td>{value}</td></tr>" for name, value in rows)
+    body = "".join(f"<tr><td>{markup(name)}</td><td>{value}</td></tr>" for name, value in rows)
     return f"<table><tr><th>system</th><th>{result['measure']}, %</th></tr>{body}</table>"
 
 
@@ -195,7 +195,7 @@ def _classes(data: Data, index: int) -> list[str]:
 def _pictures(data: Data, shown: Sequence[tuple[int, str]]) -> str:
     """Return pictures with their captions, which are HTML."""
     figures = "".join(
-        f"<figure><img alt='{html.escape(data.ids[i], quote=True)}' src='{_thumbnail(data, i)}'>"
+        f"<figure><img alt='{markup(data.ids[i])}' src='{_thumbnail(data, i)}'>"
         f"<figcaption>{words}</figcaption></figure>"
         for i, words in shown
     )
@@ -211,4 +211,4 @@ def _thumbnail(data: Data, index: int) -> str:
 
 
 def _name(text: str) -> str:
-    return html.escape(text.replace("_", " "))
+    return markup(text.replace("_", " "))
