@@ -121,7 +121,7 @@ def test_large_pictures_are_decoded_in_turn_to_be_checked_measured_and_learned(t
     command = [sys.executable, "-c", SURVEY, tmp_path]
     result = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
     pixels = side * side
-    # What may be decoded at once, and what four threads hold beside; without turns it was 68 bytes a pixel.
-    assert result["grown"] < (1 << 30) + 4 * 4 * pixels
+    # What may be decoded at once, what four threads hold beside, and the libraries; without turns it was 3.1e9.
+    assert result["grown"] < (1 << 30) + 4 * 4 * pixels + (128 << 20)
     assert set(map(tuple, result["sizes"])) == {(side, side)}
     assert result["mean"] == [0, 0, 0]

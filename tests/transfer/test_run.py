@@ -288,11 +288,11 @@ def test_a_folder_that_another_process_works_in_is_refused(colors, wide, tmp_pat
 
 
 def test_names_of_classes_and_files_are_text_in_the_report(colors, weights, tmp_path):
-    hostile = "<script>x\x1b[2J‮'\""
+    hostile = "<script>$\\x$ \x1b[2J‮'\""
     shutil.copytree(colors, tmp_path / "data")
     (tmp_path / "data" / "red").rename(tmp_path / "data" / hostile)
     transfer([weights], str(tmp_path / "data"), "folder", tmp_path / "out", SETTINGS)
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "<script>x" not in page
+    assert "<script>$" not in page
     assert not {"\x1b", "‮"} & set(page)
-    assert "&lt;script&gt;x\\x1b[2J\\u202e&#x27;&quot;" in page
+    assert "&lt;script&gt;$\\x$ \\x1b[2J\\u202e&#x27;&quot;" in page

@@ -44,3 +44,8 @@ def printable(text: str) -> str:
 def markup(text: str) -> str:
     """Return a text for a page, also between quotes: nothing in it is read as HTML, and it is `printable`."""
     return html.escape(printable(text))
+
+
+def chart_text(text: str) -> str:
+    r"""Return a text for a chart: `printable`, and with no part that Matplotlib takes for a formula."""
+    return printable(text).replace("$", r"\$")

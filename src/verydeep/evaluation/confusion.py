@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from verydeep.basics.files import write_aside
+from verydeep.basics.formatting import chart_text
 from verydeep.evaluation.parquet import write
 
-NAMED, COUNTED = 40, 20  # most classes whose names, and whose counts, can be read in the picture
+NAMED, COUNTED = 120, 20  # most classes whose names, and whose counts, can be read in the picture
 
 
 def write_confusion(folder: Path, name: str, confusion: NDArray[np.int64], classes: tuple[str, ...]) -> list[Path]:
@@ -41,9 +42,10 @@ def draw_confusion(file: BinaryIO, confusion: NDArray[np.int64], classes: tuple[
     figure.colorbar(shown, ax=axes, label="share of the class's images", fraction=0.04, pad=0.02)
     axes.set(xlabel="taken for", ylabel="class", title=f"{int(confusion.sum()):,} images")
     if count <= NAMED:
-        names = [name.replace("$", r"\$") for name in classes]
-        axes.set_xticks(range(count), names, rotation=90, fontsize=8)
-        axes.set_yticks(range(count), names, fontsize=8)
+        size = min(8.0, 62 * side / count)  # as large as lines of this height allow
+        names = [chart_text(name) for name in classes]
+        axes.set_xticks(range(count), names, rotation=90, fontsize=size)
+        axes.set_yticks(range(count), names, fontsize=size)
     for row, column in np.argwhere(confusion) if count <= COUNTED else ():
         color = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(confusion[row, column]), ha="center", va="center", fontsize=7, color=color)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside
+from verydeep.basics.formatting import chart_text
 from verydeep.inference.forward import Forward
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.views import Picture, prepare
@@ -59,7 +60,7 @@ def draw_heatmap(path: Path, picture: Picture, scores: NDArray[np.float32], net:
     outline.set_label("window of the highest score")
     axes.add_patch(outline)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
-    axes.set_title(f"{name}: score map of {scores.shape[0]} x {scores.shape[1]} cells")
+    axes.set_title(f"{chart_text(name)}: score map of {scores.shape[0]} x {scores.shape[1]} cells")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.09), frameon=False, fontsize="small")
     with write_aside(path) as aside:
         figure.savefig(aside, bbox_inches="tight")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside
+from verydeep.basics.formatting import chart_text
 from verydeep.images.rescale_rows import Source
 from verydeep.scoremaps.rasters import best_class
 from verydeep.scoremaps.score_map import ScoreMap
@@ -52,7 +53,7 @@ def draw_overview(found: ScoreMap, source: Source, path: Path, threshold: float 
     axes.set_title(f"best class of {best.shape[0]} x {best.shape[1]} cells where its {found.kind} is {threshold:g} up")
     total = best.size
     handles = [
-        Patch(color=(*color, 0.6), label=f"{found.classes[k]} ({counts[order][i] / total:.1%})")
+        Patch(color=(*color, 0.6), label=f"{chart_text(found.classes[k])} ({counts[order][i] / total:.1%})")
         for i, (color, k) in enumerate(zip(colors, named, strict=False))
     ]
     if len(indices) > _NAMED:

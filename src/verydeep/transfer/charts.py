@@ -10,30 +10,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from verydeep.basics.formatting import chart_text
+from verydeep.evaluation.confusion import draw_confusion
 from verydeep.evaluation.metrics import calibration_curve
 
-MOST_NAMED = 120
-"""Classes up to which every one is named at an axis."""
 MOST_POINTS = 1500
 """Test images on the map: t-SNE's time grows faster than their number."""
 LABEL = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.7, "linewidth": 0}
 
 
 def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """Return the confusion matrix, the rows being true classes and adding up to 1."""
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = min(13.0, 3.5 + 0.16 * len(classes))
-    figure = _figure(side + 1, side)
-    axes = figure.add_subplot()
-    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(picture, ax=axes, label="share of the class's images", fraction=0.04)
-    axes.set(xlabel="guess", ylabel="class")
-    if len(classes) <= MOST_NAMED:
-        size = min(7.0, 62 * side / len(classes))  # as large as lines of this height allow
-        names = [name.replace("_", " ") for name in classes]
-        axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=size)
-        axes.set_yticks(range(len(classes)), names, fontsize=size)
-    return _image(figure, "confusion matrix")
+    """Return the confusion matrix."""
+    file = io.BytesIO()
+    draw_confusion(file, counts, tuple(name.replace("_", " ") for name in classes))
+    return _embedded(file, "confusion matrix")
 
 
 def bars(values: Sequence[float], classes: Sequence[str], name: str) -> str:
@@ -43,7 +33,7 @@ def bars(values: Sequence[float], classes: Sequence[str], name: str) -> str:
     figure = _figure(9, max(2.5, 0.16 * len(order) + 0.8))
     axes = figure.add_subplot()
     axes.barh(range(len(order)), [100 * values[k] for k in order], color="#1f5fa8", height=0.7)
-    axes.set_yticks(range(len(order)), [classes[k].replace("_", " ") for k in order], fontsize=7)
+    axes.set_yticks(range(len(order)), [chart_text(classes[k].replace("_", " ")) for k in order], fontsize=7)
     axes.set(xlabel=f"{name}, %", xlim=(0, 100), ylim=(-0.6, len(order) - 0.4))
     _plain(axes)
     return _image(figure, f"{name} of each class")
@@ -79,7 +69,7 @@ def descriptor_map(rows: NDArray[np.float32], labels: NDArray[np.int64], classes
     axes = figure.add_subplot()
     axes.scatter(places[:, 0], places[:, 1], c=labels, cmap="gist_rainbow", s=9, linewidths=0)
     for k, place in _with_room(places, labels):
-        axes.annotate(classes[k].replace("_", " "), place, fontsize=7, ha="center", va="center", bbox=LABEL)
+        axes.annotate(chart_text(classes[k].replace("_", " ")), place, fontsize=7, ha="center", va="center", bbox=LABEL)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     return _image(figure, "descriptors of test images in the plane")
@@ -113,5 +103,9 @@ def _plain(axes: Any) -> None:
 def _image(figure: Figure, words: str) -> str:
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110, transparent=True)
+    return _embedded(file, words)
+
+
+def _embedded(file: io.BytesIO, words: str) -> str:
     data = base64.b64encode(file.getvalue()).decode()
     return f"<p class='chart'><img alt='{words}' src='data:image/png;base64,{data}'></p>"
