@@ -1,13 +1,16 @@
 """What holds for every command and kind of bad file: exit status 2, one line that names it, nothing left behind."""
 
+import json
 import os
 import re
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,12 +187,14 @@ def _refused(say, words: list[str], name: str) -> None:
     assert _holes(Path.cwd()) == before, "nothing is left behind, and nothing is lost"
 
 
-def _cases(commands: dict[str, str], kinds: dict[str, Callable[[Path], None]]):
+def _cases(commands: dict[str, str], kinds: dict[str, Callable[[Path], None]]) -> list[Any]:
     """Every kind of file for one command after another: each is tried with several, in a fraction of the time."""
+    cases = []
     for number, kind in enumerate(kinds):
         names = list(commands)
         for command in dict.fromkeys((names[number % len(names)], names[(number + len(names) // 2) % len(names)])):
-            yield pytest.param(commands[command], kinds[kind], kind, id=f"{command}-{ascii(kind)[1:-1]}")
+            cases.append(pytest.param(commands[command], kinds[kind], kind, id=f"{command}-{ascii(kind)[1:-1]}"))
+    return cases
 
 
 @pytest.mark.parametrize(("words", "write", "kind"), _cases(WEIGHTS, BAD_WEIGHTS))
@@ -282,3 +287,56 @@ def test_what_is_printed_is_text(say, capfd: pytest.CaptureFixture[str]) -> None
         assert not stop.value.code, printed.err
         assert r"a\x1b[31m" in printed.out
         assert not {"\x1b", "\x07", "\r"} & {*printed.out, *printed.err}
+
+
+MEMORY = 128 << 20
+MEASURE = f"""
+import json, os, shutil, sys
+import numpy as np
+from PIL import Image
+from verydeep.basics.memory import resident
+from verydeep.cli.main import run
+
+def call(words):
+    sys.argv = ["verydeep", *words.split()]
+    try:
+        run()
+    except SystemExit as stop:
+        return stop.code
+
+PICTURES = {PICTURES!r}
+DATA = {DATA!r}
+def every(picture, data, out):
+    lines = {{name: line.format(picture) for name, line in PICTURES.items()}}
+    lines |= {{name: DATA[name].format(data) for name in ("evaluate", "transfer")}}
+    for name, line in lines.items():
+        line = line.replace(" --memory 16GiB", "").replace("--out out", f"--out {{out}}-{{name}}")
+        limit = {MEMORY} + (resident() if name == "scoremap" else 0)  # which counts all that the process holds
+        yield name, line + f" --memory {{limit}}"
+
+first = {{name: call(line) for name, line in every("photo.png", "data", "first")}}
+ends, before = {{}}, resident(peak=True)
+for bomb in ("dense.png", "tall.png", "wide.jpg"):
+    shutil.copytree("data", f"data-{{bomb}}")
+    for number in range(10):
+        shutil.copy(bomb, f"data-{{bomb}}/a/{{number}}.png")
+    for name, line in every(bomb, f"data-{{bomb}}", bomb):
+        ends[f"{{name}} {{bomb}}"] = call(line), (resident(peak=True) - before) >> 20
+print(json.dumps({{"first": first, "ends": ends}}))
+"""
+
+
+def test_memory_of_every_command(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place, tmp_path, dirs_exist_ok=True)
+    Image.new("1", (9000, 9000)).save(tmp_path / "dense.png")
+    Image.new("L", (1, 50_000)).save(tmp_path / "tall.png")
+    Image.new("RGB", (50_000, 1)).save(tmp_path / "wide.jpg")
+    command = [sys.executable, "-c", MEASURE]
+    done = subprocess.run(command, capture_output=True, cwd=tmp_path, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert not any(found["first"].values()), done.stderr
+    for name, (status, grown) in found["ends"].items():
+        # Score maps of 9,000 x 9,000 pixels are what that command is for.
+        assert status == (0 if name == "scoremap dense.png" else 2), (name, status, done.stderr)
+        assert grown <= MEMORY >> 20, (name, grown)
