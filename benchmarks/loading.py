@@ -18,7 +18,7 @@ from verydeep.basics.rng import generator
 from verydeep.datasets.dataset import Dataset, Sample
 from verydeep.datasets.loader import Augmentation, TrainingLoader
 from verydeep.datasets.storage import Storage, open_storage
-from verydeep.images.color import measure
+from verydeep.images.color import measure, moments
 from verydeep.images.decode import decode, read_header
 from verydeep.images.rescale import rescale, rescaled_size
 from verydeep.images.view import View, decode_view, draw_view
@@ -170,7 +170,7 @@ def _views(files: list[bytes], dataset: Dataset, crop: int, scales: tuple[int, i
 
 
 def _loader(dataset: Dataset, files: list[bytes], crop: int, scales: tuple[int, int]) -> TrainingLoader:
-    color = measure(decode(file, "") for file in files[:10])
+    color = measure(moments(decode(file, "")) for file in files[:10])
     size = min(len(files), 64)
     return TrainingLoader(dataset, Augmentation(crop, scales, color=color), size, seed=0, workers=1)
 

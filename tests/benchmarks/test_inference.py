@@ -37,11 +37,11 @@ def test_ratios_rates_and_differences(result):
     net = create("A", width=1 / 16, fc_width=256)
     for case in set(cases):
         rows = {row["runtime"]: row for row, its in zip(result["rows"], cases, strict=True) if its == case}
-        peers = [rows[name]["milliseconds"] for name in ("torch", "onnxruntime", "openvino")]
+        peers = [rows[name]["milliseconds"] for name in ("torch", "onnxruntime", "openvino", "opencv", "ncnn", "mnn")]
         for name, row in rows.items():
             assert row["ratio"] == pytest.approx(min(peers) / row["milliseconds"])
             assert row["gflops"] == pytest.approx(2 * macs(net, *case[:2]) / row["milliseconds"] / 1e6)
-            assert row["difference"] < (0.1 if "bf16" in name else 1e-3)
+            assert row["difference"] < inference._LOW.get(name, 1e-3)
         assert rows["torch"]["difference"] == 0
         assert rows["onnxruntime"]["difference"] > 0
 
@@ -59,15 +59,15 @@ def test_the_example_of_the_help_runs():
     outcome = CliRunner().invoke(bench.app, [*example.split()[3:], "--json"])
     assert outcome.exit_code == 0, outcome.output
     runtimes = {row["runtime"] for row in json.loads(outcome.output)["rows"]}
-    assert {"torch", "torch.compile", "onnxruntime", "openvino"} <= runtimes
+    assert {"torch", "torch.compile", "onnxruntime", "openvino", "openvino int8", "opencv", "ncnn", "mnn"} <= runtimes
 
 
 def test_what_is_not_installed_is_named(monkeypatch):
     def refuse(net, *options):
         raise UserError("this needs openvino")
 
-    monkeypatch.setattr(peers, "openvino", refuse)
-    monkeypatch.setattr(peers, "onnxruntime", refuse)
+    for name in ("openvino", "onnxruntime", "opencv", "ncnn", "mnn"):
+        monkeypatch.setattr(peers, name, refuse)
     monkeypatch.setattr(library, "find", lambda: None)
     ways, missing = inference._ways(create("A", width=1 / 16).eval())
     assert list(ways) == ["torch", "torch.compile"]

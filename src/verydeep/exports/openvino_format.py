@@ -32,13 +32,14 @@ def write(net: VGG, contract: Contract, precision: str, calibration: Calibration
     graph = make_model(net, contract).SerializeToString()
     model = openvino.Core().read_model(graph)
     if calibration:
-        model = _quantize(model, net, contract, calibration)
+        given = need("nncf", EXTRA).Dataset(calibration, lambda picture: as_input(net, contract, picture))
+        model = quantize(model, given, len(calibration))
     model.set_rt_info(json.dumps(describe(net)), ["verydeep"])
     openvino.save_model(model, str(path), compress_to_fp16=precision == "fp16")
 
 
-def _quantize(model: Any, net: VGG, contract: Contract, calibration: Calibration) -> Any:
-    """Quantize all but the last convolution, whose outputs are the scores."""
+def quantize(model: Any, given: Any, count: int) -> Any:
+    """Quantize all but the last convolution, whose outputs are the scores, on `count` inputs of an NNCF data set."""
     nncf = need("nncf", EXTRA)
     nncf.set_log_level(logging.ERROR)
     parameters = nncf.AdvancedQuantizationParameters(
@@ -48,11 +49,11 @@ def _quantize(model: Any, net: VGG, contract: Contract, calibration: Calibration
         overflow_fix=nncf.OverflowFix.ENABLE,
     )
     last = [node.get_friendly_name() for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"][-1]
-    with redirect_stdout(StringIO()):  # its progress bars; `calibration` draws one
+    with redirect_stdout(StringIO()):  # its progress bars
         return nncf.quantize(
             model,
-            nncf.Dataset(calibration, lambda picture: as_input(net, contract, picture)),
-            subset_size=len(calibration),
+            given,
+            subset_size=count,
             ignored_scope=nncf.IgnoredScope(names=[last]),
             advanced_parameters=parameters,
         )
