@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import shutil
 
@@ -9,11 +10,12 @@ from torch.nn import functional as F
 import verydeep as vd
 from verydeep.datasets.dataset import Dataset, Sample
 from verydeep.datasets.loader import Batch
+from verydeep.engines import library
 from verydeep.images.view import draw_view
 from verydeep.nets.vgg import VGG
 from verydeep.training.parallel import Processes
 from verydeep.training.recipe import Recipe, load_recipe
-from verydeep.training.step import MovingAverage, Stepper, make_optimizer
+from verydeep.training.step import MovingAverage, Stepper, frozen_until, make_optimizer, set_training
 from verydeep.training.task import Classification
 
 
@@ -165,3 +167,38 @@ def test_compiled_steps_are_the_same(rng: np.random.Generator) -> None:
             stepper(data, 0, step, 1.0)
         weights.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("configuration", "frozen", "until"), [("A", "conv", "pool5"), ("C", "conv1", "pool1")])
+def test_layers_that_are_not_trained_run_by_the_engine_of_inference(
+    configuration: str, frozen: str, until: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = recipe(f"optimizer.layer_learning_rates.{frozen}=0", "optimizer.learning_rate=0.1")
+    first = vd.create(
+        configuration, classes=4, width=1 / 16, fc_width=16, image_size=32, initialization="he", dropout=0.5,
+        batch_norm=True, preprocessing=vd.Preprocessing(std=(60.0, 60.0, 60.0)), seed=3,
+    )  # fmt: skip
+    nets = [first, copy.deepcopy(first)]
+    steppers, engines = [], []
+    for which, number in zip(("auto", "torch"), nets, strict=True):
+        with monkeypatch.context() as patch:
+            if which == "torch":
+                patch.setattr("verydeep.training.step.pick_engine", lambda *_: "torch")
+            steppers.append(Stepper(number, make_optimizer(number, settings.optimizer), settings, Processes()))
+        engines.append(steppers[-1].forward is not number)
+        set_training(number)
+    assert frozen_until(first) == until
+    assert engines == [library.find() is not None and library.best_processor() != "portable", False]
+    before = copy.deepcopy(first.state_dict())
+    for step in range(3):
+        nets[0].load_state_dict(nets[1].state_dict())
+        data = batch(rng)
+        results = [stepper(data, 0, step, 1.0) for stepper in steppers]
+        torch.testing.assert_close(results[0].loss, results[1].loss, rtol=1e-4, atol=1e-5)
+        for (name, a), b in zip(nets[0].state_dict().items(), nets[1].state_dict().values(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+    after = nets[0].state_dict()
+    kept = {name.partition(".")[0] for name in after if torch.equal(before[name], after[name])}
+    names = [name for name, _ in first.named_children()]
+    assert {name for name in names[: names.index(until)] if name[:4] in ("conv", "bn1_")} <= kept
+    assert "fc8" not in kept

@@ -1,7 +1,8 @@
 """One step of training: forward, backward, update."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from verydeep.basics.errors import UserError
 from verydeep.basics.rng import generator
 from verydeep.datasets.loader import Batch
+from verydeep.inference.runtime import layers_by, pick_engine
 from verydeep.nets.vgg import VGG
 from verydeep.training.parallel import Processes
 from verydeep.training.recipe import Optimizer, Recipe
@@ -94,6 +96,28 @@ def arithmetic(device: torch.device, precision: str) -> AbstractContextManager[o
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
+def frozen_until(net: VGG) -> str | None:
+    """Return the last pool before which nothing is trained and no chance is drawn; None where there is none."""
+    last = None
+    for name, module in net.named_children():
+        if isinstance(module, nn.Dropout) or any(parameter.requires_grad for parameter in module.parameters()):
+            break
+        last = name if isinstance(module, nn.MaxPool2d) else last
+    return last
+
+
+def _forward(net: VGG, device: torch.device, precision: str) -> Callable[[Tensor], Tensor]:
+    """Return what scores a batch: layers that are not trained run by the engine of inference, as they are now."""
+    layer = frozen_until(net)
+    engine = pick_engine("auto", device, precision)
+    if layer is None or engine == "torch":
+        return net
+    tested = copy(net)
+    tested.training = False  # of the network alone: its layers, which it shares, stay as they are
+    first = layers_by(engine, tested, layer)
+    return lambda x: net.activations(first(x), "fc8", after=layer).mean(dim=(2, 3))
+
+
 class Stepper:
     """Runs the steps of a run; every random choice follows from (seed, epoch, step)."""
 
@@ -108,11 +132,11 @@ class Stepper:
     ) -> None:
         self.net = net
         self.task = task or Classification()
-        self.forward: nn.Module = torch.compile(net) if compiled else net  # type: ignore[assignment]
         self.optimizer = optimizer
         self.recipe = recipe
         self.processes = processes
         self.device = next(net.parameters()).device
+        self.forward = torch.compile(net) if compiled else _forward(net, self.device, recipe.precision)
         self.autocast = arithmetic(self.device, recipe.precision)
 
     def __call__(self, batch: Batch, epoch: int, step: int, factor: float) -> StepResult:
