@@ -217,8 +217,8 @@ def test_choices_are_classes(tree, minimal):
     assert all(part.classes[s.label] == CLASS[s.id[-6:-4]] for s in part.samples)
     tasks[0] = {"image": path, "choice": {"choices": ["cat", "dog"]}, "annotator": 1}
     source = tree("several", [f"pets/{n}.png" for n in NAMES], {"x.json": json.dumps(tasks).encode()})
-    with pytest.raises(UserError, match=r"has several labels \(cat, dog\)"):
-        open_dataset(source, "train")
+    with pytest.raises(UserError, match=r"has several labels \(cat, dog\), and --labels one allows one"):
+        open_dataset(source, "train", labels="one")
 
 
 def test_tags_of_cvat_are_classes_and_videos_are_refused(tree):

@@ -13,7 +13,8 @@ import verydeep as vd
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.lock import sole_writer
 from verydeep.datasets.opening import Reading
-from verydeep.evaluation.metrics import average_precision, mean_class_recall
+from verydeep.evaluation.metrics import mean_class_recall
+from verydeep.inference.average_precision import average_precision
 from verydeep.nets.vgg import with_random_weights
 from verydeep.transfer.data import read_data
 from verydeep.transfer.elementary import LayerDescriptor, network_hash

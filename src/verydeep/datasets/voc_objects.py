@@ -7,6 +7,7 @@ from dataclasses import replace
 from verydeep.basics.errors import BadBoxError, BadImageError, UserError
 from verydeep.datasets import class_folders
 from verydeep.datasets.annotations import parse_annotation, stem
+from verydeep.datasets.label_choice import AS_WRITTEN, LabelChoice
 from verydeep.datasets.labels import Edges, Finder, Labeled, layout_of, number
 from verydeep.datasets.layout import Layout, few
 from verydeep.datasets.storage import Storage
@@ -27,7 +28,7 @@ def matches(storage: Storage) -> bool:
     return any(finder.find(_stem(file), file) for file in files) and not class_folders.are_there(storage)
 
 
-def read(storage: Storage, options: str = "") -> Layout:
+def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) -> Layout:
     """Read images, the XML files beside them or in Annotations, and the lists of `ImageSets/Main`.
 
     VOC's images show objects of several classes; here an image has the class of its largest object, and boxes are
@@ -38,7 +39,7 @@ def read(storage: Storage, options: str = "") -> Layout:
     splits = _lists(storage, images)
     bad: list[BadBoxError] = []
     finder = Finder(storage, images)
-    layout = layout_of(storage, _labeled(storage, finder, splits, bad), finder, bad=bad)
+    layout = layout_of(storage, _labeled(storage, finder, splits, bad), finder, bad=bad, choice=choice)
     return replace(layout, name=layout.name.lower())
 
 
@@ -61,9 +62,8 @@ def _labeled(storage: Storage, finder: Finder, splits: dict[str, str], bad: list
                 continue
             if not found:
                 bad.append(BadBoxError(where, "has no objects"))
-            yield Labeled(
-                picture, tuple((name, _edges(edges)) for name, edges in found), file, splits.get(stem(file)), size
-            )
+            objects = tuple((name, _edges(edges)) for name, edges in found)
+            yield Labeled(picture, objects, file, splits.get(stem(file)), size, nothing=True)
 
 
 def _edges(words: list[str]) -> Edges:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from verydeep.datasets.folder_names import split_in
+from verydeep.datasets.label_choice import AS_WRITTEN, LabelChoice
 from verydeep.datasets.labels import Finder, Labeled, class_names, layout_of
 from verydeep.datasets.layout import Layout
 from verydeep.datasets.storage import Storage, expand
@@ -23,11 +24,11 @@ def matches(storage: Storage) -> bool:
     return first is not None and bool(_label(storage, first[1]))
 
 
-def read(storage: Storage, options: str = "") -> Layout:
+def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) -> Layout:
     """Read all shards; the name of a shard may say its split, and a list of class names what numbers mean."""
     storage = expand(storage, TARS)
     names = class_names(storage)
-    return layout_of(storage, _labeled(storage, names), Finder(storage), order=names)
+    return layout_of(storage, _labeled(storage, names), Finder(storage), order=names, choice=choice)
 
 
 def _pairs(storage: Storage) -> Iterator[tuple[str, str]]:
