@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, TypedDict, cast
+
+from typing_extensions import Unpack
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets.boxes import with_marks
@@ -75,17 +77,23 @@ class Reading:
         return {key: str(value) for key, value in vars(self).items() if value not in (None, "error")}
 
 
+class ReadingOptions(TypedDict, total=False):
+    """The fields of `Reading` as keywords of functions for users."""
+
+    reader: str | None
+    on_bad_image: OnBadImage
+    boxes_as_stored: bool | None
+    labels: str | None
+
+
 def open_dataset(
     source: str | Path,
     split: str,
     *,
-    reader: str | None = None,
     seed: int = 0,
     holdout: float = 0.2,
-    on_bad_image: OnBadImage = "error",
     boxes: bool = False,
-    boxes_as_stored: bool | None = None,
-    labels: str | None = None,
+    **reading: Unpack[ReadingOptions],
 ) -> Dataset:
     """Open one split of a data set.
 
@@ -132,21 +140,22 @@ def open_dataset(
     """
     if split not in SPLITS:
         raise UserError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-    if on_bad_image not in ("error", "skip"):
-        raise UserError(f"on_bad_image {on_bad_image!r}: expected error or skip")
-    choice = LabelChoice.parse(labels)
-    if str(source) == "scenes" and reader in (None, "scenes"):
+    how = Reading(**reading)
+    if how.on_bad_image not in ("error", "skip"):
+        raise UserError(f"on_bad_image {how.on_bad_image!r}: expected error or skip")
+    choice = LabelChoice.parse(how.labels)
+    if str(source) == "scenes" and how.reader in (None, "scenes"):
         if choice.several:
             raise UserError("scenes: its images have one class each, so leave out --labels")
         return Scenes(split, seed)
-    layout = read_layout(Path(source), reader, choice)
+    layout = read_layout(Path(source), how.reader, choice)
     samples, provenance = choose_split(layout, split, seed, holdout)
     dataset = Dataset(layout.name, split, layout.classes, samples, layout.storage, provenance, (), layout.bad_boxes)
     if boxes and layout.annotate:
-        dataset = with_marks(dataset, layout.annotate(samples), boxes_as_stored)
+        dataset = with_marks(dataset, layout.annotate(samples), how.boxes_as_stored)
     ids = {"", *(sample.id for sample in samples)}  # an annotation without an image is every split's
     dataset.bad_boxes = tuple(error for error in dataset.bad_boxes if error.image in ids)
-    return without_bad(dataset) if on_bad_image == "skip" else dataset
+    return without_bad(dataset) if how.on_bad_image == "skip" else dataset
 
 
 def read_layout(path: Path, reader: str | None = None, choice: LabelChoice = AS_WRITTEN) -> Layout:

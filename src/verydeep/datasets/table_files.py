@@ -69,7 +69,7 @@ def _parquet(storage: Storage, name: str) -> Table:
 def _json(storage: Storage, name: str) -> Table | None:
     if suffix(name) == "json":
         values = storage.json(name)
-        if isinstance(values, dict) and values and all(isinstance(value, str | int | list) for value in values.values()):
+        if isinstance(values, dict) and values and all(isinstance(cell, str | int | list) for cell in values.values()):
             return Table(name, {"file_name": list(values), "label": list(values.values())})
     else:
         values = [json.loads(line) for line in storage.text(name).splitlines() if line.strip()]
