@@ -17,6 +17,7 @@ from verydeep.datasets.folder_names import split_in, split_of
 from verydeep.datasets.label_choice import AS_WRITTEN, LabelChoice, names_in
 from verydeep.datasets.labels import Finder, Labeled, Objects, corners, layout_of, number
 from verydeep.datasets.layout import Layout, few
+from verydeep.datasets.parquet_pictures import pictures_inside
 from verydeep.datasets.storage import Storage
 from verydeep.datasets.table_files import LOOKED_AT, OBJECTS, SUFFIXES, Table, read_table
 
@@ -54,6 +55,8 @@ def matches(storage: Storage) -> bool:
     names = _candidates(storage)
     if not names:
         return False
+    if pictures_inside(storage):
+        return True
     finder = Finder(storage)
     try:
         folders = class_folders.read(storage)
@@ -78,8 +81,12 @@ def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) 
     file, pictures, labels = (*options.split(":"), "", "", "")[:3]
     if file and file not in storage.files:
         raise UserError(f"{storage.path}: has no table {file}; it has {few(_candidates(storage), 10) or 'none'}")
-    finder = Finder(storage)
-    plans = _plans(storage, [file] if file else _candidates(storage), finder, pictures, labels)
+    inside = pictures_inside(storage)
+    storage, finder = (
+        (inside.storage, Finder(inside.storage, inside.pictures)) if inside else (storage, Finder(storage))
+    )
+    files = [file] if file else inside.files if inside else _candidates(storage)
+    plans = _plans(storage, files, finder, pictures, labels)
     if not plans:
         raise UserError(
             f"{storage.path}: no table names pictures that are there and their labels; expected columns such as "
@@ -88,12 +95,31 @@ def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) 
     by_split: dict[str | None, Plan] = {}
     for plan in plans:
         other = by_split.setdefault(plan.split, plan)
-        if other is not plan:
-            both = f"{other.table.file} and {plan.table.file} both have labels"
-            raise UserError(f"{storage.path}: {both}; say --reader {_words(other)} or --reader {_words(plan)}")
-    notes = [f"{_words(plan)}" for plan in plans]
+        if other is plan or (inside and _are_shards(plan, other)):
+            continue
+        if inside:
+            raise UserError(
+                f"{storage.path}: {other.table.file} and {plan.table.file} are of the same split, but no parts of one "
+                "table; give the folder of one of them as --data, or say its columns: --reader table::PICTURES:LABELS"
+            )
+        both = f"{other.table.file} and {plan.table.file} both have labels"
+        raise UserError(f"{storage.path}: {both}; say --reader {_words(other)} or --reader {_words(plan)}")
+    notes = [f"read as {few(map(_words, plans))}", *(inside.notes if inside else [])]
     separator = _separator(plans, choice, storage)
-    return layout_of(storage, _labeled(plans, separator), finder, choice=choice, notes=[f"read as {few(notes)}"])
+    order = _order(plans)
+    return layout_of(storage, _labeled(plans, separator), finder, choice=choice, order=order, notes=notes)
+
+
+def _order(plans: Sequence[Plan]) -> Sequence[str]:
+    """Return the classes' order where the tables' files say one, the same in all."""
+    orders = {plan.table.classes.get(plan.labels[0], ()) for plan in plans}
+    return orders.pop() if len(orders) == 1 else ()
+
+
+def _are_shards(plan: Plan, other: Plan) -> bool:
+    """Say whether two files are parts of one table: alike but for numbers in their names, with the same columns."""
+    names = {re.sub(r"\d+", "", each.table.file) for each in (plan, other)}
+    return len(names) == 1 and (plan.pictures, plan.labels) == (other.pictures, other.labels)
 
 
 def _separator(plans: Sequence[Plan], choice: LabelChoice, storage: Storage) -> str:
@@ -235,6 +261,8 @@ def _labeled(plans: Sequence[Plan], separator: str = "") -> Iterator[Labeled]:
 
 def _objects(cell: Any) -> Objects:
     """Return Hugging Face's boxes of a picture, `{"bbox": [[x, y, width, height], ...], "categories": [...]}`."""
+    if isinstance(cell, list):  # one dictionary an object
+        cell = {key: [one.get(key) for one in cell] for key in cell[0]} if cell else None
     boxes = cell.get("bbox") or [] if isinstance(cell, dict) else []
     keys = ("categories", "category", "labels", "label")
     names: list[Any] = next((cell[key] for key in keys if key in cell), []) if boxes else []
