@@ -7,7 +7,8 @@ the pictures, orders the classes, makes the splits, says what is missing. A new 
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from verydeep.basics.errors import BadBoxError, UserError
@@ -44,6 +45,14 @@ class Labeled:
         return {name for name, _ in self.objects}
 
 
+@dataclass(frozen=True)
+class Owned:
+    """The picture that each of some files annotates, None where it is not there, and what is doubtful."""
+
+    pictures: dict[str, str | None]
+    notes: tuple[str, ...]
+
+
 class Finder:
     """Finds the pictures that files name: by path, by the end of it, or without the ending."""
 
@@ -75,6 +84,32 @@ class Finder:
         for prefer in (lambda p: split and _split_of(p) == split, lambda p: p.startswith(f"{folder}/")):
             found = [picture for picture in found if prefer(picture)] or found
         return found[0] if len(found) == 1 else None
+
+
+def owned(finder: Finder, names: Mapping[str, str]) -> Owned:
+    """Return the pictures of files that annotate one each, given what each file itself calls its picture.
+
+    That name counts first, then the file's own; where two files name one picture, a file has the one called as itself.
+    """
+    by_stem = {file: finder.find(file.rpartition(".")[0], file) for file in names}
+    found = {file: (finder.find(name, file) if name else None) or by_stem[file] for file, name in names.items()}
+    other = [file for file, picture in found.items() if by_stem[file] not in (None, picture)]
+    times = Counter(found.values())
+    stale = [file for file in other if times[found[file]] > 1]
+    found |= {file: by_stem[file] for file in stale}
+    notes = []
+    if named := sorted(set(other) - set(stale)):
+        words = few(f"{file} names {found[file]}" for file in named)
+        notes.append(f"{len(named)} files name another picture than the one beside them, which counts: {words}")
+    if stale:
+        words = few(f"{file} ({names[file]})" for file in stale)
+        notes.append(
+            f"{len(stale)} files name a picture that is another file's: the one called as they are counts: {words}"
+        )
+    twice = [str(picture) for picture, count in Counter(found.values()).items() if count > 1 and picture]
+    if twice:
+        notes.append(f"{len(twice)} pictures have several files, whose objects are put together: {few(sorted(twice))}")
+    return Owned(found, tuple(notes))
 
 
 def _bare(picture: str, end: str) -> str:
@@ -307,6 +342,14 @@ def corners(box: Sequence[object]) -> Edges:
     """Return the edges of a box that is written as left, top, width, height."""
     x, y, width, height = map(number, (*box, None, None, None, None)[:4])
     return x, y, x + width, y + height
+
+
+def around(xs: Sequence[object], ys: Sequence[object]) -> Edges:
+    """Return the edges of the box around points; NaN where there are none, or some are no numbers."""
+    x, y = [number(value) for value in xs], [number(value) for value in ys]
+    if not x or not y or any(map(math.isnan, (*x, *y))):
+        return math.nan, math.nan, math.nan, math.nan
+    return min(x), min(y), max(x), max(y)
 
 
 def number(value: object) -> float:

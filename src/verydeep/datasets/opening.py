@@ -26,6 +26,8 @@ READERS = {
     "coco": "coco",
     "label-studio": "label_studio",
     "cvat": "cvat",
+    "labelme": "labelme",
+    "via": "via",
     "yolo": "yolo",
     "webdataset": "webdataset",
     "table": "tables",

@@ -7,7 +7,7 @@ from verydeep.datasets import class_folders
 from verydeep.datasets.annotations import RELATIVE
 from verydeep.datasets.folder_names import split_of
 from verydeep.datasets.label_choice import AS_WRITTEN, LabelChoice
-from verydeep.datasets.labels import Edges, Finder, Labeled, class_names, layout_of, number
+from verydeep.datasets.labels import Edges, Finder, Labeled, around, class_names, layout_of, number
 from verydeep.datasets.layout import Layout
 from verydeep.datasets.storage import Storage
 
@@ -57,7 +57,7 @@ def _name(word: str, names: list[str]) -> str:
 
 def _edges(numbers: list[float]) -> Edges:
     if len(numbers) >= 6 and len(numbers) % 2 == 0:  # a polygon
-        return min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])
+        return around(numbers[::2], numbers[1::2])
     x, y, width, height = (*numbers, *[float("nan")] * 4)[:4]  # the center, and perhaps a confidence behind
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
