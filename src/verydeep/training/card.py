@@ -56,6 +56,8 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
     command = f"verydeep train --net {about.net}{options} --data DATA --recipe {folder.recipe.name} --out RUN"
     reading = {"reader": about.reader, "on-bad-image": about.on_bad_image, "labels": about.more.get("labels")}
     command += "".join(f" --{name} {value}" for name, value in reading.items() if value)
+    stored = about.more.get("boxes_as_stored")
+    command += {"True": " --boxes-as-stored", "False": " --boxes-as-shown"}.get(str(stored), "")
     if about.init_from_sha256:
         command += f" --init-from INITIAL  # SHA-256 of its weights: {about.init_from_sha256[:16]}"
     text = _CARD.format(
