@@ -140,6 +140,26 @@ def test_names_of_several_words_stay_one_class(tree, names):
     assert not part.multi_label
 
 
+def test_columns_that_are_not_sure_are_asked_back(tree, truth):
+    rows = {"Path": pictures(truth), **ones(truth, "1.0", "0.0")}
+    rows["cat"] = ["-1.0" if i == 5 else cell for i, cell in enumerate(rows["cat"])]
+    rows["dog"] = ["" if i == 9 else cell for i, cell in enumerate(rows["dog"])]
+    source = tree("set", [f"photos/{n}.png" for n in NAMES], {"train.csv": csv(rows)})
+    with pytest.raises(
+        UserError, match="of columns that say 0 or 1, cat, dog hold -1 or nothing in places; write 0 or 1"
+    ):
+        open_dataset(source, "train")
+    assert set(open_dataset(source, "train", reader="table:train.csv::bird").classes) == {"1.0", "0.0"}
+
+
+def test_words_of_one_cell_among_those_of_another_are_asked_back(tree):
+    tags = ["haze primary", "clear primary", "clear primary water", "haze water primary"]
+    rows = {"image": [f"{n}.png" for n in NAMES], "tags": [tags[i % 4] for i in range(len(NAMES))]}
+    source = tree("set", [f"photos/{n}.png" for n in NAMES], {"x.csv": csv(rows)})
+    with pytest.raises(UserError, match="may be names or several labels; say --labels one, or --labels ' '"):
+        open_dataset(source, "train")
+
+
 def test_numbers_with_spaces_between_are_labels():
     assert LabelChoice().separator_of(["16 0", "7 1 2 0", "0"], "x.csv") == " "
     assert names_in("16 0", " ") == ["16", "0"]
@@ -289,7 +309,7 @@ def test_who_needs_one_class_says_so(tree, truth):
         UserError, match=r"images have several labels, and here an image has one class; .* take several$"
     ):
         Reading().open(source, "train")
-    with pytest.raises(UserError, match=r"but with no boxes \(--labels one\)"):
+    with pytest.raises(UserError, match=r"take several, for classes alone$"):
         Reading().open(source, "train", boxes=True)
     assert Reading().open(source, "train", several=True).multi_label
     folders = tree("folders", [f"{c}/{n}.png" for c in ("a", "b") for n in NAMES[:9]])

@@ -80,7 +80,7 @@ def test_threads_read_each_its_picture(write, picture, tmp_path, rng, monkeypatc
         found = list(pool.map(part.read, order))
     assert found == [columns["image"][int(part.samples[index].id[-6:])] for index in order]
     groups = part.storage.files[part.samples[0].id].shard.recent.groups
-    assert len(groups) == (9 if kept else 1)
+    assert len(groups) == 9 if kept else len(groups) <= 1
 
 
 def test_lists_of_classes_are_several_labels(write, picture, tmp_path):

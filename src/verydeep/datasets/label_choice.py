@@ -13,6 +13,7 @@ from verydeep.basics.errors import UserError
 from verydeep.datasets.layout import few
 
 BESIDE = re.compile(r"(['\"])\s+(?=['\"])")  # of NumPy's lists, ['cat' 'dog'], which Python would read as one name
+COMPARED = 1000  # names whose words are compared with one another's
 CERTAIN, POSSIBLE = "|;", ", "  # what stands between labels, and what may as well be part of a name
 
 
@@ -100,9 +101,12 @@ def _may_divide(divided: dict[str, list[str]], texts: set[str], separator: str) 
     """Say whether parts of different cells are the same, as labels in many combinations are.
 
     "golden retriever" and "labrador retriever" share a word, so of words there must be fewer than names, or one name
-    made of others.
+    made of others, or all words of one among those of another.
     """
     uses = Counter(part for parts in divided.values() for part in set(parts))
     if separator != " ":
         return any(count > 1 or part in texts for part, count in uses.items())
-    return len(uses) < len(divided) or any(set(parts) <= texts for parts in divided.values())
+    if len(uses) < len(divided) or any(set(parts) <= texts for parts in divided.values()):
+        return True
+    words = sorted(map(frozenset, divided.values()), key=len)[:COMPARED]
+    return any(fewer <= more for place, fewer in enumerate(words) for more in words[place + 1 :])

@@ -69,7 +69,7 @@ class Reading:
         if dataset.multi_label and not several:
             raise UserError(
                 f"{dataset.storage.path}: its images have several labels, and here an image has one class; verydeep "
-                "train and verydeep evaluate take several" + (", but with no boxes (--labels one)" if boxes else "")
+                "train and verydeep evaluate take several" + (", for classes alone" if boxes else "")
             )
         return dataset
 

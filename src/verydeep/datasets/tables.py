@@ -29,6 +29,7 @@ target targets species breed diagnosis dx finding findinglabels tag tags y"""
 PICTURES, LABELS = tuple(_PICTURES.split()), tuple(_LABELS.split())
 SPLITS = ("split", "set", "subset", "partition", "phase", "datasplit", "dataset", "usage")
 FLAGS = ({"0", "1", "0.0", "1.0"}, {"-1", "1", "-1.0", "1.0"}, {"false", "true"})
+UNSURE = frozenset({"0", "1", "-1", "", "nan", "None"})
 EDGES = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"))
 
 
@@ -167,6 +168,12 @@ def _plan(table: Table, finder: Finder, pictures: str, labels: str, storage: Sto
     if named:
         return Plan(table, column, (str(_one(table, _words_first(table, named), LABELS, "labels", storage)),), True)
     flags = [name for name in others if _are_flags(table.columns[name])]
+    unsure = [name for name in others if _may_be_flags(table.columns[name]) and name not in flags]
+    if unsure and len(flags) + len(unsure) > 1:
+        raise UserError(
+            f"{storage.where(table.file)}: of columns that say 0 or 1, {few(unsure)} hold -1 or nothing in places; write "
+            f"0 or 1 there, or say the column of labels: --reader table:{table.file}::COLUMN"
+        )
     if len(flags) > 1:
         return Plan(table, column, tuple(flags), False)
     few_values = [name for name in others if len(set(map(str, table.columns[name]))) <= max(2, table.rows // 2)]
@@ -178,6 +185,11 @@ def _are_flags(cells: Sequence[Any]) -> bool:
     """Say whether a column says yes or no of each picture; CelebA writes -1 for no."""
     found = {str(cell).strip().lower() for cell in cells}
     return any(found <= answers for answers in FLAGS)
+
+
+def _may_be_flags(cells: Sequence[Any]) -> bool:
+    """Say whether a column says yes or no, but not of each picture: CheXpert's have -1 for unsure."""
+    return "1" in (found := {str(cell).strip().removesuffix(".0") for cell in cells}) and found <= UNSURE
 
 
 def _one(table: Table, names: Sequence[str], known: Sequence[str], what: str, storage: Storage) -> str | None:
