@@ -171,8 +171,8 @@ def _plan(table: Table, finder: Finder, pictures: str, labels: str, storage: Sto
     unsure = [name for name in others if _may_be_flags(table.columns[name]) and name not in flags]
     if unsure and len(flags) + len(unsure) > 1:
         raise UserError(
-            f"{storage.where(table.file)}: of columns that say 0 or 1, {few(unsure)} hold -1 or nothing in places; write "
-            f"0 or 1 there, or say the column of labels: --reader table:{table.file}::COLUMN"
+            f"{storage.where(table.file)}: of columns that say 0 or 1, {few(unsure)} hold -1 or nothing in places; "
+            f"write 0 or 1 there, or say the column of labels: --reader table:{table.file}::COLUMN"
         )
     if len(flags) > 1:
         return Plan(table, column, tuple(flags), False)
