@@ -258,6 +258,14 @@ def test_webdatasets_shards(tmp_path, picture, kind):
     assert len(alone.classes) == 2
 
 
+def test_webdatasets_lists_are_several_labels(tree, picture):
+    labels = {name: [c for i, c in enumerate("abc") if int(name) >> i & 1] for name in NAMES}
+    files = {f"{n}.json": json.dumps({"label": own}).encode() for n, own in labels.items()}
+    source = tree("set", [f"{n}.png" for n in NAMES], files)
+    parts = [open_dataset(source, split) for split in ("train", "val", "test")]
+    assert {s.id[:2]: [part.classes[k] for k in s.labels] for part in parts for s in part.samples} == labels
+
+
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [

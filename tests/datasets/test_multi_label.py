@@ -152,6 +152,15 @@ def test_columns_that_are_not_sure_are_asked_back(tree, truth):
     assert set(open_dataset(source, "train", reader="table:train.csv::bird").classes) == {"1.0", "0.0"}
 
 
+def test_lists_of_ones_and_zeros_are_asked_back(tree, truth):
+    rows = {"image": pictures(truth), "labels": [[int(c in own) for c in CLASSES] for own in truth.values()]}
+    source = tree("set", [f"photos/{n}.png" for n in NAMES], {"x.jsonl": lines(rows)})
+    with pytest.raises(
+        UserError, match="column labels: lists of 3 zeros and ones may say of each class whether it is there"
+    ):
+        open_dataset(source, "train")
+
+
 def test_words_of_one_cell_among_those_of_another_are_asked_back(tree):
     tags = ["haze primary", "clear primary", "clear primary water", "haze water primary"]
     rows = {"image": [f"{n}.png" for n in NAMES], "tags": [tags[i % 4] for i in range(len(NAMES))]}

@@ -185,3 +185,9 @@ def test_files_of_other_truth_are_not_fused(rng: np.random.Generator) -> None:
     values = ("a", "b"), np.full(2, -1), rng.random((2, 3)).astype(np.float32), CLASSES, {}
     with pytest.raises(UserError, match="differ in which classes images have"):
         fuse([Posteriors(*values, np.ones((2, 3), np.int8)), Posteriors(*values, -np.ones((2, 3), np.int8))])
+
+
+def test_images_without_any_label_teach_nothing() -> None:
+    none = Dataset("none", "val", CLASSES, [Sample("1.png", -1, labels=())], None)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="none, val: none of 1 images has a label"):
+        MultiLabel(CLASSES).examples(none)

@@ -5,7 +5,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,8 @@ class LabelChoice:
 
         UserError, naming `where`, where commas or spaces may be either.
         """
+        cells = list(cells)
+        _check_lists(cells, where)
         if self.separator or self.several is False:
             return self.separator
         texts = {text for cell in cells if isinstance(cell, str) and (text := cell.strip()) and text[0] != "["}
@@ -95,6 +97,16 @@ def _listed(text: str) -> list[Any] | None:
         if isinstance(found, list) and all(isinstance(each, str | int) for each in found):
             return found
     return None
+
+
+def _check_lists(cells: Sequence[Any], where: str) -> None:
+    """Refuse lists that may say of each class in turn whether it is there, and not which are."""
+    lists = [cell for cell in cells if isinstance(cell, list)]
+    if len({*map(len, lists)}) == 1 and len(lists[0]) > 2 and all(each in (0, 1) for cell in lists for each in cell):
+        raise UserError(
+            f"{where}: lists of {len(lists[0])} zeros and ones may say of each class whether it is there; write the "
+            "classes' names or numbers, or a column for each class"
+        )
 
 
 def _may_divide(divided: dict[str, list[str]], texts: set[str], separator: str) -> bool:

@@ -55,7 +55,9 @@ class MultiLabel(Classification):
             )
 
     def examples(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
-        """Return all images, and that posteriors are of one class each."""
+        """Return all images, and that posteriors are of one class each; UserError where no image has a label."""
+        if not any(sample.labels for sample in dataset.samples):
+            raise UserError(f"{dataset.name}, {dataset.split}: none of {len(dataset)} images has a label; label some")
         return dataset, {"multi_label": True}
 
     def guessing(self, classes: int) -> float:
