@@ -103,3 +103,23 @@ def test_several_are_drawn_and_written_as_csv(weights, pictures, tmp_path):
     first = json.loads(result.stdout)[0]
     found = [(row["image"], row["rank"], row["class"], float(row["posterior"])) for row in rows[: len(first["top"])]]
     assert found == [(first["image"], str(i), one["class"], one["posterior"]) for i, one in enumerate(first["top"], 1)]
+
+
+def test_what_a_folder_holds_beside_pictures_is_told(weights, pictures, tmp_path):
+    (pictures / "more").mkdir()
+    for name in ("a.txt", "b.TXT", "more/c.json", "LICENSE"):
+        (pictures / name).write_text("{}")
+    (pictures / ".hidden").write_text("")
+    result = _run(weights, pictures, "--json", "--csv", tmp_path / "top.csv")
+    assert result.exit_code == 0
+    *rows, last = json.loads(result.stdout)
+    assert [Path(row["image"]).name for row in rows] == ["one.png", "two.jpg"]
+    first = [str(pictures / name) for name in ("LICENSE", "a.txt", "b.TXT", "more/c.json")]
+    assert last == {"skipped": 4, "by_ending": {".txt": 2, "": 1, ".json": 1}, "first": first}
+    (line,) = [line for line in result.stderr.splitlines() if "skipped" in line]
+    assert line == (
+        "verydeep: note: skipped 4 files that are no pictures (2 .txt, 1 without an ending, 1 .json): "
+        f"{', '.join(first[:3])} and 1 more"
+    )
+    assert "skipped" not in (tmp_path / "top.csv").read_text()
+    assert "skipped" not in _run(weights, pictures / "one.png", "--json").stdout

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner
 
 from verydeep.basics.errors import UserError
@@ -104,6 +105,30 @@ def test_a_localizer_that_finds_too_little_fails_the_study(least, passed):
     (check,) = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["checks"]
     assert check["passed"] == passed
     assert check["images"] == 12
+
+
+def test_boxes_drawn_before_exif_turned_the_pictures_are_put_right():
+    box = "<bndbox><xmin>3</xmin><ymin>3</ymin><xmax>40</xmax><ymax>30</ymax></bndbox>"
+    size = "<size><width>64</width><height>48</height></size>"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("cat", "dog"):
+        for i in range(8):
+            file = Path(f"pets/{name}/{i}.png")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (64, 48), (9 * i, 80, 99)).save(file, exif=exif)
+            file.with_suffix(".xml").write_text(
+                f"<annotation>{size}<object><name>{name}</name>{box}</object></annotation>"
+            )
+    Path("boxes.toml").write_text(PRESET + BOXES.format(0.0))
+    words = ["--preset", "boxes.toml", "--data", "pets", "--out", "study", "--device", "cpu", "--json"]
+    assert [run["task"] for run in json.loads(_run(*words, "--dry-run"))["runs"]] == ["classify"]
+    outcome = json.loads(_run(*words, "--boxes-as-stored"))
+    assert [run["task"] for run in outcome["runs"]] == ["classify", "localize"]
+    assert outcome["checks"][0]["images"] == 4
+    assert " --boxes-as-stored" in Path("study/runs/A-s36-scr-fc/card.md").read_text()
+    with pytest.raises(UserError, match="preset published looks at no boxes; leave them out"):
+        _run("--preset", "published", "--data", "pets", "--boxes-as-stored")
 
 
 def test_a_study_ends_with_its_tables_and_the_report():

@@ -217,8 +217,8 @@ def test_choices_are_classes(tree, minimal):
     assert all(part.classes[s.label] == CLASS[s.id[-6:-4]] for s in part.samples)
     tasks[0] = {"image": path, "choice": {"choices": ["cat", "dog"]}, "annotator": 1}
     source = tree("several", [f"pets/{n}.png" for n in NAMES], {"x.json": json.dumps(tasks).encode()})
-    with pytest.raises(UserError, match=r"has several labels \(cat, dog\)"):
-        open_dataset(source, "train")
+    with pytest.raises(UserError, match=r"has several labels \(cat, dog\), and --labels one allows one"):
+        open_dataset(source, "train", labels="one")
 
 
 def test_tags_of_cvat_are_classes_and_videos_are_refused(tree):
@@ -256,6 +256,14 @@ def test_webdatasets_shards(tmp_path, picture, kind):
     assert train.image(0).shape == (24, 32, 3)
     alone = open_dataset(tmp_path / "set/train-000.tar", "train")
     assert len(alone.classes) == 2
+
+
+def test_webdatasets_lists_are_several_labels(tree, picture):
+    labels = {name: [c for i, c in enumerate("abc") if int(name) >> i & 1] for name in NAMES}
+    files = {f"{n}.json": json.dumps({"label": own}).encode() for n, own in labels.items()}
+    source = tree("set", [f"{n}.png" for n in NAMES], files)
+    parts = [open_dataset(source, split) for split in ("train", "val", "test")]
+    assert {s.id[:2]: [part.classes[k] for k in s.labels] for part in parts for s in part.samples} == labels
 
 
 @pytest.mark.parametrize(

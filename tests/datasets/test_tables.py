@@ -142,15 +142,6 @@ REFUSED = {
     "two labels": ({"image": PICTURES, "breed": list(BREED.values()), "color": ["red", "tan", "tan", "red"] * 5}, None),
     "two columns": ({"image": PICTURES, "label": list(BREED.values()), "class": ["a"] * 7 + ["b"] * 13}, "may each be"),
     "two unnamed": ({"image": PICTURES, "xyz": list(BREED.values()), "uvw": ["a"] * 7 + ["b"] * 13}, ":COLUMN"),
-    "several labels": ({"image": PICTURES, "tags": ["a|b"] * 3 + ["a", "b"] * 8 + ["b"]}, "has several labels (a, b)"),
-    "words": (
-        {"image": PICTURES, "labels": ["rust scab"] * 3 + ["rust", "scab"] * 8 + ["rust"]},
-        "several labels (rust, scab)",
-    ),
-    "several ones": (
-        {"image": PICTURES, "pug": [1] * 11 + [0] * 9, "beagle": [0] * 10 + [1] * 10},
-        "has several labels",
-    ),
     "no pictures": ({"image": [f"{n}x.png" for n in NAMES], "label": list(BREED.values())}, "lies in no class folder"),
     "one class": ({"image": PICTURES, "label": "pug"}, "one class only (pug)"),
 }

@@ -61,3 +61,40 @@ def test_bad_annotations_are_listed(voc):
 def test_a_listed_image_must_be_there(voc):
     with pytest.raises(UserError, match=r"1 listed images are missing \(000009\)"):
         open_dataset(voc({"VOC2007/ImageSets/Main/val.txt": b"000003\n000009\n"}), "val")
+
+
+def named(name, text):
+    return f"<annotation><filename>{name}</filename>{text}</annotation>".encode()
+
+
+def test_an_image_is_found_by_the_name_within_the_file_first(tree):
+    dog, cat = (OBJECT.format(name, 1, 1, 9, 9) for name in ("dog", "cat"))
+    pictures = [f"photo {i}.jpg" for i in range(12)]
+    files = {f"labels/{i:04d}.xml": named(f"photo {i}.jpg", dog if i % 2 else cat) for i in range(12)}
+    source = tree("set", pictures, files)
+    parts = [open_dataset(source, split, boxes=True) for split in ("train", "val", "test")]
+    found = {s.id: (part.classes[s.label], s.boxes) for part in parts for s in part.samples}
+    assert found == {p: (("cat", "dog")[i % 2], (Box(0, 0, 9, 9),)) for i, p in enumerate(pictures)}
+    assert not any(part.bad_boxes for part in parts)
+
+
+def test_names_that_are_not_to_be_trusted_are_told(tree):
+    dog, cat = (OBJECT.format(name, 1, 1, 9, 9) for name in ("dog", "cat"))
+    files = {f"{i}.xml": named(f"{i}.png", dog if i % 2 else cat) for i in range(12)}
+    files["1.xml"] = named("IMG_1.png", dog)  # renamed since
+    files["3.xml"] = named("4.png", dog)  # copied, the name within left as it was
+    files["old.xml"] = named("12.png", cat)
+    files["13.xml"] = named("none.png", cat)
+    files["14.xml"] = f"<annotation>{cat}</annotation>".encode()
+    source = tree("set", [*(f"{i}.png" for i in range(13)), "old.png"], files)
+    parts = [open_dataset(source, split, boxes=True) for split in ("train", "val", "test")]
+    found = {s.id: part.classes[s.label] for part in parts for s in part.samples}
+    assert found == {f"{i}.png": ("cat", "dog")[i % 2] for i in range(13)}
+    said = parts[0].provenance
+    assert "1 files name another picture than the one beside them, which counts: old.xml names 12.png" in said
+    assert "1 files name a picture that is another file's: the one called as they are counts: 3.xml (4.png)" in said
+    assert "1 pictures have no label: not used" in said
+    assert {str(error).partition("set/")[2] for error in parts[0].bad_boxes} == {
+        "13.xml: annotates none.png, an image that is not there; nor is one called as the file is",
+        "14.xml: annotates an image that is not there",
+    }

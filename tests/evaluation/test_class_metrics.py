@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from verydeep.evaluation.metrics import (
-    average_precision,
     calibration_curve,
     class_recall,
     confidences,
     expected_calibration_error,
     mean_class_recall,
 )
+from verydeep.inference.average_precision import average_precision
 
 
 def slow_average_precision(targets, scores, eleven_point):

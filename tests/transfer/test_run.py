@@ -13,7 +13,8 @@ import verydeep as vd
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.lock import sole_writer
 from verydeep.datasets.opening import Reading
-from verydeep.evaluation.metrics import average_precision, mean_class_recall
+from verydeep.evaluation.metrics import mean_class_recall
+from verydeep.inference.average_precision import average_precision
 from verydeep.nets.vgg import with_random_weights
 from verydeep.transfer.data import read_data
 from verydeep.transfer.elementary import LayerDescriptor, network_hash
@@ -232,7 +233,7 @@ def test_voc_is_scored_by_average_precision_of_each_class(voc, weights, tmp_path
     guesses = np.stack([vd.predict(net, whole.dataset.image(i)).posterior for i in test])
     found = [average_precision(whole.targets[test][:, k], guesses[:, k], False) for k in range(2)]
     assert found == pytest.approx(split["ap_all_points"])
-    with pytest.raises(UserError, match="may have several classes, and evaluation counts one"):
+    with pytest.raises(UserError, match="may have several classes, scenes is read with one each"):
         vd.evaluate(net, vd.open_dataset("scenes", "test"), "dense@64")
 
 

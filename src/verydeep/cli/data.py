@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from verydeep.cli.console import echo
-from verydeep.cli.options import BoxesAsStored, Json, Reader
+from verydeep.cli.options import BoxesAsStored, Json, Labels, Reader
 
 if TYPE_CHECKING:
     from verydeep.datasets.dataset import Dataset
@@ -38,6 +38,7 @@ def show(
         Literal["train", "val", "test"] | None, typer.Option(help="Which images; default: all three splits.")
     ] = None,
     reader: Reader = None,
+    labels: Labels = None,
     out: Annotated[Path | None, typer.Option(help="PNG for a contact sheet of the first split shown.")] = None,
     boxes: Annotated[
         bool, typer.Option("--boxes", help="Read the boxes too: count them, draw them, list the bad ones.")
@@ -45,7 +46,7 @@ def show(
     boxes_as_stored: BoxesAsStored = None,
     json_: Json = False,
 ) -> None:
-    """Print classes, counts, image sizes and damaged files; draw a contact sheet.
+    """Print classes, counts, labels, image sizes and damaged files; draw a contact sheet.
 
     Every image is decoded. With --boxes annotations without a usable box are listed, by file and value; of each kind of
     trouble the first ten, and all with --json. Splits are made as training and testing make them with seed 0.
@@ -63,7 +64,7 @@ def show(
     if out and out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: the contact sheet is a PNG; choose a name that ends in .png")
     datasets = _open(
-        data, [split] if split else ["train", "val", "test"], Reading(reader, "error", boxes_as_stored), boxes
+        data, [split] if split else ["train", "val", "test"], Reading(reader, "error", boxes_as_stored, labels), boxes
     )
     surveys = survey(datasets)
     if out:
@@ -84,7 +85,7 @@ def _open(data: str, splits: list[str], reading: "Reading", boxes: bool) -> "lis
     opened, errors = [], []
     for split in splits:
         try:
-            opened.append(reading.open(data, split, boxes))
+            opened.append(reading.open(data, split, boxes, several=not boxes))
         except UserError as error:
             errors.append(error)
     if not opened:
@@ -101,6 +102,7 @@ def _values(surveys: "list[Survey]", boxes: bool) -> dict[str, Any]:
             survey.dataset.split: {
                 "images": len(survey.dataset),
                 "images_per_class": dict(zip(first.classes, survey.per_class, strict=True)),
+                **_label_values(survey),
                 "smallest": survey.smallest,
                 "median": survey.median,
                 "largest": survey.largest,
@@ -112,6 +114,14 @@ def _values(surveys: "list[Survey]", boxes: bool) -> dict[str, Any]:
             for survey in surveys
         },
     }
+
+
+def _label_values(survey: "Survey") -> dict[str, Any]:
+    """Return how many labels there are, and how many images have 0, 1, 2, ... of them, where that may be several."""
+    if not survey.labels_per_image:
+        return {}
+    by_number = {str(number): count for number, count in enumerate(survey.labels_per_image) if count}
+    return {"labels": sum(survey.per_class), "images_by_number_of_labels": by_number}
 
 
 def _box_values(survey: "Survey") -> dict[str, Any]:
@@ -133,7 +143,14 @@ def _unequal(survey: "Survey") -> str | None:
     if most < UNEQUAL * max(least, 1):
         return None
     names = [survey.dataset.classes[survey.per_class.index(count)] for count in (most, least)]
-    return f"{names[0]} has {most} images, {names[1]} {least}: consider train --set data.balance=sampling, or weights"
+    remedy = "" if survey.labels_per_image else ": consider train --set data.balance=sampling, or weights"
+    return f"{names[0]} has {most} images, {names[1]} {least}{remedy}"
+
+
+def _labels(survey: "Survey") -> str:
+    labels, images = sum(survey.per_class), len(survey.dataset)
+    numbers = ", ".join(f"{count} with {number}" for number, count in enumerate(survey.labels_per_image) if count)
+    return f"{labels} labels of {images} images, {labels / images:.1f} an image: {numbers}"
 
 
 def _text(surveys: "list[Survey]", boxes: bool) -> str:
@@ -171,6 +188,7 @@ def _text(surveys: "list[Survey]", boxes: bool) -> str:
             table([head, *rows]),
             "",
             *dict.fromkeys(note for survey in surveys for note in survey.dataset.provenance.split("; ")),
+            *(f"{each.dataset.split}: {_labels(each)}" for each in surveys if each.labels_per_image),
             *(f"{each.dataset.split}: unequal classes: {said}" for each in surveys if (said := _unequal(each))),
             *damaged,
             "",

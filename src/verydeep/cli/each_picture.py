@@ -14,6 +14,24 @@ from verydeep.cli.console import echo
 Result = TypeVar("Result")
 Row = dict[str, Any]
 
+SHOWN = 10  # files that are named of those that were skipped
+
+
+def find_files(images: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Return the pictures that are meant, and what lies beside them in folders, which is named on stderr."""
+    from verydeep.datasets.layout import few
+    from verydeep.images.files import pictures_and_others
+    from verydeep.images.formats import counted
+
+    files, others = pictures_and_others(images)
+    if others:
+        names = [str(file) for file in others]
+        echo(
+            f"verydeep: note: skipped {len(names)} files that are no pictures ({counted(names)}): {few(names)}",
+            err=True,
+        )
+    return files, others
+
 
 def each_picture(files: Sequence[Path], work: Callable[[Path], Result], rows: list[Row]) -> Iterator[Result]:
     """Yield what `work` makes of each picture; a damaged one is named on stderr and entered into `rows`."""
@@ -47,8 +65,11 @@ def _flat(row: Row) -> Row:
     return {**{key: value for key, value in row.items() if key != "box"}, **dict(box)}
 
 
-def finish(rows: Sequence[Row], as_json: bool, table: Path | None = None) -> None:
-    """Write the rows as CSV, a line for each class, print them as JSON; exit with 2 where a picture was damaged."""
+def finish(rows: Sequence[Row], as_json: bool, table: Path | None = None, skipped: Sequence[Path] = ()) -> None:
+    """Write the rows as CSV, a line for each class, print them as JSON; exit with 2 where a picture was damaged.
+
+    In JSON files that were skipped come last: how many, by their ending, and the first few.
+    """
     if table is not None:
         from verydeep.basics.files import write_aside
 
@@ -64,6 +85,9 @@ def finish(rows: Sequence[Row], as_json: bool, table: Path | None = None) -> Non
             writer.writeheader()
             writer.writerows(lines)
     if as_json:
-        echo(json.dumps(rows, indent=2))
+        endings = Counter(file.suffix.lower() for file in skipped)
+        first = list(map(str, skipped[:SHOWN]))
+        last = [{"skipped": len(skipped), "by_ending": dict(endings.most_common()), "first": first}] if skipped else []
+        echo(json.dumps([*rows, *last], indent=2))
     if any("error" in row for row in rows):
         raise typer.Exit(2)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from verydeep.cli.console import echo
-from verydeep.cli.options import BoxesAsStored, Data, Device, Engine, Json, Memory, OnBadImage, Reader
+from verydeep.cli.options import BoxesAsStored, Data, Device, Engine, Json, Labels, Memory, OnBadImage, Reader
 
 if TYPE_CHECKING:
     from verydeep.evaluation.evaluate import Evaluator
@@ -57,6 +57,7 @@ def evaluate(
     device: Device = "auto",
     engine: Engine = "auto",
     reader: Reader = None,
+    labels: Labels = None,
     on_bad_image: OnBadImage = "error",
     boxes_as_stored: BoxesAsStored = None,
     confusion: Annotated[
@@ -69,7 +70,8 @@ def evaluate(
     A protocol that is the mean of others (several scales, dense+crops) writes theirs too. Images held out for a
     missing split are those that this network was not trained on.
     By class are shown: of several protocols the one with the least error, of many classes those least found; --json has
-    all. --confusion writes confusion-<protocol>.png and .parquet into the folder, too.
+    all. --confusion writes confusion-<protocol>.png and .parquet into the folder, too. Of images that may have several
+    classes average precision by class and its mean take the place of errors; there is no confusion then.
 
     A localizer is tested with --task localize --classifier runs/A, on images with boxes, by center@Q,
     dense@Q,... or crops@Q,...:
@@ -100,7 +102,7 @@ def evaluate(
             classifier,
             data,
             split,
-            Reading(reader, on_bad_image, boxes_as_stored),
+            Reading(reader, on_bad_image, boxes_as_stored, labels),
             posteriors,
             precision,
             memory,
@@ -121,7 +123,9 @@ def evaluate(
     options = Options(softmax, pool, pool_rounding, precision)
     protocols = [Protocol.parse(text) for text in protocol or []]
     file = find_weights(weights)
-    dataset = Reading(reader, on_bad_image).open(data, split)
+    dataset = Reading(reader, on_bad_image, labels=labels).open(data, split, several=True)
+    if confusion and dataset.multi_label:
+        raise UserError("--confusion is of images with one class each, and those of this data set have several")
     for bad in dataset.bad:
         echo(f"left out: {bad}", err=True)
     runtime = Runtime(device, engine, parse_memory(memory))
@@ -145,17 +149,15 @@ def _draw(results: "dict[str, Posteriors]", out: Path) -> dict[str, list[Path]]:
 
 
 def _echo(evaluator: "Evaluator", results: "dict[str, Posteriors]", drawn: dict[str, list[Path]]) -> None:
-    from verydeep.cli.errors_table import HEAD, NOTE, cells, class_table, table
-    from verydeep.evaluation.metrics import top_k_error
+    from verydeep.cli.errors_table import best, cells, class_table, head, note, table
 
-    dataset = evaluator.dataset
+    dataset, first = evaluator.dataset, next(iter(results.values()))
     lines = [(name, *cells(result), str(evaluator.path(name))) for name, result in results.items()]
     echo(f"{dataset.name}, {dataset.provenance or f'{dataset.split}: as published'}")
-    echo(table([("protocol", *HEAD, "file"), *lines]))
-    echo(NOTE)
-    if errors := {name: top_k_error(found, 1) for name, found in results.items() if (found.labels >= 0).any()}:
-        best = min(errors, key=lambda name: errors[name])
-        echo(f"\n{class_table(results[best], best)}")
+    echo(table([("protocol", *head(first), "file"), *lines]))
+    echo(note(first))
+    if name := best(results):
+        echo(f"\n{class_table(results[name], name)}")
     for path in (path for paths in drawn.values() for path in paths):
         echo(str(path))
 

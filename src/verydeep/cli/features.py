@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from verydeep.cli.console import echo
-from verydeep.cli.options import Device, Engine, Json, Memory, OnBadImage, Reader, parse_scales
+from verydeep.cli.options import Device, Engine, Json, Labels, Memory, OnBadImage, Reader, parse_scales
 
 if TYPE_CHECKING:
     from verydeep.datasets.dataset import Dataset
+    from verydeep.datasets.opening import Reading
 
 EXAMPLE = "verydeep features photos --weights runs/A --scales 64,96 --out features.parquet"
 
@@ -42,6 +43,7 @@ def features(
     device: Device = "auto",
     engine: Engine = "auto",
     reader: Reader = None,
+    labels: Labels = None,
     on_bad_image: OnBadImage = "error",
     json_: Json = False,
 ) -> None:
@@ -55,6 +57,7 @@ def features(
     import json
     from dataclasses import asdict
 
+    from verydeep.datasets.opening import Reading
     from verydeep.transfer.descriptor import Descriptor
     from verydeep.transfer.features import write_features
     from verydeep.transfer.protocols import PROTOCOLS
@@ -66,7 +69,7 @@ def features(
     window = describe.sources()[0].net.image_size
     describe.scales = parse_scales(scales) if scales else PROTOCOLS["folder"].scales_for(window)
     describe.fit()
-    pictures, splits = _pictures(images, reader, on_bad_image)
+    pictures, splits = _pictures(images, Reading(reader, on_bad_image, labels=labels))
     for bad in pictures.bad:
         echo(f"left out: {bad}", err=True)
     written = write_features(describe, pictures, splits, out, Store(cache or default_folder()), dtype)
@@ -77,21 +80,18 @@ def features(
         echo(f"{written.rows} pictures, {written.width} numbers each ({known})\n{out}")
 
 
-def _pictures(
-    images: list[Path], reader: str | None, on_bad_image: Literal["error", "skip"]
-) -> "tuple[Dataset, list[str]]":
+def _pictures(images: list[Path], reading: "Reading") -> "tuple[Dataset, list[str]]":
     """Return one data set, and the split of each of its images; or the pictures named, without labels and splits."""
     from verydeep.basics.errors import BadImageError
     from verydeep.datasets.checking import decode_all
-    from verydeep.datasets.opening import Reading
     from verydeep.images.files import find_pictures
     from verydeep.transfer.data import paths, read_all
 
-    if len(images) == 1 and (reader or _is_data_set(images[0])):
-        dataset, own = read_all(str(images[0]), Reading(reader, on_bad_image))
+    if len(images) == 1 and (reading.reader or _is_data_set(images[0])):
+        dataset, own = read_all(str(images[0]), reading)
         return dataset, [name for name, indices in own.items() for _ in indices]
     files = paths(find_pictures(images))
-    if on_bad_image == "skip":
+    if reading.on_bad_image == "skip":
         results = list(decode_all(files))
         bad = tuple(result for result in results if isinstance(result, BadImageError))
         files = files.subset(i for i, result in enumerate(results) if not isinstance(result, BadImageError))

@@ -25,7 +25,7 @@ def fuse(
     threshold: Annotated[float | None, typer.Option(help="Boxes: those as alike as this are merged.")] = None,
     json_: Json = False,
 ) -> None:
-    """Average posteriors with equal weights; print the errors of each and of the mean.
+    """Average posteriors with equal weights; print the errors of each and of the mean, or mAP of several labels.
 
     The files must be of the same images, labels and classes; their rows are matched by image id. For two files
     McNemar's exact test says whether they err equally often.
@@ -38,7 +38,7 @@ def fuse(
 
     from verydeep.basics.errors import UserError
     from verydeep.cli.boxes import chosen_rule
-    from verydeep.cli.errors_table import HEAD, NOTE, cells, table, values
+    from verydeep.cli.errors_table import cells, head, note, table, values
     from verydeep.evaluation.fuse import fuse as average
     from verydeep.evaluation.metrics import mcnemar_of
     from verydeep.evaluation.posteriors import Posteriors
@@ -64,8 +64,8 @@ def fuse(
         }
         echo(json.dumps(report, indent=2))
         return
-    echo(table([("system", *HEAD), *((name, *cells(part)) for name, part in systems)]))
-    echo(NOTE)
+    echo(table([("system", *head(mean)), *((name, *cells(part)) for name, part in systems)]))
+    echo(note(mean))
     for k, test in tests.items():
         first, second = test.only_first_wrong, test.only_second_wrong
         echo(f"McNemar, top-{k}: only the first wrong {first}, only the second {second}, p = {test.p_value:.3g}")

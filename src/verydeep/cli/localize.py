@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from verydeep.cli.console import echo
-from verydeep.cli.each_picture import drawings, each_picture, finish
+from verydeep.cli.each_picture import drawings, each_picture, find_files, finish
 from verydeep.cli.options import Device, Engine, Json, Memory, Pictures
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ def localize(
     Example: verydeep localize photo.jpg --classifier runs/A --localizer runs/A-boxes --out boxes
     """
     from verydeep.cli.boxes import chosen_rule
-    from verydeep.images.files import find_pictures
     from verydeep.inference.memory import parse_memory
     from verydeep.inference.runtime import Runtime
     from verydeep.localization.localize import Localizer
     from verydeep.training.run_folder import find_weights
 
-    files, rule = find_pictures(images), chosen_rule(threshold, match, tuned).rule
+    rule = chosen_rule(threshold, match, tuned).rule
+    files, skipped = find_files(images)
     nets = find_weights(classifier), find_weights(localizer)
     runtime = Runtime(device, engine, parse_memory(memory))
     found = Localizer(*nets, protocol, top=top, rule=rule, runtime=runtime, pictures=len(files))
@@ -59,7 +59,7 @@ def localize(
         rows.append({**_values(result), "drawn": drawn})
         if not json_:
             echo("\n".join([_words(result), *([f"  {drawn}"] if drawn else [])]))
-    finish(rows, json_, table)
+    finish(rows, json_, table, skipped)
 
 
 def _draw(result: "Localized", path: Path) -> str:

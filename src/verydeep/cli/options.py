@@ -20,6 +20,13 @@ Pictures = Annotated[list[Path], typer.Argument(help="Pictures, or folders of pi
 Reader = Annotated[str | None, typer.Option(help="Layout of the data set, instead of detecting it.")]
 OnBadImage = Annotated[Literal["error", "skip"], typer.Option(help="What a damaged image or box does.")]
 
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        help="Labels in files: one an image, several, or what stands between several, as ';'. Default: as written."
+    ),
+]
+
 BoxesAsStored = Annotated[
     bool | None,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from verydeep.cli.console import echo
-from verydeep.cli.each_picture import drawings, each_picture, finish
+from verydeep.cli.each_picture import drawings, each_picture, find_files, finish
 from verydeep.cli.options import Device, Engine, Json, Memory, Pictures
 
 if TYPE_CHECKING:
@@ -35,19 +35,19 @@ def predict(
     """Name the classes of pictures, most probable first, with their posteriors.
 
     A picture that cannot be read is named on stderr; the others are predicted all the same, and the exit status
-    is 2. Of a folder every picture is taken, in its subfolders too.
+    is 2. Of a folder every picture is taken, in its subfolders too; other files are counted on stderr, and last in
+    --json.
 
     Example: verydeep predict photo.jpg --weights runs/A --heatmap heatmap.png
     """
     from verydeep.basics.errors import UserError
     from verydeep.evaluation.heatmap import check_suffix
     from verydeep.evaluation.predict import Predictor
-    from verydeep.images.files import find_pictures
     from verydeep.inference.memory import parse_memory
     from verydeep.inference.runtime import Runtime
     from verydeep.training.run_folder import find_weights
 
-    files = find_pictures(images)
+    files, skipped = find_files(images)
     drawn = {str(files[0]): heatmap} if heatmap and heatmap.suffix and len(files) == 1 else drawings(files, heatmap)
     if heatmap and heatmap.suffix and len(files) > 1:
         raise UserError(f"--heatmap {heatmap}: {len(files)} pictures are given; name a folder for their drawings")
@@ -62,7 +62,7 @@ def predict(
             echo(_words(prediction))
         if heatmap:
             _draw(drawn[prediction.name], predictor, prediction, quiet=json_)
-    finish(rows, json_, table)
+    finish(rows, json_, table, skipped)
 
 
 def _values(prediction: "Prediction") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from verydeep.cli.console import echo
-from verydeep.cli.options import Device, Json, OnBadImage
+from verydeep.cli.options import BoxesAsStored, Device, Json, OnBadImage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,7 @@ def reproduce(
     weights_e: Annotated[str | None, typer.Option(help="E of [256;512], for --preset published.")] = None,
     device: Device = "auto",
     on_bad_image: OnBadImage = "error",
+    boxes_as_stored: BoxesAsStored = None,
     json_: Json = False,
 ) -> None:
     """Train and test the networks of a preset, fill the paper's Tables 3 to 6, 8 and 9, write a report.
@@ -49,6 +50,7 @@ def reproduce(
     import json
 
     from verydeep.basics.errors import UserError
+    from verydeep.datasets.opening import Reading
     from verydeep.results import reproduce as study
     from verydeep.results import verify
     from verydeep.results.plan import plan_study
@@ -56,6 +58,10 @@ def reproduce(
     from verydeep.results.table import render
 
     if preset == PUBLISHED:
+        if boxes_as_stored is not None:
+            raise UserError(
+                f"--boxes-as-stored and --boxes-as-shown: preset {PUBLISHED} looks at no boxes; leave them out"
+            )
         source, weights = verify.check_request(data, weights_d, weights_e, only)
         _verify(source, weights, out or Path(PUBLISHED), device, on_bad_image, dry_run, json_)
         return
@@ -65,14 +71,15 @@ def reproduce(
         )
     if not dry_run and (data is None or out is None):
         raise UserError("reproduce needs --data (a folder, a .tar or scenes) and --out; only --dry-run does without")
-    plan = plan_study(preset, data, out, only=only or (), device=device, on_bad_image=on_bad_image)
+    reading = Reading(on_bad_image=on_bad_image, boxes_as_stored=boxes_as_stored)
+    plan = plan_study(preset, data, out, only=only or (), device=device, reading=reading)
     if dry_run or not json_:
         echo(json.dumps(_values(plan), indent=2) if json_ else _words(plan))
     if dry_run:
         return
     assert data is not None
     assert out is not None
-    outcome = study.reproduce(preset, data, out, only=only or (), device=device, on_bad_image=on_bad_image)
+    outcome = study.reproduce(preset, data, out, only=only or (), device=device, reading=reading)
     if json_:
         tables = [value for table in outcome.tables for value in table.values()]
         checks = [{**vars(check), "passed": check.passed} for check in outcome.checks]

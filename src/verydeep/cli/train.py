@@ -8,7 +8,7 @@ import typer
 
 from verydeep.basics.errors import UserError
 from verydeep.cli.console import echo
-from verydeep.cli.options import BoxesAsStored, Data, Device, Json, OnBadImage, Reader
+from verydeep.cli.options import BoxesAsStored, Data, Device, Json, Labels, OnBadImage, Reader
 
 if TYPE_CHECKING:
     from verydeep.training.task import Task
@@ -52,11 +52,14 @@ def train(
     compile_: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
     checkpoint_minutes: Annotated[float, typer.Option(min=0, help="Time between checkpoints inside an epoch.")] = 10.0,
     reader: Reader = None,
+    labels: Labels = None,
     on_bad_image: OnBadImage = "error",
     boxes_as_stored: BoxesAsStored = None,
     json_: Json = False,
 ) -> None:
     """Train a network, or continue a run that was stopped.
+
+    Where images have several labels (docs/data.md), each class is learned by a sigmoid of its own.
 
     A localizer learns boxes (paper: appendix A); it starts from a classifier at the same S, its last layer from
     random weights: --task localize --regression pcr --tune all --init-from runs/A.
@@ -95,16 +98,16 @@ def train(
         workers=workers,
         compiled=compile_,
         checkpoint_minutes=checkpoint_minutes,
-        reading=Reading(reader, on_bad_image, boxes_as_stored),
+        reading=Reading(reader, on_bad_image, boxes_as_stored, labels),
         announce=None if json_ else lambda effective: echo(effective.to_toml()),
     )
     if int(os.environ.get("RANK", "0")):  # of several processes the first one speaks
         return
     if json_:
-        values = {key: value for key, value in asdict(result).items() if key != "metrics"}
+        values = {key: value for key, value in asdict(result).items() if key not in ("metrics", "names")}
         echo(json.dumps({**values, **result.metrics, "weights": str(result.weights)}))
     else:
-        metrics = ", ".join(f"{name} {result.metrics[key]:.1%}" for key, name in learned.metrics.items())
+        metrics = ", ".join(f"{name} {result.metrics[key]:.1%}" for key, name in result.names.items())
         echo(
             f"{result.epochs} epochs in {result.seconds / 60:.1f} minutes; validation on the central crop: {metrics}\n"
             f"{result.weights}"

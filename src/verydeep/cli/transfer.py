@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from verydeep.cli.console import echo
-from verydeep.cli.options import Device, Json, Memory, OnBadImage, Reader, parse_scales
+from verydeep.cli.options import Device, Json, Labels, Memory, OnBadImage, Reader, parse_scales
 
 EXAMPLE = "verydeep transfer --weights runs/A --data photos --protocol folder --scales 64,96 --out flowers"
 
@@ -54,6 +54,7 @@ def transfer(
     memory: Memory = "1GiB",
     device: Device = "auto",
     reader: Reader = None,
+    labels: Labels = None,
     on_bad_image: OnBadImage = "error",
     json_: Json = False,
 ) -> None:
@@ -84,7 +85,7 @@ def transfer(
         cache=cache,
         memory=parse_memory(memory),
         device=device,
-        reading=Reading(reader, on_bad_image),
+        reading=Reading(reader, on_bad_image, labels=labels),
     )
     for bad in result["left_out"]:
         echo(f"left out: {bad}", err=True)

@@ -108,6 +108,14 @@ def parse_annotation(data: bytes, where: str) -> tuple[list[tuple[str, list[str]
     return found, (height, width) if height and width else None  # some tools write 0 for what they do not know
 
 
+def picture_named(data: bytes) -> str:
+    """Return what an XML file calls its image; empty where it says nothing, or is no XML."""
+    try:
+        return (ElementTree.fromstring(data).findtext("filename") or "").strip()
+    except ElementTree.ParseError:
+        return ""
+
+
 def make_box(edges: Sequence[str], first: int, where: str) -> Box:
     """Return a box published as first and last pixel, counted from `first`, kept by its edges.
 

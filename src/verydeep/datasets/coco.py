@@ -6,6 +6,7 @@ from typing import Any
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets.folder_names import split_in
+from verydeep.datasets.label_choice import AS_WRITTEN, LabelChoice
 from verydeep.datasets.labels import Finder, Labeled, corners, layout_of
 from verydeep.datasets.layout import Layout, few
 from verydeep.datasets.storage import Storage
@@ -19,7 +20,7 @@ def matches(storage: Storage) -> bool:
     return bool(_files(storage))
 
 
-def read(storage: Storage, options: str = "") -> Layout:
+def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) -> Layout:
     """Read the files that have categories and annotations, or those of `--reader coco:FILE,FILE`."""
     order: list[str] = []
     files = options.split(",") if options else _files(storage)
@@ -32,7 +33,7 @@ def read(storage: Storage, options: str = "") -> Layout:
         raise UserError(
             f"{storage.path}: {few(used, 10)} are for the same pictures; say which: --reader coco:{used[0]}"
         )
-    return layout_of(storage, labeled, Finder(storage), order=order)
+    return layout_of(storage, labeled, Finder(storage), order=order, choice=choice)
 
 
 def _files(storage: Storage) -> list[str]:
@@ -55,6 +56,7 @@ def _labeled(storage: Storage, file: str, order: list[str]) -> Iterator[Labeled]
                 for entry in of_image.get(image["id"], [])
             )
             size = (image["height"], image["width"]) if image.get("height") and image.get("width") else None
-            yield Labeled(str(image["file_name"]), objects, file, split_in(file), size)
+            # A file without any annotation says nothing of its images.
+            yield Labeled(str(image["file_name"]), objects, file, split_in(file), size, bool(of_image))
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{storage.where(file)}: is not as COCO writes it ({type(error).__name__}: {error})") from None

@@ -5,6 +5,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from verydeep.basics.errors import BadImageError
 from verydeep.datasets.dataset import Dataset
+from verydeep.datasets.splits import strata
 
 COLUMNS, MOST = 12, 96  # pictures a row and on the whole sheet
 TILE, CAPTION, GAP = 112, 16, 8  # px
@@ -26,18 +27,25 @@ def contact_sheet(dataset: Dataset) -> Image.Image:
         row, column = divmod(place, columns)
         left, top = GAP + column * (TILE + GAP), GAP + row * (TILE + CAPTION + GAP)
         sheet.paste(_tile(dataset, index), (left, top))
-        _write(pen, dataset.classes[dataset.samples[index].label], left, top + TILE + 1)
+        _write(pen, _caption(dataset, index), left, top + TILE + 1)
     return sheet
 
 
 def choose(dataset: Dataset) -> tuple[list[int], int]:
     """Return the images to show, class after class, and how many of them a row has."""
     by_label: dict[int, list[int]] = {}
-    for index, sample in enumerate(dataset.samples):
-        by_label.setdefault(sample.label, []).append(index)
+    for index, label in enumerate(strata(dataset.samples)):
+        by_label.setdefault(label, []).append(index)
     labels = _evenly(sorted(by_label), MOST)
     each = min(COLUMNS, max(1, MOST // len(labels)))
     return [index for label in labels for index in _evenly(by_label[label], each)], COLUMNS // each * each
+
+
+def _caption(dataset: Dataset, index: int) -> str:
+    sample = dataset.samples[index]
+    if sample.labels is None:
+        return dataset.classes[sample.label]
+    return ", ".join(dataset.classes[label] for label in sample.labels) or "none"
 
 
 def _evenly(items: list[int], count: int) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets.folder_names import split_in
+from verydeep.datasets.label_choice import AS_WRITTEN, LabelChoice
 from verydeep.datasets.labels import Edges, Finder, Labeled, layout_of, number
 from verydeep.datasets.layout import Layout
 from verydeep.datasets.storage import Storage
@@ -18,10 +19,12 @@ def matches(storage: Storage) -> bool:
     return bool(_files(storage))
 
 
-def read(storage: Storage, options: str = "") -> Layout:
+def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) -> Layout:
     """Read every export, or that of `--reader cvat:FILE`."""
     files = [options] if options in storage.files else _files(storage)
-    return layout_of(storage, (record for file in files for record in _labeled(storage, file)), Finder(storage))
+    return layout_of(
+        storage, (record for file in files for record in _labeled(storage, file)), Finder(storage), choice=choice
+    )
 
 
 def _files(storage: Storage) -> list[str]:

@@ -35,14 +35,17 @@ class Sample:
     id : str
         Name of the image, unique in the whole source (a path with "/", the same for a folder and its tar).
     label : int
-        Index into the data set's `classes`.
+        Index into the data set's `classes`; -1 where it has none, or may have several.
     boxes : tuple of Box
         Where objects of that class are, as far as the source says.
+    labels : tuple of int, optional
+        Of a data set whose images may have several classes: those it has, in ascending order, perhaps none.
     """
 
     id: str
     label: int
     boxes: tuple[Box, ...] = ()
+    labels: tuple[int, ...] | None = None
 
 
 class Dataset:
@@ -91,6 +94,18 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.samples)
 
+    @property
+    def multi_label(self) -> bool:
+        """Whether images may have several classes, or none."""
+        return bool(self.samples) and self.samples[0].labels is not None
+
+    def targets(self) -> NDArray[np.int8]:
+        """Return which classes the images have, N x K: 1 where one is there, -1 where not."""
+        found = np.full((len(self), len(self.classes)), -1, np.int8)
+        for row, sample in zip(found, self.samples, strict=True):
+            row[list(sample.labels if sample.labels is not None else (sample.label,))] = 1
+        return found
+
     def __repr__(self) -> str:
         return f"<{self.name} {self.split}: {len(self)} images, {len(self.classes)} classes>"
 
@@ -101,7 +116,8 @@ class Dataset:
         """
         digest = hashlib.sha256("\n".join(self.classes).encode())
         for sample in self.samples:
-            digest.update(f"\n{sample.id}\t{sample.label}\t{sample.boxes if boxes else ''}".rstrip("\t").encode())
+            label = sample.label if sample.labels is None else sample.labels
+            digest.update(f"\n{sample.id}\t{label}\t{sample.boxes if boxes else ''}".rstrip("\t").encode())
         return digest.hexdigest()
 
     def where(self, index: int) -> str:

@@ -7,8 +7,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets.annotations import Size
+from verydeep.datasets.label_choice import AS_WRITTEN, LabelChoice
 from verydeep.datasets.labels import Edges, Finder, Labeled, layout_of, number
-from verydeep.datasets.layout import Layout
+from verydeep.datasets.layout import Layout, few
 from verydeep.datasets.storage import Storage
 
 KEYS = re.compile(rb'"(?:annotations|completions|annotation_id|annotator|lead_time|rectanglelabels)"\s*:')
@@ -21,11 +22,13 @@ def matches(storage: Storage) -> bool:
     return bool(_files(storage))
 
 
-def read(storage: Storage, options: str = "") -> Layout:
+def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) -> Layout:
     """Read every export, or that of `--reader label-studio:FILE`; of several annotations of a picture the first."""
     finder = Finder(storage)
     files = [options] if options in storage.files else _files(storage)
-    return layout_of(storage, (record for file in files for record in _labeled(storage, file, finder)), finder)
+    return layout_of(
+        storage, (record for file in files for record in _labeled(storage, file, finder)), finder, choice=choice
+    )
 
 
 def _files(storage: Storage) -> list[str]:
@@ -41,7 +44,7 @@ def _labeled(storage: Storage, file: str, finder: Finder) -> Iterator[Labeled]:
     for task in storage.json(file):
         try:
             picture = _picture(task, finder, file)
-            size, objects = _full(task) if "data" in task else _minimal(task)
+            size, objects = _full(task, storage.where(file)) if "data" in task else _minimal(task)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             what = f"{type(error).__name__}: {error}"
             raise UserError(f"{storage.where(file)}: is not as Label Studio writes it ({what})") from None
@@ -62,16 +65,24 @@ def _picture(task: dict[str, Any], finder: Finder, file: str) -> str:
     return next((name for name in names if finder.find(name, file)), names[-1] if len(names) == 2 else names[0])
 
 
-def _full(task: dict[str, Any]) -> tuple[Size | None, Objects]:
+def _full(task: dict[str, Any], where: str) -> tuple[Size | None, Objects]:
     done = [each for each in task.get("annotations", task.get("completions", [])) if not each.get("was_cancelled")]
     size, objects = None, Objects()
+    questions: dict[str, None] = {}
     for result in done[0]["result"] if done else []:
         value = result["value"]
         if "choices" in value:
+            questions[str(result.get("from_name"))] = None
             objects += [(str(name), None) for name in value["choices"]]
         elif names := value.get("rectanglelabels"):
+            questions[str(result.get("from_name"))] = None
             size = _size(result)
             objects += [(str(name), _edges(value, size)) for name in names]
+    if len(questions) > 1 and any(not edges for _, edges in objects) and len({name for name, _ in objects}) > 1:
+        raise UserError(
+            f"{where}: a task answers several questions ({few(questions)}), which are different kinds of labels; "
+            "export the answers to one"
+        )
     return size, objects
 
 

@@ -7,13 +7,15 @@ the pictures, orders the classes, makes the splits, says what is missing. A new 
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from verydeep.basics.errors import BadBoxError, UserError
 from verydeep.datasets.annotations import Annotations, Marks, Size
 from verydeep.datasets.dataset import Box, Sample
 from verydeep.datasets.folder_names import split_of
+from verydeep.datasets.label_choice import AS_WRITTEN, LabelChoice
 from verydeep.datasets.layout import Layout, few, name_of
 from verydeep.datasets.storage import Storage
 
@@ -30,6 +32,25 @@ class Labeled:
     file: str  # who says it
     split: str | None = None
     drawn_on: Size | None = None
+    nothing: bool = False  # without objects: whether this says that none is to be seen, and not only nothing
+
+    @property
+    def several(self) -> bool:
+        """Whether it gives several labels, of which none is the largest object's."""
+        return len(self.names) > 1 and not all(edges for _, edges in self.objects)
+
+    @property
+    def names(self) -> set[str]:
+        """The classes of its objects."""
+        return {name for name, _ in self.objects}
+
+
+@dataclass(frozen=True)
+class Owned:
+    """The picture that each of some files annotates, None where it is not there, and what is doubtful."""
+
+    pictures: dict[str, str | None]
+    notes: tuple[str, ...]
 
 
 class Finder:
@@ -65,6 +86,32 @@ class Finder:
         return found[0] if len(found) == 1 else None
 
 
+def owned(finder: Finder, names: Mapping[str, str]) -> Owned:
+    """Return the pictures of files that annotate one each, given what each file itself calls its picture.
+
+    That name counts first, then the file's own; where two files name one picture, a file has the one called as itself.
+    """
+    by_stem = {file: finder.find(file.rpartition(".")[0], file) for file in names}
+    found = {file: (finder.find(name, file) if name else None) or by_stem[file] for file, name in names.items()}
+    other = [file for file, picture in found.items() if by_stem[file] not in (None, picture)]
+    times = Counter(found.values())
+    stale = [file for file in other if times[found[file]] > 1]
+    found |= {file: by_stem[file] for file in stale}
+    notes = []
+    if named := sorted(set(other) - set(stale)):
+        words = few(f"{file} names {found[file]}" for file in named)
+        notes.append(f"{len(named)} files name another picture than the one beside them, which counts: {words}")
+    if stale:
+        words = few(f"{file} ({names[file]})" for file in stale)
+        notes.append(
+            f"{len(stale)} files name a picture that is another file's: the one called as they are counts: {words}"
+        )
+    twice = [str(picture) for picture, count in Counter(found.values()).items() if count > 1 and picture]
+    if twice:
+        notes.append(f"{len(twice)} pictures have several files, whose objects are put together: {few(sorted(twice))}")
+    return Owned(found, tuple(notes))
+
+
 def _bare(picture: str, end: str) -> str:
     """Return a picture's name without its ending, where `end`, the end of a name, has none or another."""
     return picture if picture.endswith(end) else picture.rpartition(".")[0]
@@ -79,30 +126,35 @@ def layout_of(
     labeled: Iterable[Labeled],
     finder: Finder,
     *,
+    choice: LabelChoice = AS_WRITTEN,
     order: Sequence[str] = (),
     bad: Iterable[BadBoxError] = (),
     notes: Sequence[str] = (),
 ) -> Layout:
     """Return the layout that records describe.
 
-    A picture with several objects has the class of the largest one. `order` gives the classes' order where their file
-    has one; else numbers count up, and names are sorted. UserError where no picture is there, one has several labels
-    without boxes, one is in two splits, or there are fewer than two classes.
+    Where pictures have several labels without boxes, all count; of several boxes a picture has the class of the largest
+    one, unless `choice` says otherwise. `order` gives the classes' order where their file has one; else numbers count
+    up, and names are sorted. UserError where no picture is there, rows contradict each other, a picture is in two
+    splits, or there are fewer than two classes.
     """
-    match = _match(labeled, finder, storage)
+    match = _match(labeled, finder, storage, choice)
     found = match.found
     if not found:
         what = f"none of the {len(match.absent)} pictures that are named is there" if match.absent else "no labels"
         raise UserError("; ".join([f"{storage.path}: {what}", *match.notes()]))
-    class_of = {name: _class_of(record, storage) for name, record in found.items()}
-    classes = _ordered(set(class_of.values()), order)
-    if len(classes) < 2:
+    names_of = {name: record.names if match.several else {_class_of(record, storage)} for name, record in found.items()}
+    classes = _ordered(set().union(*names_of.values()), order)
+    if len(classes) < 2 and all(names_of.values()):
         raise UserError(f"{storage.path}: the labels name one class only ({classes[0]}); expected two or more")
     labels = {name: label for label, name in enumerate(classes)}
     parts: dict[str, list[Sample]] = {}
     for name in sorted(found):
         split = found[name].split or _split_of(name) or "train"
-        parts.setdefault(split, []).append(Sample(name, labels[class_of[name]]))
+        own = tuple(sorted(labels[each] for each in names_of[name]))
+        sample = Sample(name, -1, labels=own) if match.several else Sample(name, own[0])
+        parts.setdefault(split, []).append(sample)
+    boxes = not match.several and any(edges for record in found.values() for _, edges in record.objects)
 
     def annotate(samples: Sequence[Sample]) -> Annotations:
         return _annotations(samples, found, classes, storage)
@@ -114,7 +166,7 @@ def layout_of(
         storage,
         notes=(*notes, *match.notes(), *match.unlabeled(finder)),
         bad_boxes=(*bad, *match.faults.values()),
-        annotate=annotate if any(edges for record in found.values() for _, edges in record.objects) else None,
+        annotate=annotate if boxes else None,
     )
 
 
@@ -122,6 +174,7 @@ def layout_of(
 class _Match:
     """Records with the pictures that they are of, and those that are of none."""
 
+    several: bool  # whether a picture may have several labels
     found: dict[str, Labeled]
     faults: dict[str, BadBoxError]  # of pictures whose largest object is therefore unknown
     absent: list[str]
@@ -132,7 +185,9 @@ class _Match:
         notes = []
         if self.found:
             notes.append(f"labels are those of {few(sorted({record.file for record in self.found.values()}))}")
-        if any(len(_names(record)) > 1 for record in self.found.values()):
+        if self.several:
+            notes.append("images may have several labels, or none")
+        elif any(len(record.names) > 1 for record in self.found.values()):
             notes.append("images have the class of their largest object")
         if self.faults:
             first = few(map(str, self.faults.values()), 1)
@@ -149,20 +204,45 @@ class _Match:
         return [*named, *([f"{rest} pictures have no label: not used"] if rest > 0 else [])]
 
 
-def _match(labeled: Iterable[Labeled], finder: Finder, storage: Storage) -> _Match:
+def _match(labeled: Iterable[Labeled], finder: Finder, storage: Storage, choice: LabelChoice) -> _Match:
     found: dict[str, Labeled] = {}
+    without: dict[str, Labeled] = {}  # that say that nothing is to be seen
     absent: list[str] = []
-    empty = 0
+    empty, stated = 0, False
     for record in labeled:
         name = finder.find(record.picture, record.file, record.split)
         if name is None:
             absent.append(record.picture)
         elif not record.objects:
             empty += 1
+            if record.nothing:
+                without[name] = record
         else:
+            stated |= record.several
             found[name] = _merged(found[name], record, storage) if name in found else record
-    faults = {n: said for n, record in found.items() if len(_names(record)) > 1 and (said := _fault(record, storage))}
-    return _Match({name: record for name, record in found.items() if name not in faults}, faults, absent, empty)
+    several = _several(found, stated, choice, storage)
+    if several:
+        without = {name: record for name, record in without.items() if name not in found}
+        return _Match(True, found | without, {}, absent, empty - len(without))
+    faults = {n: said for n, record in found.items() if len(record.names) > 1 and (said := _fault(record, storage))}
+    return _Match(False, {name: record for name, record in found.items() if name not in faults}, faults, absent, empty)
+
+
+def _several(found: dict[str, Labeled], stated: bool, choice: LabelChoice, storage: Storage) -> bool:
+    """Say whether pictures may have several labels: as the user says, or where a record gives several at once.
+
+    UserError where only different rows do, which may be a mistake.
+    """
+    if choice.several is not None or stated:
+        return stated if choice.several is None else choice.several
+    unclear = [record for record in found.values() if record.several]
+    if unclear:
+        first = unclear[0]
+        raise UserError(
+            f"{storage.where(first.file)}: {len(unclear)} pictures have rows with different labels ({first.picture}: "
+            f"{few(sorted(first.names))}); say --labels several if all of them are meant, else keep one row of each"
+        )
+    return False
 
 
 def _merged(first: Labeled, second: Labeled, storage: Storage) -> Labeled:
@@ -177,17 +257,12 @@ def _merged(first: Labeled, second: Labeled, storage: Storage) -> Labeled:
 
 
 def _class_of(record: Labeled, storage: Storage) -> str:
-    names = _names(record)
-    if len(names) > 1 and not all(edges for _, edges in record.objects):
+    if record.several:
         raise UserError(
-            f"{storage.where(record.file)}: {record.picture} has several labels ({few(sorted(names))}); a network "
-            "learns one class an image here: keep one label of each"
+            f"{storage.where(record.file)}: {record.picture} has several labels ({few(sorted(record.names))}), and "
+            "--labels one allows one: keep one of each, or say --labels several"
         )
     return max(record.objects, key=lambda each: _area(each[1]))[0]
-
-
-def _names(record: Labeled) -> set[str]:
-    return {name for name, _ in record.objects}
 
 
 def _fault(record: Labeled, storage: Storage) -> BadBoxError | None:
@@ -267,6 +342,14 @@ def corners(box: Sequence[object]) -> Edges:
     """Return the edges of a box that is written as left, top, width, height."""
     x, y, width, height = map(number, (*box, None, None, None, None)[:4])
     return x, y, x + width, y + height
+
+
+def around(xs: Sequence[object], ys: Sequence[object]) -> Edges:
+    """Return the edges of the box around points; NaN where there are none, or some are no numbers."""
+    x, y = [number(value) for value in xs], [number(value) for value in ys]
+    if not x or not y or any(map(math.isnan, (*x, *y))):
+        return math.nan, math.nan, math.nan, math.nan
+    return min(x), min(y), max(x), max(y)
 
 
 def number(value: object) -> float:

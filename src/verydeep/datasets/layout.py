@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from verydeep.basics.errors import BadBoxError
 from verydeep.datasets.annotations import Annotations
@@ -36,16 +35,6 @@ class Layout:
     bad_boxes: tuple[BadBoxError, ...] = ()  # of annotations in lists that were read
     # Reads the boxes of samples where that takes long for many images.
     annotate: Callable[[Sequence[Sample]], Annotations] | None = None
-
-
-class Reader(Protocol):
-    """How one kind of source is recognized and read; each is a module of this package."""
-
-    def matches(self, storage: Storage) -> bool:
-        """Say whether the source's content is of this kind."""
-
-    def read(self, storage: Storage, options: str = "") -> Layout:
-        """Read it; UserError if it is not of this kind or not whole. What `options` may be is the reader's matter."""
 
 
 def left_out(others: list[str], images: Iterable[str]) -> list[str]:

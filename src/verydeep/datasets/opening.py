@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, Protocol, TypedDict, cast
+
+from typing_extensions import Unpack
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets.boxes import with_marks
 from verydeep.datasets.checking import without_bad
 from verydeep.datasets.dataset import Dataset
-from verydeep.datasets.layout import Layout, Reader, without_outer_folders
+from verydeep.datasets.label_choice import AS_WRITTEN, LabelChoice
+from verydeep.datasets.layout import Layout, without_outer_folders
 from verydeep.datasets.scenes import Scenes
 from verydeep.datasets.splits import SPLITS, choose_split
-from verydeep.datasets.storage import open_storage
+from verydeep.datasets.storage import Storage, open_storage
 
 # Readers by name; the first that recognizes a source's content reads it.
 READERS = {
@@ -23,12 +26,32 @@ READERS = {
     "coco": "coco",
     "label-studio": "label_studio",
     "cvat": "cvat",
+    "labelme": "labelme",
+    "via": "via",
     "yolo": "yolo",
     "webdataset": "webdataset",
     "table": "tables",
     "class-folders": "class_folders",
 }
+ONE_LABEL = ("tiny-imagenet", "caltech-101", "ilsvrc", "class-folders")  # readers of one class an image, by folders
 OnBadImage = Literal["error", "skip"]
+
+
+class Reader(Protocol):
+    """How one kind of source is recognized and read; each is a module of this package."""
+
+    def matches(self, storage: Storage) -> bool:
+        """Say whether the source's content is of this kind."""
+
+    def read(self, storage: Storage, options: str = "") -> Layout:
+        """Read it; UserError if it is not of this kind or not whole. What `options` may be is the reader's matter."""
+
+
+class LabelReader(Reader, Protocol):
+    """A reader of labels in files, of which an image may have several."""
+
+    def read(self, storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) -> Layout:
+        """Read it as `Reader` does, with labels as the user says."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +61,17 @@ class Reading:
     reader: str | None = None
     on_bad_image: OnBadImage = "error"
     boxes_as_stored: bool | None = None
+    labels: str | None = None
 
-    def open(self, source: str | Path, split: str, boxes: bool = False) -> Dataset:
-        """Open one split of a data set."""
-        return open_dataset(source, split, boxes=boxes, **vars(self))
+    def open(self, source: str | Path, split: str, boxes: bool = False, *, several: bool = False) -> Dataset:
+        """Open one split of a data set; UserError for images of several labels, unless `several` may be."""
+        dataset = open_dataset(source, split, boxes=boxes, **vars(self))
+        if dataset.multi_label and not several:
+            raise UserError(
+                f"{dataset.storage.path}: its images have several labels, and here an image has one class; verydeep "
+                "train and verydeep evaluate take several" + (", for classes alone" if boxes else "")
+            )
+        return dataset
 
     @property
     def words(self) -> dict[str, str]:
@@ -49,16 +79,23 @@ class Reading:
         return {key: str(value) for key, value in vars(self).items() if value not in (None, "error")}
 
 
+class ReadingOptions(TypedDict, total=False):
+    """The fields of `Reading` as keywords of functions for users."""
+
+    reader: str | None
+    on_bad_image: OnBadImage
+    boxes_as_stored: bool | None
+    labels: str | None
+
+
 def open_dataset(
     source: str | Path,
     split: str,
     *,
-    reader: str | None = None,
     seed: int = 0,
     holdout: float = 0.2,
-    on_bad_image: OnBadImage = "error",
     boxes: bool = False,
-    boxes_as_stored: bool | None = None,
+    **reading: Unpack[ReadingOptions],
 ) -> Dataset:
     """Open one split of a data set.
 
@@ -88,6 +125,10 @@ def open_dataset(
     boxes_as_stored : bool, optional
         Of images that EXIF turns: whether boxes were drawn on the pixels as they are stored, or on the image as it is
         shown. Where nothing is said and sizes do not tell, such boxes are bad.
+    labels : str, optional
+        Labels in files: "one" of an image (of several boxes the largest one's, and a cell of a table is one name),
+        "several" (of all its boxes), or the character between several in a cell. By default several only where labels
+        without boxes are written so.
 
     Returns
     -------
@@ -101,28 +142,36 @@ def open_dataset(
     """
     if split not in SPLITS:
         raise UserError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-    if on_bad_image not in ("error", "skip"):
-        raise UserError(f"on_bad_image {on_bad_image!r}: expected error or skip")
-    if str(source) == "scenes" and reader in (None, "scenes"):
+    how = Reading(**reading)
+    if how.on_bad_image not in ("error", "skip"):
+        raise UserError(f"on_bad_image {how.on_bad_image!r}: expected error or skip")
+    choice = LabelChoice.parse(how.labels)
+    if str(source) == "scenes" and how.reader in (None, "scenes"):
+        if choice.several:
+            raise UserError("scenes: its images have one class each, so leave out --labels")
         return Scenes(split, seed)
-    layout = read_layout(Path(source), reader)
+    layout = read_layout(Path(source), how.reader, choice)
     samples, provenance = choose_split(layout, split, seed, holdout)
     dataset = Dataset(layout.name, split, layout.classes, samples, layout.storage, provenance, (), layout.bad_boxes)
     if boxes and layout.annotate:
-        dataset = with_marks(dataset, layout.annotate(samples), boxes_as_stored)
+        dataset = with_marks(dataset, layout.annotate(samples), how.boxes_as_stored)
     ids = {"", *(sample.id for sample in samples)}  # an annotation without an image is every split's
     dataset.bad_boxes = tuple(error for error in dataset.bad_boxes if error.image in ids)
-    return without_bad(dataset) if on_bad_image == "skip" else dataset
+    return without_bad(dataset) if how.on_bad_image == "skip" else dataset
 
 
-def read_layout(path: Path, reader: str | None = None) -> Layout:
+def read_layout(path: Path, reader: str | None = None, choice: LabelChoice = AS_WRITTEN) -> Layout:
     """Read a folder or archive as it lies there, with the reader named or the first that recognizes it."""
     wanted, _, options = (reader or "").partition(":")
     if reader is not None and wanted not in READERS:
         raise UserError(f"reader {reader!r}: expected one of {', '.join(READERS)} (or the data set scenes)")
     storage = without_outer_folders(open_storage(path))
     for name, module in READERS.items():
-        kind = cast(Reader, import_module(f"verydeep.datasets.{module}"))
-        if wanted == name or (not wanted and kind.matches(storage)):
-            return kind.read(storage, options)
+        kind = import_module(f"verydeep.datasets.{module}")
+        if wanted == name or (not wanted and cast(Reader, kind).matches(storage)):
+            if name not in ONE_LABEL:
+                return cast(LabelReader, kind).read(storage, options, choice)
+            if choice.several:
+                raise UserError(f"{path}: read as {name}: an image has the class of its folder, so leave out --labels")
+            return cast(Reader, kind).read(storage, options)
     raise AssertionError("class-folders matches everything")

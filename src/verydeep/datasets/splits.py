@@ -1,5 +1,7 @@
 """Training, validation and test images: the source's own, or held out of its training images, never shared."""
 
+from collections import Counter
+from collections.abc import Sequence
 from hashlib import blake2b
 
 from verydeep.basics.errors import UserError
@@ -49,13 +51,17 @@ def hold_out(
 
     Within a class the images with the least hash of (key, id) are taken: which ones depends on nothing but
     their names, so adding images or classes leaves almost all others on their side. `key` names the hold-out: its
-    purpose and seed. UserError if a class has images, but not more than `leave`.
+    purpose and seed. UserError if a class has images, but not more than `leave`. Images of several classes are divided
+    by their rarest one; of such that have it too rarely none is held out.
     """
     by_label: dict[int, list[str]] = {}
-    for sample in samples:
-        by_label.setdefault(sample.label, []).append(sample.id)
+    for sample, label in zip(samples, strata(samples), strict=True):
+        by_label.setdefault(label, []).append(sample.id)
+    several = any(sample.labels is not None for sample in samples)
     held: set[str] = set()
     for label, ids in by_label.items():
+        if len(ids) <= leave and several:
+            continue
         if len(ids) <= leave:
             raise UserError(
                 f"class {classes[label]}: has {len(ids)} images, too few to hold some out; expected {leave + 1} or "
@@ -63,7 +69,20 @@ def hold_out(
             )
         count = min(max(round(share * len(ids)), 1), len(ids) - leave)
         held.update(sorted(ids, key=lambda name: _rank(key, name))[:count])
+    if not held:
+        raise UserError(
+            f"no class has more than {leave} of the {len(samples)} images, too few to hold some out; add some"
+        )
     return [s for s in samples if s.id not in held], [s for s in samples if s.id in held]
+
+
+def strata(samples: Sequence[Sample]) -> list[int]:
+    """Return the class by which each image is divided among splits: its own, of several the rarest; -1 for none."""
+    counts = Counter(label for sample in samples for label in sample.labels or ())
+    return [
+        sample.label if not sample.labels else min(sample.labels, key=lambda label: (counts[label], label))
+        for sample in samples
+    ]
 
 
 def _rank(key: str, name: str) -> bytes:

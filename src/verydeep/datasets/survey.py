@@ -17,6 +17,7 @@ Size = tuple[int, int]  # height, width in pixels
 class Survey:
     """One split, looked through: images of each class, damaged ones included, and what is wrong.
 
+    An image of several classes counts for each of them, and `labels_per_image` says how many images have 0, 1, 2, ...
     The sizes are height and width in pixels of the first, middle and last image by number of pixels; None where no
     image can be decoded. Bad boxes are annotations without a usable box, and boxes that reach out of their image.
     """
@@ -28,6 +29,7 @@ class Survey:
     largest: Size | None
     bad: tuple[BadImageError, ...]
     bad_boxes: tuple[BadBoxError, ...] = ()
+    labels_per_image: tuple[int, ...] = ()  # where images may have several classes
 
 
 def survey(datasets: Sequence[Dataset]) -> list[Survey]:
@@ -41,7 +43,8 @@ def survey(datasets: Sequence[Dataset]) -> list[Survey]:
 
 
 def _survey(dataset: Dataset, results: list[Size | BadImageError]) -> Survey:
-    counts = Counter(sample.label for sample in dataset.samples)
+    counts = Counter(label for sample in dataset.samples for label in sample.labels or (sample.label,))
+    labels = Counter(len(sample.labels or ()) for sample in dataset.samples) if dataset.multi_label else Counter[int]()
     sizes = sorted((r for r in results if not isinstance(r, BadImageError)), key=lambda size: (size[0] * size[1], size))
     return Survey(
         dataset,
@@ -51,4 +54,5 @@ def _survey(dataset: Dataset, results: list[Size | BadImageError]) -> Survey:
         sizes[-1] if sizes else None,
         tuple(result for result in results if isinstance(result, BadImageError)),
         (*dataset.bad_boxes, *outside(dataset, [None if isinstance(r, BadImageError) else r for r in results])),
+        tuple(labels[number] for number in range(max(labels, default=-1) + 1)),
     )

@@ -2,17 +2,19 @@
 
 import csv
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from io import BytesIO, StringIO
 from typing import Any
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets.labels import Finder
-from verydeep.datasets.storage import Storage
+from verydeep.datasets.storage import FolderFile, Storage
 from verydeep.images.formats import suffix
 
 SUFFIXES = frozenset({"csv", "tsv", "txt", "json", "jsonl", "ndjson", "parquet"})
 OBJECTS = "objects"  # Hugging Face's column of boxes and categories
+PLACES = frozenset({"bbox", "area", "id", "iscrowd", "is_crowd"})  # of objects: numbers that are no classes
 LOOKED_AT = 200  # rows by which columns are judged
 
 
@@ -23,6 +25,7 @@ class Table:
     file: str
     columns: dict[str, list[Any]]
     damage: str = ""
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of columns whose file orders them
 
     @property
     def rows(self) -> int:
@@ -50,26 +53,55 @@ def read_table(storage: Storage, name: str, finder: Finder) -> Table | None:
 
 
 def _parquet(storage: Storage, name: str) -> Table:
-    import pyarrow
+    """Return a Parquet file's columns but for pictures, of which their names, and classes by their names."""
     import pyarrow.parquet
 
-    data = BytesIO(storage.read_whole(name))
-    for field in pyarrow.parquet.read_schema(data):
-        if pyarrow.types.is_struct(field.type) and "bytes" in {inner.name for inner in field.type}:
-            raise UserError(
-                f"{storage.where(name)}: holds the pictures themselves (column {field.name}); write them out as files, "
-                "one folder a class, or with a metadata.csv of file_name,label"
-            )
-    data.seek(0)
-    table = pyarrow.parquet.read_table(data)
-    kept = [field.name for field in table.schema if not pyarrow.types.is_struct(field.type)]
-    return Table(name, {column: table[column].to_pylist() for column in kept})
+    from verydeep.datasets.parquet_pictures import class_names, open_parquet, picture_columns, picture_name
+
+    file = storage.files[name]
+    inside = isinstance(file, FolderFile)
+    opened = open_parquet(file.where) if inside else pyarrow.parquet.ParquetFile(BytesIO(storage.read_whole(name)))
+    schema = opened.schema_arrow
+    pictures = picture_columns(schema)
+    if pictures and not inside:
+        raise UserError(f"{storage.where(name)}: holds pictures, which are read in a folder only; unpack the archive")
+    kept = [one.name for one in schema if one.name == OBJECTS or not _is_nested(one.type)]
+    table = opened.read(columns=kept, use_threads=False)
+    columns = {column: table[column].to_pylist() for column in kept}
+    orders = class_names(schema)
+    for column, names in orders.items():
+        if column in columns:
+            columns[column] = [_named(cell, names) for cell in columns[column]]
+    for column in pictures:
+        rows = range(opened.metadata.num_rows)
+        columns[column] = [picture_name(name, column, row, pictures) for row in rows]
+    return Table(name, columns, classes={column: tuple(names) for column, names in orders.items()})
+
+
+def _is_nested(kind: Any) -> bool:
+    """Say whether cells are structs, or lists of numbers that are no classes: embeddings, masks."""
+    import pyarrow
+
+    of = kind.value_type if pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind) else kind
+    listed = of is not kind and not (pyarrow.types.is_integer(of) or pyarrow.types.is_string(of))
+    return pyarrow.types.is_struct(kind) or listed
+
+
+def _named(cell: Any, names: Sequence[str]) -> Any:
+    """Return a cell with the numbers of classes, in lists and objects, too, replaced by names; None for none."""
+    if isinstance(cell, list):
+        return [_named(each, names) for each in cell]
+    if isinstance(cell, dict):
+        return {key: value if key in PLACES else _named(value, names) for key, value in cell.items()}
+    if not isinstance(cell, int):
+        return cell
+    return names[cell] if 0 <= cell < len(names) else None
 
 
 def _json(storage: Storage, name: str) -> Table | None:
     if suffix(name) == "json":
         values = storage.json(name)
-        if isinstance(values, dict) and values and all(isinstance(value, str | int) for value in values.values()):
+        if isinstance(values, dict) and values and all(isinstance(cell, str | int | list) for cell in values.values()):
             return Table(name, {"file_name": list(values), "label": list(values.values())})
     else:
         values = [json.loads(line) for line in storage.text(name).splitlines() if line.strip()]

@@ -14,8 +14,10 @@ from verydeep.basics.errors import UserError
 from verydeep.datasets import class_folders
 from verydeep.datasets.annotations import RELATIVE, Size
 from verydeep.datasets.folder_names import split_in, split_of
+from verydeep.datasets.label_choice import AS_WRITTEN, LabelChoice, names_in
 from verydeep.datasets.labels import Finder, Labeled, Objects, corners, layout_of, number
 from verydeep.datasets.layout import Layout, few
+from verydeep.datasets.parquet_pictures import pictures_inside
 from verydeep.datasets.storage import Storage
 from verydeep.datasets.table_files import LOOKED_AT, OBJECTS, SUFFIXES, Table, read_table
 
@@ -26,8 +28,9 @@ _LABELS = """label labels class classes classname classid category categories ca
 target targets species breed diagnosis dx finding findinglabels tag tags y"""
 PICTURES, LABELS = tuple(_PICTURES.split()), tuple(_LABELS.split())
 SPLITS = ("split", "set", "subset", "partition", "phase", "datasplit", "dataset", "usage")
+FLAGS = ({"0", "1", "0.0", "1.0"}, {"-1", "1", "-1.0", "1.0"}, {"false", "true"})
+UNSURE = frozenset({"0", "1", "-1", "", "nan", "None"})
 EDGES = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"))
-LABEL_SEPARATORS = "|;, "
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ def matches(storage: Storage) -> bool:
     names = _candidates(storage)
     if not names:
         return False
+    if pictures_inside(storage):
+        return True
     finder = Finder(storage)
     try:
         folders = class_folders.read(storage)
@@ -72,13 +77,17 @@ def matches(storage: Storage) -> bool:
     return len(folders.parts) == 1 and len({plan.split for plan in plans}) > 1  # tables of splits that folders have not
 
 
-def read(storage: Storage, options: str = "") -> Layout:
+def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) -> Layout:
     """Read the tables that have labels; UserError where it is not clear which, or which of their columns."""
     file, pictures, labels = (*options.split(":"), "", "", "")[:3]
     if file and file not in storage.files:
         raise UserError(f"{storage.path}: has no table {file}; it has {few(_candidates(storage), 10) or 'none'}")
-    finder = Finder(storage)
-    plans = _plans(storage, [file] if file else _candidates(storage), finder, pictures, labels)
+    inside = pictures_inside(storage)
+    storage, finder = (
+        (inside.storage, Finder(inside.storage, inside.pictures)) if inside else (storage, Finder(storage))
+    )
+    files = [file] if file else inside.files if inside else _candidates(storage)
+    plans = _plans(storage, files, finder, pictures, labels)
     if not plans:
         raise UserError(
             f"{storage.path}: no table names pictures that are there and their labels; expected columns such as "
@@ -87,11 +96,38 @@ def read(storage: Storage, options: str = "") -> Layout:
     by_split: dict[str | None, Plan] = {}
     for plan in plans:
         other = by_split.setdefault(plan.split, plan)
-        if other is not plan:
-            both = f"{other.table.file} and {plan.table.file} both have labels"
-            raise UserError(f"{storage.path}: {both}; say --reader {_words(other)} or --reader {_words(plan)}")
-    notes = [f"{_words(plan)}" for plan in plans]
-    return layout_of(storage, _labeled(plans), finder, notes=[f"read as {few(notes)}"])
+        if other is plan or (inside and _are_shards(plan, other)):
+            continue
+        if inside:
+            raise UserError(
+                f"{storage.path}: {other.table.file} and {plan.table.file} are of the same split, but no parts of one "
+                "table; give the folder of one of them as --data, or say its columns: --reader table::PICTURES:LABELS"
+            )
+        both = f"{other.table.file} and {plan.table.file} both have labels"
+        raise UserError(f"{storage.path}: {both}; say --reader {_words(other)} or --reader {_words(plan)}")
+    notes = [f"read as {few(map(_words, plans))}", *(inside.notes if inside else [])]
+    separator = _separator(plans, choice, storage)
+    order = _order(plans)
+    return layout_of(storage, _labeled(plans, separator), finder, choice=choice, order=order, notes=notes)
+
+
+def _order(plans: Sequence[Plan]) -> Sequence[str]:
+    """Return the classes' order where the tables' files say one, the same in all."""
+    orders = {plan.table.classes.get(plan.labels[0], ()) for plan in plans}
+    return orders.pop() if len(orders) == 1 else ()
+
+
+def _are_shards(plan: Plan, other: Plan) -> bool:
+    """Say whether two files are parts of one table: alike but for numbers in their names, with the same columns."""
+    names = {re.sub(r"\d+", "", each.table.file) for each in (plan, other)}
+    return len(names) == 1 and (plan.pictures, plan.labels) == (other.pictures, other.labels)
+
+
+def _separator(plans: Sequence[Plan], choice: LabelChoice, storage: Storage) -> str:
+    """Return what stands between labels, the same in the tables of all splits."""
+    columns = [plan.table.columns[plan.labels[0]] for plan in plans if len(plan.labels) == 1]
+    where = few(f"{storage.where(plan.table.file)}, column {plan.labels[0]}" for plan in plans)
+    return choice.separator_of((cell for column in columns for cell in column), where)
 
 
 def _words(plan: Plan) -> str:
@@ -131,12 +167,29 @@ def _plan(table: Table, finder: Finder, pictures: str, labels: str, storage: Sto
     named = [name for name in others if _plain(name) in LABELS]
     if named:
         return Plan(table, column, (str(_one(table, _words_first(table, named), LABELS, "labels", storage)),), True)
-    flags = [name for name in others if {str(cell).strip() for cell in table.columns[name]} <= {"0", "1", "0.0", "1.0"}]
+    flags = [name for name in others if _are_flags(table.columns[name])]
+    unsure = [name for name in others if _may_be_flags(table.columns[name]) and name not in flags]
+    if unsure and len(flags) + len(unsure) > 1:
+        raise UserError(
+            f"{storage.where(table.file)}: of columns that say 0 or 1, {few(unsure)} hold -1 or nothing in places; "
+            f"write 0 or 1 there, or say the column of labels: --reader table:{table.file}::COLUMN"
+        )
     if len(flags) > 1:
         return Plan(table, column, tuple(flags), False)
     few_values = [name for name in others if len(set(map(str, table.columns[name]))) <= max(2, table.rows // 2)]
     label = _one(table, few_values, (), "labels", storage)
     return Plan(table, column, (label,), False) if label is not None else None
+
+
+def _are_flags(cells: Sequence[Any]) -> bool:
+    """Say whether a column says yes or no of each picture; CelebA writes -1 for no."""
+    found = {str(cell).strip().lower() for cell in cells}
+    return any(found <= answers for answers in FLAGS)
+
+
+def _may_be_flags(cells: Sequence[Any]) -> bool:
+    """Say whether a column says yes or no, but not of each picture: CheXpert's have -1 for unsure."""
+    return "1" in (found := {str(cell).strip().removesuffix(".0") for cell in cells}) and found <= UNSURE
 
 
 def _one(table: Table, names: Sequence[str], known: Sequence[str], what: str, storage: Storage) -> str | None:
@@ -189,7 +242,7 @@ def _agrees(plan: Plan, label_of: dict[str, str], finder: Finder | None) -> bool
     return len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs)
 
 
-def _labeled(plans: Sequence[Plan]) -> Iterator[Labeled]:
+def _labeled(plans: Sequence[Plan], separator: str = "") -> Iterator[Labeled]:
     for plan in plans:
         columns = plan.table.columns
         by_plain = {_plain(name): column for name, column in columns.items()}
@@ -200,10 +253,10 @@ def _labeled(plans: Sequence[Plan]) -> Iterator[Labeled]:
         values = [columns[name] for name in plan.labels]
         same: dict[Objects, Objects] = {}
         whole = plan.split
-        known = {str(value) for value in values[0]} if len(values) == 1 else set()
         for row, picture in enumerate(columns[plan.pictures]):
             split = whole if splits is None else split_of(str(splits[row]))
             objects: Objects = ()
+            names: list[str] | None = None
             if splits is not None and split is None:
                 pass  # of no split, so not used
             elif plan.labels == (OBJECTS,):
@@ -211,13 +264,17 @@ def _labeled(plans: Sequence[Plan]) -> Iterator[Labeled]:
             else:
                 place = [number(column[row]) for column in edges] if edges else []
                 where = (place[0], place[1], place[2], place[3]) if any(map(math.isfinite, place)) else None
-                objects = tuple((name, where) for name in _names(plan, [column[row] for column in values], known))
+                names = _names(plan, [column[row] for column in values], separator)
+                objects = tuple((name, where) for name in names or ())
                 objects = same.setdefault(objects, objects)  # most of a million rows say one of a thousand labels
-            yield Labeled(str(picture), objects, plan.table.file, split, RELATIVE if shares else _drawn_on(sides, row))
+            drawn_on = RELATIVE if shares else _drawn_on(sides, row)
+            yield Labeled(str(picture), objects, plan.table.file, split, drawn_on, names == [])
 
 
 def _objects(cell: Any) -> Objects:
     """Return Hugging Face's boxes of a picture, `{"bbox": [[x, y, width, height], ...], "categories": [...]}`."""
+    if isinstance(cell, list):  # one dictionary an object
+        cell = {key: [one.get(key) for one in cell] for key in cell[0]} if cell else None
     boxes = cell.get("bbox") or [] if isinstance(cell, dict) else []
     keys = ("categories", "category", "labels", "label")
     names: list[Any] = next((cell[key] for key in keys if key in cell), []) if boxes else []
@@ -233,19 +290,9 @@ def _drawn_on(sides: Sequence[Sequence[Any]], row: int) -> Size | None:
     return (int(values[0]), int(values[1])) if len(values) == 2 and min(values) >= 1 else None
 
 
-def _names(plan: Plan, cells: Sequence[Any], known: set[str]) -> list[str]:
-    """Return a row's labels: none, one, or several, which is for `layout_of` to refuse."""
+def _names(plan: Plan, cells: Sequence[Any], separator: str) -> list[str] | None:
+    """Return a row's labels; None where it says nothing of them."""
     if len(plan.labels) > 1:
-        return [name for name, cell in zip(plan.labels, cells, strict=True) if number(cell) == 1]
-    cell = cells[0]
-    if isinstance(cell, list | tuple):
-        return [str(each) for each in cell]
-    if isinstance(cell, float):
-        cell = None if math.isnan(cell) else int(cell) if cell.is_integer() else cell
-    text = "" if cell is None else str(cell).strip()
-    for separator in LABEL_SEPARATORS:
-        parts = [part.strip() for part in text.split(separator) if part.strip()]
-        # "golden retriever" is one class unless there are goldens and retrievers, too.
-        if len(parts) > 1 and (separator in "|;" or all(part in known for part in parts)):
-            return parts
-    return [text] if text else []
+        yes = [number(cell) == 1 or str(cell).strip().lower() == "true" for cell in cells]
+        return [name for name, there in zip(plan.labels, yes, strict=True) if there]
+    return names_in(cells[0], separator)

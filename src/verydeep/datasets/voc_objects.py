@@ -1,18 +1,20 @@
 """Reader of PASCAL VOC's XML (Everingham et al. 2010), for one class an image: that of its largest object."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from verydeep.basics.errors import BadBoxError, BadImageError, UserError
 from verydeep.datasets import class_folders
-from verydeep.datasets.annotations import parse_annotation, stem
-from verydeep.datasets.labels import Edges, Finder, Labeled, layout_of, number
+from verydeep.datasets.annotations import parse_annotation, picture_named, stem
+from verydeep.datasets.label_choice import AS_WRITTEN, LabelChoice
+from verydeep.datasets.labels import Edges, Finder, Labeled, layout_of, number, owned
 from verydeep.datasets.layout import Layout, few
 from verydeep.datasets.storage import Storage
 
 IMAGE = re.compile(r"(?:.*/)?JPEGImages/[^/]+\.jpe?g", re.IGNORECASE)
 ROOT = re.compile(rb"<annotation[\s>]")
+LOOKED_AT = 20  # files that are opened to see whether they name pictures that are called otherwise than they
 LIST = re.compile(r"(?:.*/)?ImageSets/Main/(train|val|test)\.txt")
 
 
@@ -24,10 +26,13 @@ def matches(storage: Storage) -> bool:
     if any(map(IMAGE.fullmatch, storage.files)):
         return True
     finder = Finder(storage)
-    return any(finder.find(_stem(file), file) for file in files) and not class_folders.are_there(storage)
+    there = any(finder.find(file.rpartition(".")[0], file) for file in files) or any(
+        finder.find(picture_named(storage.read(file)), file) for file in files[:LOOKED_AT]
+    )
+    return there and not class_folders.are_there(storage)
 
 
-def read(storage: Storage, options: str = "") -> Layout:
+def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) -> Layout:
     """Read images, the XML files beside them or in Annotations, and the lists of `ImageSets/Main`.
 
     VOC's images show objects of several classes; here an image has the class of its largest object, and boxes are
@@ -38,22 +43,30 @@ def read(storage: Storage, options: str = "") -> Layout:
     splits = _lists(storage, images)
     bad: list[BadBoxError] = []
     finder = Finder(storage, images)
-    layout = layout_of(storage, _labeled(storage, finder, splits, bad), finder, bad=bad)
+    own = owned(finder, {file: _named(storage, file) for file in storage.ending("xml")})
+    labeled = _labeled(storage, own.pictures, splits, bad)
+    layout = layout_of(storage, labeled, finder, bad=bad, choice=choice, notes=own.notes)
     return replace(layout, name=layout.name.lower())
 
 
-def _stem(file: str) -> str:
-    return file.rpartition(".")[0]
+def _named(storage: Storage, file: str) -> str:
+    try:
+        return picture_named(storage.read(file))
+    except BadImageError:  # whoever reads its objects says so
+        return ""
 
 
-def _labeled(storage: Storage, finder: Finder, splits: dict[str, str], bad: list[BadBoxError]) -> Iterator[Labeled]:
+def _labeled(
+    storage: Storage, pictures: Mapping[str, str | None], splits: dict[str, str], bad: list[BadBoxError]
+) -> Iterator[Labeled]:
     """Yield what each file says, with boxes by their edges: their first and last pixels count from 1."""
-    for file in storage.ending("xml"):
+    for file, picture in pictures.items():
         where = storage.where(file)
-        picture = finder.find(_stem(file), file)
         if picture is None:
-            bad.append(BadBoxError(where, "annotates an image that is not there"))
-        elif not splits or stem(file) in splits:
+            named = _named(storage, file)
+            words = f"{named}, an image that is not there; nor is one called as the file is" if named else ""
+            bad.append(BadBoxError(where, f"annotates {words or 'an image that is not there'}"))
+        elif not splits or stem(picture) in splits:
             try:
                 found, size = parse_annotation(storage.read(file), where)
             except (BadBoxError, BadImageError) as error:
@@ -61,9 +74,8 @@ def _labeled(storage: Storage, finder: Finder, splits: dict[str, str], bad: list
                 continue
             if not found:
                 bad.append(BadBoxError(where, "has no objects"))
-            yield Labeled(
-                picture, tuple((name, _edges(edges)) for name, edges in found), file, splits.get(stem(file)), size
-            )
+            objects = tuple((name, _edges(edges)) for name, edges in found)
+            yield Labeled(picture, objects, file, splits.get(stem(picture)), size, nothing=True)
 
 
 def _edges(words: list[str]) -> Edges:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from verydeep.datasets.folder_names import split_in
+from verydeep.datasets.label_choice import AS_WRITTEN, LabelChoice, names_in
 from verydeep.datasets.labels import Finder, Labeled, class_names, layout_of
 from verydeep.datasets.layout import Layout
 from verydeep.datasets.storage import Storage, expand
@@ -20,14 +21,14 @@ def matches(storage: Storage) -> bool:
         return False
     storage = expand(storage, TARS)
     first = next(_pairs(storage), None)
-    return first is not None and bool(_label(storage, first[1]))
+    return first is not None and _labels(storage, first[1], "") is not None
 
 
-def read(storage: Storage, options: str = "") -> Layout:
+def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) -> Layout:
     """Read all shards; the name of a shard may say its split, and a list of class names what numbers mean."""
     storage = expand(storage, TARS)
     names = class_names(storage)
-    return layout_of(storage, _labeled(storage, names), Finder(storage), order=names)
+    return layout_of(storage, _labeled(storage, names, choice.separator), Finder(storage), order=names, choice=choice)
 
 
 def _pairs(storage: Storage) -> Iterator[tuple[str, str]]:
@@ -47,17 +48,21 @@ def _pairs(storage: Storage) -> Iterator[tuple[str, str]]:
     yield from ((pictures[key], file) for key, file in labels.items())
 
 
-def _labeled(storage: Storage, names: list[str]) -> Iterator[Labeled]:
+def _labeled(storage: Storage, names: list[str], separator: str) -> Iterator[Labeled]:
     for picture, file in _pairs(storage):
-        text = _label(storage, file)
-        name = names[int(text)] if text.isdecimal() and int(text) < len(names) else text
+        labels = _labels(storage, file, separator)
+        found = [names[int(text)] if text.isdecimal() and int(text) < len(names) else text for text in labels or ()]
         split = next((split for part in picture.split("/")[:-1] if (split := split_in(part))), None)
-        yield Labeled(picture, ((name, None),) if name else (), file, split)
+        yield Labeled(picture, tuple((name, None) for name in found), file, split, nothing=labels == [])
 
 
-def _label(storage: Storage, file: str) -> str:
-    text = storage.text(file).strip()
+def _labels(storage: Storage, file: str, separator: str) -> list[str] | None:
+    """Return a sample's labels, several where they are a list; None where its file says nothing."""
     if not file.lower().endswith("json"):
-        return text
+        return names_in(storage.text(file), separator)
     values = storage.json(file)
-    return str(next((values[key] for key in KEYS if key in values), "")) if isinstance(values, dict) else ""
+    return (
+        names_in(next((values[key] for key in KEYS if key in values), None), separator)
+        if isinstance(values, dict)
+        else None
+    )

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from verydeep.datasets import class_folders
 from verydeep.datasets.annotations import RELATIVE
 from verydeep.datasets.folder_names import split_of
-from verydeep.datasets.labels import Edges, Finder, Labeled, class_names, layout_of, number
+from verydeep.datasets.label_choice import AS_WRITTEN, LabelChoice
+from verydeep.datasets.labels import Edges, Finder, Labeled, around, class_names, layout_of, number
 from verydeep.datasets.layout import Layout
 from verydeep.datasets.storage import Storage
 
@@ -24,13 +25,13 @@ def matches(storage: Storage) -> bool:
     return bool(class_names(storage)) or not class_folders.are_there(storage)  # folders have names, numbers none
 
 
-def read(storage: Storage, options: str = "") -> Layout:
+def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) -> Layout:
     """Read the files beside the pictures, or in `labels` beside `images`; names are those of data.yaml or a list.
 
     Whoever writes such files shows pictures upright, so boxes are shares of the upright picture's sides.
     """
     names, finder = class_names(storage), Finder(storage)
-    return layout_of(storage, _labeled(storage, names, finder), finder, order=names)
+    return layout_of(storage, _labeled(storage, names, finder), finder, order=names, choice=choice)
 
 
 def _texts(storage: Storage) -> list[str]:
@@ -47,7 +48,7 @@ def _labeled(storage: Storage, names: list[str], finder: Finder) -> Iterator[Lab
         split = next((split for folder, split in folders.items() if f"/{folder}/" in f"/{picture}"), None)
         rows = [line.split() for line in storage.text(file).splitlines() if line.strip()]
         objects = tuple((_name(row[0], names), _edges([number(word) for word in row[1:]])) for row in rows)
-        yield Labeled(picture, objects, file, split, RELATIVE)
+        yield Labeled(picture, objects, file, split, RELATIVE, nothing=True)
 
 
 def _name(word: str, names: list[str]) -> str:
@@ -56,7 +57,7 @@ def _name(word: str, names: list[str]) -> str:
 
 def _edges(numbers: list[float]) -> Edges:
     if len(numbers) >= 6 and len(numbers) % 2 == 0:  # a polygon
-        return min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])
+        return around(numbers[::2], numbers[1::2])
     x, y, width, height = (*numbers, *[float("nan")] * 4)[:4]  # the center, and perhaps a confidence behind
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 

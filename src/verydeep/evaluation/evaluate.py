@@ -20,6 +20,7 @@ from verydeep.basics.version import VERSION
 from verydeep.datasets.content import content_digest
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.layout import WNID
+from verydeep.datasets.splits import strata
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.evaluation.unfinished import Unfinished, check_same_evaluation
@@ -97,15 +98,12 @@ class Evaluator:
         weights, digest = ("", _hash(net)) if isinstance(net, VGG) else (str(net), weights_hash(net))
         net = net if isinstance(net, VGG) else load(net, "classify")
         net.check_task("classify")
-        if net.multi_label:
-            raise UserError(
-                f"{weights or 'this network'}: its images may have several classes, and evaluation counts one; "
-                "its mean average precision is in result.json beside it"
-            )
+        _check_number_of_labels(net, dataset, weights or "this network")
         self.dataset = dataset if limit is None else dataset.subset(evenly(dataset, limit))
         if not len(self.dataset):
             raise UserError(f"data set {dataset.name}, split {dataset.split}: no images to test on")
         self.labels = match_labels(self.dataset, net)
+        self.targets = match_targets(self.dataset, net) if net.multi_label else None
         self.forward = Forward(net, options or Options(), runtime, len(self.dataset))
         self.loader = Loader(self.dataset, net, runtime.memory)
         self.cache = Path(cache) if cache is not None else None
@@ -165,7 +163,7 @@ class Evaluator:
         ids = tuple(sample.id for sample in self.dataset.samples)
         classes = self.forward.net.classes
         uniform = np.full((len(ids), len(classes)), 1 / len(classes), dtype=np.float32)
-        return Posteriors(ids, self.labels, uniform, classes, self._metadata(protocol))
+        return Posteriors(ids, self.labels, uniform, classes, self._metadata(protocol), self.targets)
 
     def _finished(self, path: Path) -> Posteriors:
         found, wanted = Posteriors.read(path), self._start(Protocol.parse(path.stem))
@@ -222,8 +220,9 @@ def evenly(dataset: Dataset, count: int, seed: int = 0) -> list[int]:
     rng = generator(seed)
     turns: dict[int, int] = defaultdict(int)  # how many of a class have been drawn before
     drawn = []
+    labels = strata(dataset.samples)
     for index in rng.permutation(len(dataset)).tolist():
-        label = dataset.samples[index].label
+        label = labels[index]
         drawn.append((turns[label], index))
         turns[label] += 1
     # The first of every class, then the second of every class, and so on; the sort keeps the drawn order.
@@ -235,7 +234,34 @@ def _protocol(protocol: Protocol | str) -> Protocol:
 
 
 def match_labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
-    """Return the labels as indices of the network's classes: matched by name, never by position."""
+    """Return the labels as indices of the network's classes; -1 for none, and where there may be several."""
+    place = _places(dataset, net)
+    labels = [place[sample.label] if sample.label >= 0 else -1 for sample in dataset.samples]
+    return np.array(labels, dtype=np.int64)
+
+
+def match_targets(dataset: Dataset, net: VGG) -> NDArray[np.int8]:
+    """Return which of the network's classes images have, N x K: 1 or -1, and 0 for classes the data set has not."""
+    targets = np.zeros((len(dataset), len(net.classes)), np.int8)
+    targets[:, _places(dataset, net)] = dataset.targets()
+    return targets
+
+
+def _check_number_of_labels(net: VGG, dataset: Dataset, name: str) -> None:
+    if net.multi_label and not dataset.multi_label:
+        raise UserError(
+            f"{name}: its images may have several classes, {dataset.name} is read with one each; add --labels several "
+            "where that has labels or boxes in files"
+        )
+    if dataset.multi_label and not net.multi_label:
+        raise UserError(
+            f"{name}: gives an image one class, those of {dataset.name} have several; test a network that was trained "
+            "on such data"
+        )
+
+
+def _places(dataset: Dataset, net: VGG) -> list[int]:
+    """Return where the network has the data set's classes: matched by name, never by position."""
     # ILSVRC's networks call a class "n01440764 tench", its data sets "n01440764".
     wnids = {name.split(" ")[0]: i for i, name in enumerate(net.classes) if WNID.fullmatch(name.split(" ")[0])}
     place = wnids | {name: i for i, name in enumerate(net.classes)}
@@ -246,10 +272,7 @@ def match_labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
             f"data set's {len(dataset.classes)} (for example {unknown[0]!r}; it knows {net.classes[0]!r}, ...); "
             "test on data with the classes it was trained on"
         )
-    return np.array(
-        [place[dataset.classes[sample.label]] if sample.label >= 0 else -1 for sample in dataset.samples],
-        dtype=np.int64,
-    )
+    return [place[name] for name in dataset.classes]
 
 
 def _hash(net: VGG) -> str:

@@ -11,7 +11,7 @@ from verydeep.evaluation.posteriors import Posteriors
 
 
 def fuse(parts: Sequence[Posteriors], names: Sequence[str] = ()) -> Posteriors:
-    """Average soft-max posteriors with equal weights (paper section 4.3 and 4.4).
+    """Average posteriors with equal weights (paper section 4.3 and 4.4).
 
     Parameters
     ----------
@@ -40,7 +40,8 @@ def fuse(parts: Sequence[Posteriors], names: Sequence[str] = ()) -> Posteriors:
     for part, name in zip(parts, names, strict=True):
         total += _aligned(part, name, first, names[0]).probabilities
     mean = (total / len(parts)).astype(np.float32)
-    return Posteriors(first.ids, first.labels, mean, first.classes, common_metadata([part.metadata for part in parts]))
+    metadata = common_metadata([part.metadata for part in parts])
+    return Posteriors(first.ids, first.labels, mean, first.classes, metadata, first.targets)
 
 
 def _aligned(part: Posteriors, name: str, first: Posteriors, first_name: str) -> Posteriors:
@@ -50,6 +51,11 @@ def _aligned(part: Posteriors, name: str, first: Posteriors, first_name: str) ->
         if set(part.ids) != set(first.ids):
             raise UserError(f"{name} and {first_name} differ in images: {_difference(part.ids, first.ids)}")
         part = part.rows(first.ids)
+    targets = [np.empty(0, np.int8) if p.targets is None else p.targets for p in (part, first)]
+    if not np.array_equal(targets[0], targets[1]):
+        raise UserError(
+            f"{name} and {first_name} differ in which classes images have; both must come from the same data set"
+        )
     differ = np.flatnonzero(part.labels != first.labels)
     if len(differ):
         here = [p.classes[p.labels[differ[0]]] if p.labels[differ[0]] >= 0 else "unknown" for p in (part, first)]

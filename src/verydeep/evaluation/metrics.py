@@ -1,4 +1,4 @@
-"""Metrics of posteriors: top-k errors with intervals, class recall, average precision, calibration, McNemar's test."""
+"""Metrics of posteriors: top-k errors with intervals, recall and precision by class, calibration, McNemar's test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from scipy.special import bdtr
 from verydeep.basics.errors import UserError
 from verydeep.basics.rng import generator
 from verydeep.evaluation.posteriors import Posteriors
+from verydeep.inference.average_precision import average_precisions, mean_average_precision
 from verydeep.inference.ranks import ranks
 
 Values = NDArray[np.float64]
@@ -25,10 +26,28 @@ def wrong(posteriors: Posteriors, k: int) -> NDArray[np.bool_]:
     Ties go to the class that stands first, as `verydeep.inference.ranks` says. With k of at least the number of classes
     nothing can be wrong. UserError where no image has a label.
     """
+    labeled = _labeled(posteriors)
+    return np.asarray(ranks(posteriors.probabilities[labeled], posteriors.labels[labeled]) >= k)
+
+
+def _labeled(posteriors: Posteriors) -> NDArray[np.bool_]:
+    """Return which images have a label; UserError where none has."""
+    if posteriors.targets is not None:
+        raise UserError("posteriors: images have several labels, so there is no top-k error; their metric is mAP")
     labeled = posteriors.labels >= 0
     if not labeled.any():
         raise UserError(NO_LABELS)
-    return np.asarray(ranks(posteriors.probabilities[labeled], posteriors.labels[labeled]) >= k)
+    return labeled
+
+
+def class_precisions(posteriors: Posteriors) -> list[float]:
+    """Return the average precision of each class of images with several labels, the area under its curve; NaN for none.
+
+    UserError where images have one label.
+    """
+    if posteriors.targets is None:
+        raise UserError("posteriors: images have one label each, so average precision is none of their metrics")
+    return average_precisions(posteriors.targets, posteriors.probabilities.astype(np.float64), eleven_point=False)
 
 
 def top_k_error(posteriors: Posteriors, k: int) -> float:
@@ -37,6 +56,25 @@ def top_k_error(posteriors: Posteriors, k: int) -> float:
     Ties and few classes are treated as in `wrong`.
     """
     return float(wrong(posteriors, k).mean())
+
+
+def mean_precision(posteriors: Posteriors) -> float:
+    """Return the mean of `class_precisions` over the classes that images have: mAP."""
+    return mean_average_precision(class_precisions(posteriors))
+
+
+def precision_words(posteriors: Posteriors, most: int) -> tuple[str, list[tuple[str, ...]]]:
+    """Return what a table of average precisions of at most so many classes is, and its head and rows."""
+    found = np.array(class_precisions(posteriors))
+    images = np.zeros(len(found), int) if posteriors.targets is None else (posteriors.targets > 0).sum(axis=0)
+    there = np.flatnonzero(images)
+    if len(there) > most:
+        there = there[np.argsort(found[there], kind="stable")]
+    rows: list[tuple[str, ...]] = [("class", "images", "average precision %")]
+    rows += [(posteriors.classes[k], str(images[k]), f"{100 * found[k]:.1f}") for k in there[:most].tolist()]
+    none = np.count_nonzero(images == 0)
+    which = f"the {most} of {len(there)} classes least found" if len(there) > most else "by class"
+    return which + (f"; {none} classes that no image has do not count" if none else ""), rows
 
 
 def bootstrap_interval(
@@ -187,9 +225,7 @@ def _shares(confusion: NDArray[np.int64], of: NDArray[np.int64]) -> Values:
 
 def class_metrics(posteriors: Posteriors) -> ClassMetrics:
     """Return recall and precision by class; UserError where no image has a label. Of ties the first class counts."""
-    labeled = posteriors.labels >= 0
-    if not labeled.any():
-        raise UserError(NO_LABELS)
+    labeled = _labeled(posteriors)
     predicted = posteriors.probabilities[labeled].argmax(axis=1)
     return ClassMetrics(confusion_matrix(posteriors.labels[labeled], predicted, len(posteriors.classes)))
 
@@ -202,45 +238,6 @@ def class_recall(labels: NDArray[np.int64], predicted: NDArray[np.int64], classe
 def mean_class_recall(labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> float:
     """Return the mean over the classes that have images of the share named right: Caltech-101's metric."""
     return float(np.nanmean(class_recall(labels, predicted, classes)))
-
-
-def average_precision(targets: NDArray[np.int8], scores: NDArray[np.float64], eleven_point: bool) -> float:
-    """Return the average precision of one class, as the PASCAL VOC challenge defines it.
-
-    Parameters
-    ----------
-    targets : ndarray of int8, shape (N,)
-        1 where the class is there, -1 where not, 0 ("difficult") where the image does not count.
-    scores : ndarray, shape (N,)
-        The higher, the surer. Equal ones rank in the order given.
-    eleven_point : bool
-        VOC-2007's metric, the mean over recall 0, 0.1, ..., 1 of the best precision at that recall or beyond;
-        else that of VOC-2010 and later, the area under the same curve.
-
-    Returns
-    -------
-    float
-        In [0, 1]; NaN where no image has the class.
-
-    Examples
-    --------
-    >>> ranked = np.array([1, -1, 1, -1], np.int8)
-    >>> scores = np.array([4.0, 3.0, 2.0, 1.0])
-    >>> round(average_precision(ranked, scores, False), 4), round(average_precision(ranked, scores, True), 4)
-    (0.8333, 0.8485)
-    """
-    counted = targets != 0
-    ranked = targets[counted][np.argsort(-scores[counted], kind="stable")] > 0
-    if not ranked.any():
-        return float("nan")
-    hits = np.cumsum(ranked)
-    precision = hits / np.arange(1, len(ranked) + 1)
-    best_beyond = np.maximum.accumulate(precision[::-1])[::-1]
-    if not eleven_point:
-        return float(best_beyond[ranked].mean())  # recall rises by the same step at each hit
-    # In whole hits: 0.1 as a float would miss the hit that stands exactly on it.
-    needed = -(-np.arange(11) * hits[-1] // 10)
-    return float(np.mean([best_beyond[np.searchsorted(hits, count)] for count in needed]))
 
 
 def confidences(labels: NDArray[np.int64], posteriors: Values) -> tuple[Values, NDArray[np.bool_]]:

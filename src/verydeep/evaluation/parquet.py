@@ -27,7 +27,8 @@ def write(path: Path, columns: Mapping[str, Any], about: Mapping[str, Any]) -> N
 def read(path: Path, make: Callable[[dict[str, Any], Any], T], what: str) -> T:
     """Return what `make` makes of a file's description and its table; UserError where it is no such file, `what`."""
     with _opened(path, what) as file:
-        return make(_about(file), file.read())
+        # In this thread: one of Arrow's own that still holds the file when Python ends aborts the process.
+        return make(_about(file), file.read(use_threads=False))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

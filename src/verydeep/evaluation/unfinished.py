@@ -2,7 +2,9 @@
 
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +27,15 @@ def check_same_evaluation(found: Posteriors, wanted: Posteriors, path: Path) -> 
         raise _another(path, "its images have changed since, under the same names")
     if found.classes != wanted.classes:
         raise _another(path, "its classes are others")
-    labels = dict(zip(wanted.ids, wanted.labels.tolist(), strict=True))
-    if any(labels.get(name) != label for name, label in zip(found.ids, found.labels.tolist(), strict=True)):
+    labels = dict(_labels(wanted))
+    if any(labels.get(name) != label for name, label in _labels(found)):
         raise _another(path, "its images or labels are others")
+
+
+def _labels(posteriors: Posteriors) -> Iterator[tuple[str, Any]]:
+    """Yield the name of each image with its label, or with which classes it has."""
+    rows = posteriors.labels if posteriors.targets is None else posteriors.targets
+    yield from zip(posteriors.ids, rows.tolist(), strict=True)
 
 
 def _another(path: Path, what: str) -> UserError:

@@ -56,17 +56,23 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
 
     Hidden files are left out. UserError for a folder without pictures.
     """
-    files = []
+    return pictures_and_others(paths)[0]
+
+
+def pictures_and_others(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Return what `find_pictures` does, and the files in folders that are no pictures, sorted by name."""
+    files, others = [], list[Path]()
     for path in paths:
         inside = [path]
         if path.is_dir():
             every = [file for file in path.rglob("*") if _is_shown(file, path)]
             inside = sorted(file for file in every if is_picture(file.name, partial(_head, file)))
+            others += sorted(set(every).difference(inside))
         if not inside:
             holds = f" (it holds {counted(file.name for file in every)})" if every else ""
             raise UserError(f"{path}: a folder without pictures{holds}; give pictures or folders of them")
         files += inside
-    return files
+    return files, others
 
 
 def _is_shown(file: Path, folder: Path) -> bool:

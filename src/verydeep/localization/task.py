@@ -1,6 +1,6 @@
 """Learning boxes: what training does otherwise than for classes (paper: appendix A.1)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from verydeep.localization.views import ObjectViews
 from verydeep.nets.config import Regression
 from verydeep.nets.vgg import VGG
 from verydeep.training.recipe import Recipe
-from verydeep.training.task import CentralCrops
+from verydeep.training.task import CentralCrops, means
 
 _FIGURES = {"localization_error": "localization error", "mean_iou": "mean IoU"}
 
@@ -102,6 +102,10 @@ class Localization:
             best = int(overlaps.argmax())
             rows.append((squared[best] / 2, overlaps[best] < HIT, overlaps[best]))
         return dict(zip(("val_loss", *self.metrics), torch.tensor(rows, dtype=torch.float64).T, strict=True))
+
+    def summary(self, found: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
+        """Return the means."""
+        return means(found)
 
     def how_to_test(self, weights: str, side: int) -> str:
         """Return the command for boxes merged over a dense application."""

@@ -11,7 +11,7 @@ import torch
 from verydeep.basics.device import pick_device, place
 from verydeep.basics.errors import UserError
 from verydeep.datasets.dataset import Dataset
-from verydeep.datasets.opening import OnBadImage, Reading
+from verydeep.datasets.opening import Reading
 from verydeep.images.rescale import rescaled_size
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.views import VIEWS
@@ -149,7 +149,7 @@ def plan_study(
     *,
     only: Iterable[str] = (),
     device: str = "auto",
-    on_bad_image: OnBadImage = "error",
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> Plan:
     """Plan what `reproduce` would do and estimate what it costs; nothing is written.
 
@@ -160,7 +160,6 @@ def plan_study(
     planned = runs = make_plan(chosen, only)
     counted = chosen.data
     if data is not None:
-        reading = Reading(on_bad_image=on_bad_image)
         runs = possible_runs(planned, only, data, chosen.split, reading)
         counted = measure_data(*(reading.open(data, split) for split in ("train", chosen.split)))
     folder = StudyFolder(Path(out)) if out is not None else None

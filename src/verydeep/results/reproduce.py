@@ -9,7 +9,7 @@ from pathlib import Path
 from verydeep.basics.lock import sole_writer
 from verydeep.datasets.boxes import with_boxes
 from verydeep.datasets.dataset import Dataset
-from verydeep.datasets.opening import OnBadImage, Reading
+from verydeep.datasets.opening import Reading
 from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.parquet import read_metadata
@@ -66,17 +66,17 @@ def reproduce(
     *,
     only: Iterable[str] = (),
     device: str = "auto",
-    on_bad_image: OnBadImage = "error",
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
     quiet: bool = False,
 ) -> Outcome:
     """Do a study in the folder `out`: train and test the runs of a preset (its name or file), and write the report.
 
     What is already there is not done again, so a stopped study continues with the same call. `only` some runs are done,
     with those that they start from. Runs for boxes are left out where the images of a split have none. A damaged image,
-    or in localization a bad box, is an error or is skipped. UserError: a wrong request; `out` holds another study, or
-    a run of other settings; `only` names a run for boxes that the data set does not have.
+    or in localization a bad box, is an error or is skipped, as `reading` says. UserError: a wrong request; `out` holds
+    another study, or a run of other settings; `only` names a run for boxes that the data set does not have.
     """
-    chosen, reading = load_preset(preset), Reading(on_bad_image=on_bad_image)
+    chosen = load_preset(preset)
     runs = possible_runs(make_plan(chosen, only), only, data, chosen.split, reading)
     testing = reading.open(data, chosen.split, boxes=any(run.regression for run in runs))
     study = _Study(chosen, StudyFolder(Path(out)), data, testing, device, reading, quiet)

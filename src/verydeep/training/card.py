@@ -1,12 +1,14 @@
 """The model card: what a network is, how good it is, how it was made."""
 
+from collections.abc import Mapping
+
 from verydeep.basics.files import write_text
 from verydeep.basics.machine import describe_machine
 from verydeep.nets.vgg import VGG
 from verydeep.training.log import best_epoch, read_log
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import RunFolder
-from verydeep.training.task import Task, first_metric, shown
+from verydeep.training.task import BY_CLASS, Task, first_metric, shown
 
 _CARD = """# {net} on {data}
 
@@ -52,8 +54,10 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
     about, side = net.provenance, round(sum(recipe.images.scales) / 2)
     options = "".join(f" --{key} {value}" for key, value in task.words.items())
     command = f"verydeep train --net {about.net}{options} --data DATA --recipe {folder.recipe.name} --out RUN"
-    reading = {"reader": about.reader, "on-bad-image": about.on_bad_image}
+    reading = {"reader": about.reader, "on-bad-image": about.on_bad_image, "labels": about.more.get("labels")}
     command += "".join(f" --{name} {value}" for name, value in reading.items() if value)
+    stored = about.more.get("boxes_as_stored")
+    command += {"True": " --boxes-as-stored", "False": " --boxes-as-shown"}.get(str(stored), "")
     if about.init_from_sha256:
         command += f" --init-from INITIAL  # SHA-256 of its weights: {about.init_from_sha256[:16]}"
     text = _CARD.format(
@@ -65,7 +69,7 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
         batch_norm="yes" if net.batch_norm else "no",
         image_size=net.image_size,
         side=side,
-        metrics="\n".join(f"| {name} | {best[key]:.2%} |" for key, name in shown(task, len(net.classes)).items()),
+        metrics=_metrics(task, net, best),
         chosen=task.metrics[first_metric(task)],
         test=task.how_to_test(folder.weights.name, side),
         best_epoch=best["epoch"],
@@ -85,4 +89,11 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
 
 def _answers(net: VGG) -> str:
     boxes = {None: "", "scr": "one box for all of ", "pcr": "a box for each of "}[net.regression]
-    return f"{boxes}{len(net.classes)} classes"
+    several = ", of which an image may have several" if net.multi_label else ""
+    return f"{boxes}{len(net.classes)} classes{several}"
+
+
+def _metrics(task: Task, net: VGG, best: Mapping[str, float]) -> str:
+    names = shown(task, len(net.classes))
+    names |= {key: f"average precision, {key.removeprefix(BY_CLASS)}" for key in best if key.startswith(BY_CLASS)}
+    return "\n".join(f"| {name} | {best[key]:.2%} |" for key, name in names.items())

@@ -20,6 +20,9 @@ from verydeep.nets.initialization import COPIED_FROM_A
 from verydeep.nets.vgg import VGG
 from verydeep.training.recipe import Recipe
 
+BY_CLASS = "average_precision/"
+"""What keys of figures begin with that are of one class; its name follows."""
+
 
 @dataclass(frozen=True)
 class CentralCrops:
@@ -82,7 +85,10 @@ class Task(Protocol):
         """Return which of the images numbered `part` the network has wrong, bool."""
 
     def measure(self, scores: Tensor, crops: CentralCrops) -> dict[str, Tensor]:
-        """Return for each validation image `val_loss` and the figures, from the network's outputs, float32."""
+        """Return for each validation image what `summary` takes, from the network's outputs, float32."""
+
+    def summary(self, found: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
+        """Return `val_loss` and the figures of all images, from what `measure` gave of each batch of them."""
 
     def how_to_test(self, weights: str, side: int) -> str:
         """Return the command that tests the finished network as the paper does."""
@@ -154,9 +160,26 @@ class Classification:
         loss = F.cross_entropy(scores, labels, reduction="none")
         return {"val_loss": loss, "top1_error": before >= 1, "top5_error": before >= 5}
 
+    def summary(self, found: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
+        """Return the means."""
+        return means(found)
+
     def how_to_test(self, weights: str, side: int) -> str:
         """Return the command for dense evaluation."""
         return f"verydeep evaluate {weights} --data DATA --protocol dense@{side}"
+
+
+def means(found: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
+    """Return the mean over all images of each figure that is given batch by batch."""
+    return {
+        name: sum((float(values.double().sum()) for values in batches), 0.0) / sum(map(len, batches))
+        for name, batches in found.items()
+    }
+
+
+def measured(task: Task, figures: Mapping[str, float]) -> dict[str, float]:
+    """Return the task's metrics among an epoch's figures, and those by class."""
+    return {name: value for name, value in figures.items() if name in task.metrics or name.startswith(BY_CLASS)}
 
 
 def first_metric(task: Task) -> str:

@@ -27,13 +27,14 @@ from verydeep.nets.run_info import RunInfo
 from verydeep.nets.vgg import VGG, load, with_random_weights
 from verydeep.training.initial_weights import check_classes, check_fits, layers_taken, recipe_from, take_over
 from verydeep.training.log import best_epoch, read_log
+from verydeep.training.multi_label import MultiLabel
 from verydeep.training.parallel import Processes
 from verydeep.training.recipe import Recipe, load_recipe
 from verydeep.training.run import DivergedError as DivergedError
 from verydeep.training.run import Images, Run, Sitting, SittingOptions
 from verydeep.training.run_folder import RunFolder, find_weights, source_words
 from verydeep.training.step import make_optimizer
-from verydeep.training.task import Classification, Task, first_metric
+from verydeep.training.task import Classification, Task, first_metric, measured
 
 FEW_A_CLASS = 100
 """Training images a class below which a network that starts from nothing is said to have too few (docs/choices.md)."""
@@ -53,13 +54,17 @@ class RunResult:
         Time spent training, over all sittings.
     metrics : dict of str to float
         What that network's validation on a central crop gave, in [0, 1]: `top1_error` and `top5_error` of a
-        classifier, `localization_error` and `mean_iou` of a localizer.
+        classifier, `localization_error` and `mean_iou` of a localizer; where images have several classes
+        `mean_average_precision`, `map_error`, and `average_precision/CLASS` of each class that they have.
+    names : dict of str to str
+        What the metrics are called, but for those by class.
     """
 
     weights: Path
     epochs: int
     seconds: float
     metrics: dict[str, float]
+    names: dict[str, str]
 
 
 def train(
@@ -89,7 +94,8 @@ def train(
     out : str or Path
         The run's folder.
     task : Task, optional
-        What is learned: by default the class; `verydeep.localization.task.Localization` learns boxes.
+        What is learned: by default the class, or the classes where images have several;
+        `verydeep.localization.task.Localization` learns boxes.
     init_from : str or Path, optional
         Run or weights file of a classifier to start from: all layers where the configuration is the same, the
         paper's seven (section 3.1) where it is a shallower one; for boxes all but the last.
@@ -126,9 +132,11 @@ def train(
         _check(net, effective, task, source, init_from)
         check_batch_size(effective.optimizer.batch_size, processes.size)
         boxes = task.regression is not None
-        (training, learned), (validation, _) = (
-            task.examples(reading.open(data, split, boxes)) for split in ("train", "val")
-        )
+        opened = [reading.open(data, split, boxes, several=not boxes) for split in ("train", "val")]
+        if opened[0].multi_label:
+            task = MultiLabel(opened[0].classes)
+            task.check(effective)
+        (training, learned), (validation, _) = map(task.examples, opened)
         words = source_words(net, data, training, validation, init_from, task.words)
         if processes.first:  # the folder is the first process's to read and write: the others are told
             folder.claim(effective, words, look_only=True)
@@ -268,4 +276,4 @@ def _result(folder: RunFolder, task: Task, processes: Processes) -> RunResult:
 def _read_result(folder: RunFolder, task: Task) -> RunResult:
     epochs = read_log(folder.path, "epoch")
     best = best_epoch(epochs, first_metric(task))
-    return RunResult(folder.weights, len(epochs), epochs[-1]["seconds"], {name: best[name] for name in task.metrics})
+    return RunResult(folder.weights, len(epochs), epochs[-1]["seconds"], measured(task, best), dict(task.metrics))

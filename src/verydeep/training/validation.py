@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from verydeep.inference.forward import Forward
 from verydeep.inference.loading import Loader
@@ -28,15 +29,15 @@ class Validation:
 
     def __call__(self, forward: Forward) -> dict[str, float]:
         """Return the images' mean `val_loss` and metrics of the task; NotFiniteError where scores are no numbers."""
-        dataset, totals = self.loader.dataset, dict[str, float]()
+        dataset, found = self.loader.dataset, dict[str, list[Tensor]]()
         first = 0
         for images in self._batches(forward.at_once(self.crop, self.crop)):
             scores = forward.score_maps(list(images)).mean(dim=(2, 3)).cpu()
             part = slice(first, first := first + len(images))
             crops = CentralCrops(dataset.samples[part], self.loader.sizes[part], self.side, self.crop)
             for name, values in self.task.measure(scores, crops).items():
-                totals[name] = totals.get(name, 0.0) + float(values.double().sum())
-        return {name: total / len(dataset) for name, total in totals.items()}
+                found.setdefault(name, []).append(values)
+        return self.task.summary(found)
 
     def _batches(self, size: int) -> Iterator[NDArray[np.uint8]]:
         if self.kept:

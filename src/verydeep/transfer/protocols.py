@@ -11,12 +11,12 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.rng import generator
 from verydeep.evaluation.metrics import (
     Values,
-    average_precision,
     class_recall,
     confidences,
     expected_calibration_error,
     mean_class_recall,
 )
+from verydeep.inference.average_precision import average_precisions, mean_average_precision
 
 Targets = NDArray[np.int8]
 Indices = NDArray[np.int64]
@@ -78,17 +78,17 @@ class TransferProtocol:
         """Return the metric in [0, 1] of scores and targets, both N x K."""
         if not self.multi_label:
             return mean_class_recall(targets.argmax(axis=1), scores.argmax(axis=1), targets.shape[1])
-        return float(np.nanmean(_average_precisions(scores, targets, self.eleven_point)))
+        return mean_average_precision(average_precisions(targets, scores, self.eleven_point))
 
     def metrics(self, scores: Values, posteriors: Values, targets: Targets) -> dict[str, Any]:
         """Return all metrics, JSON-able; `merit` is the one that is reported."""
         found: dict[str, Any] = {"merit": self.score(scores, targets)}
         if self.multi_label:
             each = {
-                "ap_11_point": _average_precisions(scores, targets, True),
-                "ap_all_points": _average_precisions(scores, targets, False),
+                "ap_11_point": average_precisions(targets, scores, True),
+                "ap_all_points": average_precisions(targets, scores, False),
             }
-            found |= {f"m{name}": float(np.nanmean(values)) for name, values in each.items()}
+            found |= {f"m{name}": mean_average_precision(values) for name, values in each.items()}
             counted = targets != 0
             error = expected_calibration_error(posteriors[counted], targets[counted] > 0)
             return {**found, "calibration_error": error, **each}
@@ -97,10 +97,6 @@ class TransferProtocol:
         found["calibration_error"] = expected_calibration_error(*confidences(labels, posteriors))
         found["class_recall"] = class_recall(labels, predicted, targets.shape[1]).tolist()
         return found
-
-
-def _average_precisions(scores: Values, targets: Targets, eleven_point: bool) -> list[float]:
-    return [average_precision(targets[:, k], scores[:, k], eleven_point) for k in range(targets.shape[1])]
 
 
 THREE, FIVE = (256, 384, 512), (256, 384, 512, 640, 768)
