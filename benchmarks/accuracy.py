@@ -1,4 +1,4 @@
-"""The native engine's scores of real photographs against float64's: how far off, and whether rankings change."""
+"""The native engine's scores of photographs, or a trunk's pool5, against float64's: how far off, are rankings other."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import peers
+from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
 from verydeep.basics.progress import track
 from verydeep.engines.compiled import NativeLayers
@@ -17,14 +19,18 @@ from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.views import prepare, views
 from verydeep.nets.vgg import VGG, create, load
 
+Run = Callable[[Tensor], Tensor]
+
 TOP = 5
 
-ALLOWED = {"native fast": 1e-3}
+ALLOWED = {"native fast": 1e-3, "native fixed16": 3e-3, "openvino bf16": 1e-2, "openvino int8": 1e-1}
 """Error that a way may have, relative to the norm of a picture's scores; 1e-4 where none is named."""
 
 
 def run(images: list[Path], weights: Path | None = None, name: str = "D", limit: int | None = None) -> dict[str, Any]:
-    """Score the central crops of photographs in float64, by torch, and by the native engine in all its ways.
+    """Score the central crops of photographs in float64, by torch, the native engine in all its ways, and OpenVINO.
+
+    OpenVINO's int8 takes its ranges from the first of them, at most 32. Of a trunk its pool5 is judged.
 
     Parameters
     ----------
@@ -41,9 +47,9 @@ def run(images: list[Path], weights: Path | None = None, name: str = "D", limit:
     -------
     dict
         ``rows``: for each way the greatest and the median relative error of a picture's scores, as a norm, against
-        float64; of how many pictures the best five classes rank as by torch in float32; of how many otherwise by
-        ties, classes that float64 tells apart by less than the error allowed; of how many otherwise without that
-        excuse; ``machine``.
+        float64; of how many pictures the best class is float64's; of how many the best five rank as by torch in
+        float32; of how many otherwise by ties, classes that float64 tells apart by less than the error allowed; of
+        how many otherwise without that excuse; ``missing`` ways with the reason; ``machine``.
 
     Raises
     ------
@@ -51,40 +57,60 @@ def run(images: list[Path], weights: Path | None = None, name: str = "D", limit:
         No pictures, unreadable weights, or the native library was not built.
     """
     net = (load(weights) if weights else create(name, initialization="he", seed=0)).eval()
-    ways: dict[str, Callable[[Tensor], Tensor]] = {"torch": net.score_map}
-    for processor in reversed(PROCESSORS[: PROCESSORS.index(best_processor()) + 1]):
-        ways[f"native {processor}"] = NativeLayers(net, processor=processor)
-    ways["native fast"] = NativeLayers(net, accuracy="fast")
-    files = find_pictures(images)[:limit]
     exact = (load(weights) if weights else create(name, initialization="he", seed=0)).eval().double()
+    layer, files = net.layer_names[-1], find_pictures(images)[:limit]
+    crops = [_central_crop(net, file) for file in files]
+    ways, missing = _ways(net, layer, crops)
     scores: dict[str, list[Tensor]] = {way: [] for way in ["float64", *ways]}
     with torch.inference_mode():
-        for file in track(files, len(files), "scoring", "pictures"):
-            x = _central_crop(net, file)
-            scores["float64"].append(exact.score_map(x.double()).mean(dim=(2, 3))[0])
-            for way, score in ways.items():
-                scores[way].append(score(x).mean(dim=(2, 3))[0].double())
+        for x in track(crops, len(crops), "scoring", "pictures"):
+            scores["float64"].append(_flat(exact.activations(x.double(), layer)))
+            for way, run_ in ways.items():
+                scores[way].append(_flat(run_(x)))
     return {
         "net": str(net.configuration.name),
         "weights": "trained" if weights else "random",
+        "layer": layer,
         "pictures": len(files),
         "rows": [{"way": way, **_judge(way, scores)} for way in ways],
+        "missing": missing,
         "machine": describe_machine(),
     }
+
+
+def _ways(net: VGG, layer: str, crops: list[Tensor]) -> tuple[dict[str, Run], dict[str, str]]:
+    ways: dict[str, Run] = {"torch": lambda x: net.activations(x, layer)}
+    for processor in reversed(PROCESSORS[: PROCESSORS.index(best_processor()) + 1]):
+        ways[f"native {processor}"] = NativeLayers(net, layer, processor=processor)
+    ways["native fast"] = NativeLayers(net, layer, "fast")
+    ways["native fixed16"] = NativeLayers(net, layer, "fixed16")
+    missing = {}
+    for precision in ("bf16", "int8"):
+        try:
+            ways[f"openvino {precision}"] = peers.openvino(net, precision, crops)
+        except UserError as error:
+            missing[f"openvino {precision}"] = str(error)
+    return ways, missing
+
+
+def _flat(values: Tensor) -> Tensor:
+    """Return one picture's map as a list of numbers, a single cell's its scores."""
+    return values.double().flatten()
 
 
 def text(result: dict[str, Any]) -> str:
     """Return errors and rankings that `run` measured, for people."""
     lines = [
-        f"{result['net']} with {result['weights']} weights, {result['pictures']} pictures; relative errors against "
-        "float64, rankings of the best five classes against torch's",
-        f"{'':17}{'greatest':>10}{'median':>10}{'same':>6}{'ties':>6}{'otherwise':>11}",
+        f"{result['net']} with {result['weights']} weights, {result['layer']}, {result['pictures']} pictures; relative "
+        "errors against float64; of scores, whether the best class is its, and the best five rank as by torch",
+        f"{'':17}{'greatest':>10}{'median':>10}{'best':>6}{'same':>6}{'ties':>6}{'otherwise':>11}",
     ]
     for row in result["rows"]:
         lines.append(
-            f"{row['way']:17}{row['greatest']:10.1e}{row['median']:10.1e}{row['same_ranking']:6}{row['ties']:6}"
+            f"{row['way']:17}{row['greatest']:10.1e}{row['median']:10.1e}{row['same_best']:6}{row['same_ranking']:6}{row['ties']:6}"
             f"{row['otherwise']:11}"
         )
+    lines += [f"not measured: {way}: {reason}" for way, reason in result["missing"].items()]
     return "\n".join(lines)
 
 
@@ -95,9 +121,10 @@ def _central_crop(net: VGG, file: Path) -> Tensor:
 
 
 def _judge(way: str, scores: dict[str, list[Tensor]]) -> dict[str, Any]:
-    errors, same, ties, wrong = [], 0, 0, 0
+    errors, best, same, ties, wrong = [], 0, 0, 0, 0
     for found, torchs, truth in zip(scores[way], scores["torch"], scores["float64"], strict=True):
         errors.append(float((found - truth).norm() / truth.norm()))
+        best += int(found.argmax()) == int(truth.argmax())
         mine, theirs = (values.topk(TOP).indices for values in (found, torchs))
         if bool((mine == theirs).all()):
             same += 1
@@ -108,6 +135,7 @@ def _judge(way: str, scores: dict[str, list[Tensor]]) -> dict[str, Any]:
     return {
         "greatest": max(errors),
         "median": float(np.median(errors)),
+        "same_best": best,
         "same_ranking": same,
         "ties": ties,
         "otherwise": wrong,

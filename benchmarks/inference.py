@@ -25,7 +25,7 @@ Run = Callable[[Tensor], Tensor]
 _PAUSE = 0.05
 """Seconds before each run: other runtimes' threads wait busily for a while after theirs."""
 
-_LOW = {"openvino bf16": 0.1, "openvino int8": 0.5}
+_LOW = {"openvino bf16": 0.1, "openvino int8": 0.5, "native fixed16": 1e-2}
 """Runtimes of less precision, and the relative difference from torch above which one does not compute this network."""
 _MOST_ERROR = 1e-3
 """That difference in float32."""
@@ -126,6 +126,7 @@ def _ways(net: VGG) -> tuple[dict[str, Run], dict[str, str]]:
         "mnn": lambda: peers.mnn(net),
         "native": lambda: NativeLayers(net),
         "native fast": lambda: NativeLayers(net, accuracy="fast"),
+        "native fixed16": lambda: NativeLayers(net, accuracy="fixed16"),
     }
     ways: dict[str, Run] = {}
     missing: dict[str, str] = {}

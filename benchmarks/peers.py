@@ -3,7 +3,7 @@
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,22 @@ from verydeep.nets.vgg import VGG
 
 Run = Callable[[Tensor], Tensor]
 
-CALIBRATION = 8
-"""Random images that int8's ranges are taken from."""
+CALIBRATION = 32
+"""Images that int8's ranges are taken from, at most."""
 
 
-def openvino(net: VGG, precision: str = "f32") -> Run:
-    """Return the score map by OpenVINO, whose arithmetic is `f32`, `bf16` or, through NNCF, `int8`."""
+def openvino(net: VGG, precision: str = "f32", pictures: Sequence[Tensor] = ()) -> Run:
+    """Return the score map, a trunk's pool5, by OpenVINO, whose arithmetic is `f32`, `bf16` or, through NNCF, `int8`.
+
+    Ranges of int8 are those of preprocessed `pictures`, or of random ones.
+    """
     core = import_openvino().Core()
     model = core.read_model(_model(net))
     if precision == "int8":
-        rng = np.random.default_rng(0)
+        chance = torch.Generator().manual_seed(0)
         side = net.image_size
-        images = [60 * rng.standard_normal((1, 3, side, side), dtype=np.float32) for _ in range(CALIBRATION)]
-        model = quantize(model, need("nncf", "openvino").Dataset(images), CALIBRATION)
+        some = pictures[:CALIBRATION] or [60 * torch.randn(1, 3, side, side, generator=chance) for _ in range(4)]
+        model = quantize(model, need("nncf", "openvino").Dataset([x.numpy() for x in some]), len(some))
     hint = "f32" if precision == "int8" else precision
     settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     compiled = core.compile_model(model, "CPU", settings)

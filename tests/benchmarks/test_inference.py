@@ -154,10 +154,11 @@ def test_accuracy_on_photographs(photographs):
     rows = {row["way"]: row for row in found["rows"]}
     assert found["pictures"] == 3
     for row in rows.values():
-        assert 0 < row["median"] <= row["greatest"] < 1e-3
+        assert 0 < row["median"] <= row["greatest"] < accuracy.ALLOWED.get(row["way"], 1e-3), row
         assert row["same_ranking"] + row["ties"] + row["otherwise"] == 3
         assert row["otherwise"] == 0
     assert rows["torch"]["same_ranking"] == 3
+    assert rows["native fixed16"]["greatest"] < rows["openvino bf16"]["greatest"] / 3
 
 
 def test_a_ranking_is_a_tie_only_within_the_error_allowed():

@@ -13,7 +13,7 @@ int vd_best_processor();
 void* vd_new(int processor);
 void vd_delete(void* engine);
 int vd_add(void* engine, int kind, long in, long out, long kernel, const float* weights, const float* bias, int rectify,
-           int pool, int half, int alone);
+           int pool, int low, int alone);
 int vd_run(void* engine, const float* in, const long* shape, int up, float* out, int threads);
 }
 
@@ -30,7 +30,7 @@ long blocks(long channels) { return (channels + LANES - 1) / LANES; }
 struct Case {
   Kind kind;
   long images, in, out, kernel, height, width;
-  int rectify, pool, half, alone, up, threads;
+  int rectify, pool, low, alone, up, threads;
 };
 
 // Values [images][channels][height][width].
@@ -99,7 +99,7 @@ Case draw(int threads) {
   if (t.kind == WINDOW) t.kernel = between(1, std::min(t.height, t.width) < 7 ? 2 : 7);
   if (t.kind == POOL) t.out = t.in;
   t.rectify = t.kind != POOL && between(0, 1), t.pool = t.kind == WINOGRAD && between(0, 1);
-  t.half = t.kind == WINDOW && between(0, 1), t.alone = between(0, 1), t.up = between(0, 1);
+  t.low = (t.kind == WINDOW || t.kind == WINOGRAD) && between(0, 1), t.alone = between(0, 1), t.up = between(0, 1);
   return t;
 }
 
@@ -118,7 +118,7 @@ double error_of(const Case& t, int processor) {
   const long area = expected.height * expected.width;
   std::unique_ptr<float[]> out(new float[t.images * blocks(expected.channels) * LANES * area]);
   const bool failed = vd_add(engine, t.kind, t.in, t.out, t.kernel, weights.data(), bias.data(), t.rectify, t.pool,
-                             t.half, t.alone) ||
+                             t.low, t.alone) ||
                       vd_run(engine, pixels.get(), shape, t.up, out.get(), 1) ||  // then by more threads
                       vd_run(engine, pixels.get(), shape, t.up, out.get(), t.threads);
   vd_delete(engine);
@@ -145,11 +145,11 @@ int main(int, char** words) {
     for (int i = 0; i < 60; i++) {
       const Case t = draw(1 + i % 3);
       // Half precision keeps 11 bits of a weight; Winograd's transforms lose up to two digits of float32's seven.
-      const double error = error_of(t, processor), allowed = t.half ? 2e-3 : 2e-5;
+      const double error = error_of(t, processor), allowed = t.low ? 2e-3 : 2e-5;
       if (error > allowed) {
-        std::printf("processor %d, kind %d, %ld x %ld x %ld x %ld to %ld channels, kernel %ld, pool %d, up %d, half %d, "
+        std::printf("processor %d, kind %d, %ld x %ld x %ld x %ld to %ld channels, kernel %ld, pool %d, up %d, low %d, "
                     "%d threads: error %.1e\n", processor, t.kind, t.images, t.in, t.height, t.width, t.out, t.kernel,
-                    t.pool, t.up, t.half, t.threads, error);
+                    t.pool, t.up, t.low, t.threads, error);
         return 1;
       }
     }

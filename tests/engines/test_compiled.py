@@ -32,9 +32,9 @@ def network(name="A", seed=0, **options):
     return net
 
 
-def exactly(net, x):
-    """Score map in float64."""
-    return copy.deepcopy(net).double().score_map(x.double())
+def exactly(net, x, layer="fc8"):
+    """What a layer gives in float64."""
+    return copy.deepcopy(net).double().activations(x.double(), layer)
 
 
 def error(found, expected):
@@ -61,6 +61,7 @@ def test_every_processor_and_odd_widths(processor):
     with torch.no_grad():
         assert error(compile_cpu(net, processor=processor).score_map(x), exactly(net, x)) < 1e-5
         assert error(compile_cpu(net, "fast", processor).score_map(x), exactly(net, x)) < 1e-3
+        assert error(compile_cpu(net, "fixed16", processor).score_map(x), exactly(net, x)) < 3e-3
 
 
 def test_pools_that_round_up():
@@ -82,6 +83,15 @@ def test_fast_keeps_weights_of_windows_in_half_precision():
     assert exact < 1e-5
     if best_processor() != "portable":
         assert exact < fast < 1e-3
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_sixteen_bits_are_a_tenth_of_eight_bits_error(batch_norm):
+    net, x = network("E", width=0.25, batch_norm=batch_norm), torch.randn(2, 3, 96, 80) * 60
+    with torch.no_grad():
+        for layer in ("pool1", "pool3", "pool5"):
+            found, truth = NativeLayers(net, layer, "fixed16")(x), exactly(net, x, layer)
+            assert 1e-5 < error(found, truth) < 3e-3, layer
 
 
 def test_any_layer_by_its_name():
@@ -112,14 +122,16 @@ def test_layers_between_two():
             NativeLayers(net, "fc8", after="pool5")(x)
 
 
-def test_what_is_not_a_number_goes_through_as_in_torch():
+@pytest.mark.parametrize("accuracy", ["exact", "fixed16"])
+def test_what_is_not_a_number_goes_through_as_in_torch(accuracy):
     net = network("D")
-    fast = compile_cpu(net)
+    fast = compile_cpu(net, accuracy)
     for value in (float("nan"), float("inf"), -float("inf"), 1e38):
         x = torch.randn(2, 3, 96, 128)
         x[1, 2, 40, 17] = value
         with torch.no_grad():
             found, expected = fast.score_map(x), net.score_map(x)
+        # Of sixteen bits the images without it are as far off as always, but the batch was run again by torch.
         torch.testing.assert_close(found, expected, equal_nan=True, rtol=1e-4, atol=1e-4)
         assert bool(torch.isfinite(found[0]).all())  # the other image of the batch is not touched
 
@@ -152,7 +164,7 @@ def test_inputs_without_sense_are_value_errors():
     for shape in ((1, 3, least - 1, 64), (1, 3, 64, least - 1), (1, 3, 0, 64)):
         with pytest.raises(ValueError, match="too small"):
             fast(torch.zeros(shape))
-    with pytest.raises(ValueError, match="expected exact or fast"):
+    with pytest.raises(ValueError, match="expected one of exact, fast, fixed16"):
         compile_cpu(network(), "wrong")
 
 

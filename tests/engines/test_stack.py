@@ -74,8 +74,8 @@ def layers(draw):
         flags["relu"] = draw(st.booleans())
     if kind == Kind.WINOGRAD:
         flags["pool"] = draw(st.booleans())
-    if kind == Kind.WINDOW:
-        flags["half"] = draw(st.booleans())
+    if kind in (Kind.WINDOW, Kind.WINOGRAD):
+        flags["low"] = draw(st.booleans())
     return kind, shape, out, kernel, flags, draw(st.booleans())
 
 
@@ -89,9 +89,39 @@ def test_any_layer_on_any_processor(layer, processor, seed):
     found = Stack([step], shape[1], processor)(x, round_up)
     expected = expected_of(step, x, round_up)
     assert found.shape == expected.shape
-    # Against the greatest value, for a ReLU may leave nothing to divide by; half precision keeps 11 bits.
-    allowed = 2e-3 if flags.get("half") else 2e-5
+    # Against the greatest value, for a ReLU may leave nothing to divide by; half precision keeps 11 bits, 16-bit
+    # integers at least as many of a tile's greatest.
+    allowed = 2e-3 if flags.get("low") else 2e-5
     assert float((found - expected).abs().max()) <= allowed * max(1.0, float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("processor", USABLE)
+@pytest.mark.parametrize("channels", [16, 64, 80, 512])
+@pytest.mark.parametrize("signs", ["same", "opposite", "alternating"])
+def test_no_sum_of_integers_overflows(processor, channels, signs):
+    """The worst case: every pixel at the greatest value, every product of one sign, weights up to their bound."""
+    weight = torch.zeros(20, channels, 3, 3)
+    sign = torch.ones(channels) if signs != "alternating" else (-1.0) ** torch.arange(channels)
+    weight[:, :, 1, 1] = sign
+    weight[5:10] = sign[:, None, None]  # all nine
+    weight[10:15, ::3] *= 1000  # few weights far above the others
+    weight[15:] += 1e-3 * torch.randn(5, channels, 3, 3)
+    x = (sign * (-1.0 if signs == "opposite" else 1.0))[None, :, None, None].expand(2, -1, 13, 10) * 1e4
+    step = Step(Kind.WINOGRAD, weight, torch.zeros(20), low=True)
+    found, expected = Stack([step], channels, processor)(x, False), expected_of(step, x, False)
+    scale = expected.abs().amax(dim=(0, 2, 3), keepdim=True)
+    assert float(((found - expected) / scale).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38])
+@pytest.mark.parametrize("processor", USABLE)
+def test_what_is_no_number_does_not_become_one_in_integers(value, processor):
+    step = step_of(Kind.WINOGRAD, 32, 16, 3, low=True)
+    x = torch.randn(2, 32, 12, 12)
+    x[1, 7, 6, 5] = value
+    found = Stack([step], 32, processor)(x, False)
+    assert bool(torch.isfinite(found[0]).all())
+    assert not bool(torch.isfinite(found[1, :, 5:8, 4:7]).any())
 
 
 def test_layers_in_a_row_pass_their_blocks_on():
@@ -109,7 +139,7 @@ def test_layers_in_a_row_pass_their_blocks_on():
 def test_one_thread_and_several_give_the_same_bits(processor):
     threads = torch.get_num_threads()
     steps = [step_of(Kind.FIRST, 3, 64, 3, relu=True), step_of(Kind.WINOGRAD, 64, 96, 3, relu=True, pool=True)]
-    steps += [step_of(Kind.WINOGRAD, 96, 96, 3, pool=True), step_of(Kind.WINDOW, 96, 50, 3)]
+    steps += [step_of(Kind.WINOGRAD, 96, 96, 3, pool=True, low=True), step_of(Kind.WINDOW, 96, 50, 3)]
     stack, x = Stack(steps, 3, processor), torch.randn(2, 3, 61, 47)
     try:
         found = []
@@ -123,6 +153,7 @@ def test_one_thread_and_several_give_the_same_bits(processor):
 
 def test_an_image_gives_the_same_bits_in_any_batch():
     steps = [step_of(Kind.FIRST, 3, 32, 3, relu=True), step_of(Kind.WINOGRAD, 32, 32, 3, relu=True, pool=True)]
+    steps.append(step_of(Kind.WINOGRAD, 32, 32, 3, relu=True, low=True))
     stack, x = Stack([*steps, step_of(Kind.WINDOW, 32, 20, 2)], 3), torch.randn(20, 3, 18, 34)
     together = stack(x, False)
     assert all(torch.equal(stack(x[i : i + 1], False)[0], together[i]) for i in range(20))

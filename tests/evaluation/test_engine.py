@@ -1,6 +1,7 @@
 """Every engine gives the same scores; `auto` follows its rule."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -121,3 +122,38 @@ def test_features_by_another_engine(files):
     ]
     for other in rows[1:]:
         np.testing.assert_allclose(other, rows[0], atol=1e-5)
+
+
+@pytest.mark.skipif(not BUILT, reason=library.MISSING)
+def test_sixteen_bits_are_recorded_and_not_mixed_with_others(files, tmp_path):
+    data = tmp_path / "data"
+    for name in ("train/a", "train/b", "val/a", "val/b"):
+        (data / name).mkdir(parents=True)
+        for number in range(3):
+            shutil.copy(files / "picture.png", data / name / f"{number}.png")
+    words = ["evaluate", str(files / "two.safetensors"), "--data", str(data), "--protocol", "dense@64", "--out"]
+    net = vd.create("B", ["a", "b"], width=1 / 8, image_size=64, fc_width=24, initialization="he", seed=0)
+    vd.save(net, files / "two.safetensors")
+    for precision in ("float32", "fixed16"):
+        done = CliRunner().invoke(app, [*words, str(tmp_path / precision), "--precision", precision])
+        assert done.exit_code == 0, done.output
+    found = [vd.Posteriors.read(tmp_path / name / "dense@64.parquet") for name in ("float32", "fixed16")]
+    difference = np.abs(found[0].probabilities - found[1].probabilities).max()
+    assert 0 < difference < 1e-3
+    assert found[1].metadata["options"]["precision"] == "fixed16"
+    other = CliRunner().invoke(app, [*words, str(tmp_path / "float32"), "--precision", "fixed16"])
+    assert isinstance(other.exception, UserError)
+
+
+def test_sixteen_bits_need_the_native_engine(monkeypatch):
+    for name, device in (("torch", CPU), ("auto", CUDA)):
+        with pytest.raises(UserError, match="precision fixed16 is the native engine's"):
+            pick_engine(name, device, "fixed16")
+    monkeypatch.setattr(library, "find", lambda: None)
+    monkeypatch.setattr(library, "load", _missing)
+    with pytest.raises(UserError, match="not built"):
+        pick_engine("auto", CPU, "fixed16")
+
+
+def _missing():
+    raise UserError("the native library was not built")

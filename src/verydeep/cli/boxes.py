@@ -50,7 +50,7 @@ class BoxRequest:
     split: str
     reading: "Reading"
     posteriors: Path | None
-    precision: Literal["float32", "bf16"]
+    precision: Literal["float32", "bf16", "fixed16"]
     memory: str
     device: str
     engine: str

@@ -52,7 +52,10 @@ def evaluate(
     pool_rounding: Annotated[
         Literal["up", "down"] | None, typer.Option(help="Rounding of the max-pools' sizes; default: the network's.")
     ] = None,
-    precision: Annotated[Literal["float32", "bf16"], typer.Option(help="Of the network's arithmetic.")] = "float32",
+    precision: Annotated[
+        Literal["float32", "bf16", "fixed16"],
+        typer.Option(help="Of the network's arithmetic; fixed16 is the native engine's."),
+    ] = "float32",
     memory: Memory = "2GiB",
     device: Device = "auto",
     engine: Engine = "auto",

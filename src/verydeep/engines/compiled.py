@@ -14,7 +14,7 @@ from verydeep.engines.stack import LANES, Kind, Stack, Step
 from verydeep.nets.network import Network
 from verydeep.nets.plain import Conv, MaxPool, Plain, Relu
 
-Accuracy = Literal["exact", "fast"]
+Accuracy = Literal["exact", "fast", "fixed16"]
 
 _POOLS_ALONE = 3
 """Up to this pool images are run one by one: until then activations are larger than weights."""
@@ -24,7 +24,8 @@ class NativeLayers:
     """A network's layers, after `after` or from the image, up to `layer`, with weights packed for the native library.
 
     Weights are those of the moment. `exact` is float32 throughout; `fast` keeps the weights of fully connected layers
-    in half precision where the processor widens it by itself, as those with AVX2 do. UserError where the native library
+    in half precision where the processor widens it by itself, as those with AVX2 do; `fixed16` also multiplies 16-bit
+    integers in 3x3 convolutions. UserError where the native library
     was not built, or this machine does not run the `processor`'s kind of code.
     """
 
@@ -37,11 +38,11 @@ class NativeLayers:
         after: str | None = None,
     ) -> None:
         if accuracy not in get_args(Accuracy):
-            raise UserError(f"accuracy {accuracy!r}: expected {' or '.join(get_args(Accuracy))}")
+            raise UserError(f"accuracy {accuracy!r}: expected one of {', '.join(get_args(Accuracy))}")
         self.net, self.layer, self.after = net, layer, after
         self.channels = _channels(net.plain_layers(None, after)) if after else 3
         layers = net.one_view().plain_layers(after, layer)
-        self.parts = _parts(plan(layers, accuracy == "fast"), self.channels, processor)
+        self.parts = _parts(plan(layers, accuracy), self.channels, processor)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the network's `activations` returns for the layer, N x C x h x w.
@@ -107,9 +108,10 @@ def compile_cpu(net: Network, accuracy: Accuracy = "exact", processor: Processor
     ----------
     net : VGG
         The network. In testing (`net.eval()`) its layers run natively, in training as they always did.
-    accuracy : {"exact", "fast"}
+    accuracy : {"exact", "fast", "fixed16"}
         `exact`: float32 throughout, scores within 1e-4 relative (norm) of those in float64. `fast`: weights of fully
-        connected layers in half precision, within 1e-3; faster for one image at a time.
+        connected layers in half precision, within 1e-3; faster for one image at a time. `fixed16`: besides, 3x3
+        convolutions in 16-bit integers, within 3e-3 of the last convolution's outputs (docs/engine.md); fastest.
     processor : {"avx512", "avx2", "portable"}, optional
         Kind of code; by default the fastest that this machine runs.
 
@@ -132,16 +134,17 @@ def _is_plain(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and not tracked and not low
 
 
-def plan(layers: Sequence[Plain], half: bool = False) -> list[Step | Plain]:
-    """Return layers as steps for the native library, and as they are where torch has to run them.
+_LOW: dict[Accuracy, tuple[Kind, ...]] = {"exact": (), "fast": (Kind.WINDOW,), "fixed16": (Kind.WINDOW, Kind.WINOGRAD)}
+"""Kinds of layers in less precision."""
 
-    With `half` the weights of fully connected layers are to be kept in half precision.
-    """
+
+def plan(layers: Sequence[Plain], accuracy: Accuracy = "exact") -> list[Step | Plain]:
+    """Return layers as steps for the native library, and as they are where torch has to run them."""
     planned: list[Step | Plain] = []
     pools = index = 0
     while index < len(layers):
         begins = not planned or not isinstance(planned[-1], Step)
-        step, taken = _step(layers[index:], half, pools < _POOLS_ALONE, begins)
+        step, taken = _step(layers[index:], _LOW[accuracy], pools < _POOLS_ALONE, begins)
         planned.append(step or layers[index])
         pools += sum(isinstance(layer, MaxPool) for layer in layers[index : index + taken])
         index += taken
@@ -174,7 +177,7 @@ def _parts(planned: Sequence[Step | Plain], channels: int, processor: Processor 
     return parts
 
 
-def _step(layers: Sequence[Plain], half: bool, alone: bool, begins: bool) -> tuple[Step | None, int]:
+def _step(layers: Sequence[Plain], low: Sequence[Kind], alone: bool, begins: bool) -> tuple[Step | None, int]:
     """Return the step that the first of the layers begin, None where it is for torch, and how many it takes."""
     first, *following = layers
     if isinstance(first, MaxPool):
@@ -185,7 +188,7 @@ def _step(layers: Sequence[Plain], half: bool, alone: bool, begins: bool) -> tup
     relu = bool(following) and isinstance(following[0], Relu)
     behind = following[relu : relu + 1]
     pool = kind == Kind.WINOGRAD and any(isinstance(layer, MaxPool) for layer in behind)
-    return Step(kind, *first.folded(), relu, pool, half and kind == Kind.WINDOW, alone), 1 + relu + pool
+    return Step(kind, *first.folded(), relu, pool, kind in low, alone), 1 + relu + pool
 
 
 def _kind(layer: Conv, begins: bool) -> Kind | None:

@@ -40,8 +40,8 @@ class Step:
         float32, out.
     relu, pool : bool
         What follows; a pool only after WINOGRAD.
-    half : bool
-        Whether weights are kept in half precision; WINDOW only.
+    low : bool
+        Whether in less precision: WINDOW keeps its weights in half, WINOGRAD multiplies 16-bit integers.
     alone : bool
         Whether the layers up to this one are run image by image: their activations are larger than their weights.
     """
@@ -51,7 +51,7 @@ class Step:
     bias: Tensor | None = None
     relu: bool = False
     pool: bool = False
-    half: bool = False
+    low: bool = False
     alone: bool = False
 
     def shape(self, channels: int, height: int, width: int, round_up: bool) -> tuple[int, int, int]:
@@ -96,7 +96,7 @@ class Stack:
             bias = torch.zeros(len(weight)) if bias is None else bias.detach().cpu().float().contiguous()
         out, inner, kernel = (weight.shape[0], weight.shape[1], weight.shape[2]) if weight is not None else (0, 0, 0)
         places = [t.data_ptr() if t is not None else None for t in (weight, bias)]
-        options = (step.relu, step.pool, step.half, step.alone)
+        options = (step.relu, step.pool, step.low, step.alone)
         if self.library.vd_add(self.handle, step.kind, inner, out, kernel, *places, *map(int, options)):
             raise MemoryError(f"no memory to pack a layer of {inner} to {out} channels")
 

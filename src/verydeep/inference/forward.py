@@ -99,7 +99,7 @@ class Forward:
     def layers(self, layer: str, after: str | None = None) -> Run:
         """Return what runs the layers between two by the engine, made once; for use inside `testing`."""
         if (layer, after) not in self._runs:
-            self._runs[layer, after] = layers_by(self.engine, self.net, layer, after)
+            self._runs[layer, after] = layers_by(self.engine, self.net, layer, after, self.options.precision)
         return self._runs[layer, after]
 
     def count_batch(self) -> None:

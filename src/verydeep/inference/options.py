@@ -8,7 +8,7 @@ from verydeep.basics.errors import UserError
 Softmax = Literal["image", "location"]
 Pool = Literal["mean", "max"]
 PoolRounding = Literal["up", "down"]
-Precision = Literal["float32", "bf16"]
+Precision = Literal["float32", "bf16", "fixed16"]
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "softmax": get_args(Softmax),
     "pool": get_args(Pool),
@@ -34,8 +34,9 @@ class Options:
         ``softmax="location"``, for the greatest posteriors of the classes are no distribution.
     pool_rounding : {"up", "down"}, optional
         How the max-pools' output sizes are rounded, in place of the network's own way.
-    precision : {"float32", "bf16"}
-        Of the network's arithmetic; soft-max and means are float32 at least.
+    precision : {"float32", "bf16", "fixed16"}
+        Of the network's arithmetic; soft-max and means are float32 at least. `fixed16`, 16-bit integers with scales,
+        is the native engine's.
     """
 
     softmax: Softmax = "image"

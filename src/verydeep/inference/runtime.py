@@ -63,7 +63,11 @@ def pick_engine(name: str, device: torch.device, precision: str = "float32", ima
     """
     if name not in ("auto", *get_args(Engine)):
         raise UserError(f"engine {name!r}: expected one of auto, {', '.join(get_args(Engine))}")
-    fits = device.type == "cpu" and precision == "float32"
+    fits = device.type == "cpu" and precision != "bf16"
+    if precision == "fixed16":
+        if name == "torch" or not fits:
+            raise UserError(f"precision fixed16 is the native engine's, on the CPU, not {name}'s on {device}")
+        name = "native"
     if name == "auto":
         many = images is None or images >= FEW
         fast = fits and many and library.find() is not None and library.best_processor() != "portable"
@@ -76,11 +80,13 @@ def pick_engine(name: str, device: torch.device, precision: str = "float32", ima
     return "native"
 
 
-def layers_by(engine: Engine, net: Network, layer: str = "fc8", after: str | None = None) -> Run:
+def layers_by(
+    engine: Engine, net: Network, layer: str = "fc8", after: str | None = None, precision: str = "float32"
+) -> Run:
     """Return what maps preprocessed images, N x 3 x H x W, or the values of `after`, to a layer's, N x C x h x w.
 
     The network is set to testing; the native engine keeps the weights and the rounding of pools that it has now.
     """
     if engine == "native":
-        return NativeLayers(net, layer, after=after)
+        return NativeLayers(net, layer, "fixed16" if precision == "fixed16" else "exact", after=after)
     return lambda x: net.activations(x, layer, after)

@@ -108,11 +108,11 @@ void vd_delete(void* engine) { delete static_cast<Engine*>(engine); }
 
 // Add a layer; 0 where it was packed, 1 where memory ran out.
 int vd_add(void* handle, int kind, long in, long out, long kernel, const float* weights, const float* bias, int rectify,
-           int pool, int half, int alone) try {
+           int pool, int low, int alone) try {
   auto& engine = *static_cast<Engine*>(handle);
   if (engine.layers.empty()) engine.plain = kind == FIRST;
   engine.layers.push_back(
-      engine.make({Kind(kind), in, out, kernel, weights, bias, rectify != 0, pool != 0, half != 0}));
+      engine.make({Kind(kind), in, out, kernel, weights, bias, rectify != 0, pool != 0, low != 0}));
   engine.counters = std::vector<std::atomic<long>>(engine.layers.size());
   if (alone) engine.alone = long(engine.layers.size());
   return 0;

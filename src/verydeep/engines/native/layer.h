@@ -25,7 +25,7 @@ struct Spec {
   const float* bias;     // out
   bool rectify;  // whether a ReLU follows
   bool pool;     // whether a 2x2 max-pool of stride 2 follows that; WINOGRAD only
-  bool half;     // whether weights are kept in half precision; WINDOW only
+  bool low;      // whether in less precision: WINDOW keeps its weights in half, WINOGRAD multiplies 16-bit integers
 };
 
 // One thread's part in running a layer.
