@@ -116,14 +116,13 @@ class Stack:
         return from_blocks(self.run_blocks(x, round_up), self.shape(x.shape[2], x.shape[3], round_up)[0])
 
     def run_blocks(self, x: Tensor, round_up: bool) -> Tensor:
-        """Do as `run`, and leave the output in blocks, N x C / 16 x H x W x 16.
-
-        Such a map of another stack is taken, too, but not where the first layer begins with pixels.
-        """
+        """Do as `run`, and leave the output in blocks, N x C / 16 x H x W x 16; one of another stack is taken, too."""
         first = self.steps[0].kind == Kind.FIRST
+        if x.dim() == 5 and first:
+            x = from_blocks(x, self.channels)
         images, given, height, width = x.shape[:4]
         if x.dim() == 5:  # the blocks do not say how many of the last one's channels are padding
-            given = self.channels if not first and given == -(-self.channels // LANES) else given * LANES
+            given = self.channels if given == -(-self.channels // LANES) else given * LANES
         channels, rows, columns = self.shape(height, width, round_up)
         if given != self.channels or x.dtype != torch.float32 or min(images, height, width, rows, columns) < 1:
             raise ValueError(

@@ -20,7 +20,7 @@ CONTENT: Weights = {"conv4_2.relu": 1.0}
 STYLE: Weights = {f"conv{block}_1.relu": 0.2 for block in range(1, 6)}
 
 _LEAST_VARIANCE = 1e-12
-"""Of a channel that is everywhere the same: the root's slope is infinite at zero."""
+"""A smaller one is taken for zero: the root's slope grows without limit there."""
 
 
 class _Weighted(Comparison):
@@ -173,8 +173,13 @@ class StyleLoss(_Weighted):
             return apart.square().sum(dim=(1, 2)) / (4 * channels**2)
         over = (2, 3)
         means = a.mean(over) - b.mean(over)
-        spreads = [(x.var(over, correction=0) + _LEAST_VARIANCE).sqrt() for x in (a, b)]
-        return (means.square() + (spreads[0] - spreads[1]).square()).sum(dim=(1, 2)) / channels
+        spreads = _deviation(a) - _deviation(b)
+        return (means.square() + spreads.square()).sum(dim=(1, 2)) / channels
+
+
+def _deviation(blocks: Tensor) -> Tensor:
+    variance = blocks.var((2, 3), correction=0)
+    return torch.where(variance > _LEAST_VARIANCE, variance.clamp_min(_LEAST_VARIANCE).sqrt(), 0)
 
 
 def gram(blocks: Tensor) -> Tensor:
