@@ -48,7 +48,10 @@ def test_it_stops_after_the_last_layer(net, pair):
     for name, child in module.net.named_children():
         child.register_forward_hook(lambda *_, name=name: run.append(name))
     module(pair[0])
-    assert (module.net.layer_names[-1], run) == ("conv2_1.relu", ["conv1_1", "relu1_1", "conv1_2", "conv2_1", "relu2_1"])
+    assert (module.net.layer_names[-1], run) == (
+        "conv2_1.relu",
+        ["conv1_1", "relu1_1", "conv1_2", "conv2_1", "relu2_1"],
+    )
 
 
 def test_batch_norm_runs_as_in_testing_and_fully_connected_layers_are_given(pair):
