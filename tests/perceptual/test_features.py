@@ -69,7 +69,7 @@ def test_batch_norm_runs_as_in_testing_and_fully_connected_layers_are_given(pair
 
     for layer in layers:
         expected = net.activations(network_input(pair[0], net.preprocessing), layer)
-        assert float((found[layer] - expected).norm() / expected.norm()) < 1e-5
+        assert float(((found[layer] - expected).norm() / expected.norm()).detach()) < 1e-5
 
 
 def test_numbers_of_pictures_mean_what_is_said(net, pair):

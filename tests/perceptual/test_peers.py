@@ -100,3 +100,23 @@ def test_losses_of_style(net, pair):
         # Theirs is the mean over the matrix, where Gatys et al. divide its sum by 4 C^2 M^2.
         found = vd.StyleLoss(net, {layer: 1.0})(*pair) * 4 * places**2
         torch.testing.assert_close(found, theirs(*pair).flatten(), rtol=1e-5, atol=0)
+
+
+def test_a_metric_of_torchmetrics(net, pair):
+    from torchmetrics import Metric, MetricCollection
+
+    measure = vd.LPIPS(net)
+    metric = vd.as_torchmetric(measure)
+    assert isinstance(metric, Metric)
+    together = MetricCollection({"lpips": metric, "dists": vd.as_torchmetric(vd.DISTS(net))})
+    with torch.no_grad():
+        expected = measure(*pair)
+        together.update(*pair)
+        together.update(pair[0][:1], pair[0][:1])
+        found = together.compute()
+    torch.testing.assert_close(found["lpips"], expected.sum() / 3)
+    assert 0 < found["dists"] < 1
+    together.reset()
+    x = pair[0].clone().requires_grad_()
+    metric(x, pair[1]).backward()
+    assert x.grad.abs().sum() > 0

@@ -1,10 +1,11 @@
 """The convolutions that pictures are compared by: had from anywhere, frozen, and said of every result."""
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from verydeep.basics.files import file_hash
 from verydeep.checkpoints.reading import load
 from verydeep.nets.configurations import CONFIGURATIONS
 from verydeep.nets.run_info import RunInfo
@@ -47,7 +48,10 @@ def trunk(source: VGG | str | Path, seed: int | None = None) -> VGG:
         net = create(str(source), 0, trunk="pool5", seed=seed)
         net.provenance = RunInfo(seed=seed, more={"weights": "random numbers"})
         return net.eval()
-    return load(source, trunk=True)
+    net = load(source, trunk=True)
+    if not net.provenance.file:  # a file of ours, which does not name itself
+        net.provenance = replace(net.provenance, file=Path(source).name, sha256=file_hash(Path(source)))
+    return net
 
 
 @dataclass(frozen=True)
