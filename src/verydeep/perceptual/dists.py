@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from verydeep.nets.vgg import VGG
 from verydeep.perceptual.calibration import installed, read_calibration
 from verydeep.perceptual.comparison import Comparison
 from verydeep.perceptual.features import Features
 from verydeep.perceptual.lpips import LAYERS, by_blocks, check_is_d
-from verydeep.perceptual.pixels import Channels, Check, Pixels
+from verydeep.perceptual.pixels import PictureOptions
 
 _C = 1e-6
 """The paper's constants c1 and c2 (equations 3 and 4)."""
@@ -40,24 +41,15 @@ class DISTS(Comparison):
         Another network than D, no weights, or an array that is missing, too much or misshapen.
     """
 
-    def __init__(
-        self,
-        net: VGG,
-        weights: str | Path | None = None,
-        *,
-        range: tuple[float, float] = (0, 1),
-        channels: Channels = "rgb",
-        check: Check = "first",
-        engine: str = "auto",
-    ) -> None:
+    def __init__(self, net: VGG, weights: str | Path | None = None, **given: Unpack[PictureOptions]) -> None:
         check_is_d(net, "DISTS")
-        super().__init__(Features(net, LAYERS, Pixels(range, channels, check), engine, l2_pool))
+        super().__init__(Features(net, LAYERS, l2_pool, **given))
         self.widths = [3, *(self.features.channels(layer) for layer in LAYERS)]
         shape = (1, sum(self.widths), 1, 1)
         file = weights or installed("DISTS_pytorch", "weights.pt", "dists-pytorch")
         self.calibration = read_calibration(file, {"alpha": shape, "beta": shape})
-        given = torch.stack([self.calibration.arrays[name].flatten().float() for name in ("alpha", "beta")])
-        self.register_buffer("fitted", given, persistent=False)
+        shares = torch.stack([self.calibration.arrays[name].flatten().float() for name in ("alpha", "beta")])
+        self.register_buffer("fitted", shares, persistent=False)
 
     def compare(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the distances, (N,), of RGB pictures from 0 to 1."""

@@ -1,20 +1,19 @@
 """Several layers of a network in one pass, for pictures whose numbers are said."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self, Unpack
 
 from verydeep.basics.errors import UserError
 from verydeep.engines.compiled import NativeLayers, is_plain
 from verydeep.inference.runtime import pick_engine
 from verydeep.nets.plain import Conv
 from verydeep.nets.vgg import VGG
-from verydeep.perceptual.pixels import Channels, Check, Pixels, network_input
+from verydeep.perceptual.pixels import PictureOptions, Pixels, network_input
 from verydeep.perceptual.trunk import describe_trunk, frozen
-
-Self = TypeVar("Self", bound="Features")
 
 
 class Features(nn.Module):
@@ -29,9 +28,8 @@ class Features(nn.Module):
         self,
         net: VGG,
         layers: Sequence[str],
-        pixels: Pixels,
-        engine: str = "auto",
         pool: Callable[[Tensor], Tensor] | None = None,
+        **given: Unpack[PictureOptions],
     ) -> None:
         super().__init__()
         if isinstance(layers, str) or not layers or len({*layers}) < len(layers) or "fc8" in layers:
@@ -42,12 +40,13 @@ class Features(nn.Module):
             net.module_name(layer)
         self.layers = tuple(layers)
         self.in_order = tuple(sorted(layers, key=net.layer_names.index))
-        self.pixels, self.pool, self.trunk = pixels, pool, describe_trunk(net)
+        self.pixels = Pixels(given.get("range", (0, 1)), given.get("channels", "rgb"), given.get("check", "first"))
+        self.pool, self.trunk = pool, describe_trunk(net)
         # Not a child: its weights are constants, which no optimizer is to see and no checkpoint to hold.
         self.frozen = (frozen(net, self.in_order[-1]),)
         begins = [f"pool{layer[4]}" for layer in self.in_order] if pool else self.in_order
         self.segments = tuple(zip([None, *begins[:-1]], self.in_order, strict=True))
-        self.engine = pick_engine(engine, torch.device("cpu"))
+        self.engine = pick_engine(given.get("engine", "auto"), torch.device("cpu"))
         self.native: list[NativeLayers] = []  # made when first needed
         self.checked = False
 
@@ -116,7 +115,7 @@ class Features(nn.Module):
             "channels": self.pixels.channels,
         }
 
-    def _apply(self: Self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self.net._apply(fn, recurse)  # type: ignore[no-untyped-call]
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
@@ -131,15 +130,7 @@ class Features(nn.Module):
         return f"{', '.join(self.layers)}; trunk: {self.trunk}; pictures: {pictures}"
 
 
-def features(
-    net: VGG,
-    layers: Sequence[str],
-    *,
-    range: tuple[float, float] = (0, 1),
-    channels: Channels = "rgb",
-    check: Check = "first",
-    engine: str = "auto",
-) -> Features:
+def features(net: VGG, layers: Sequence[str], **given: Unpack[PictureOptions]) -> Features:
     """Return a module that gives several layers of a network in one pass, differentiable in the pictures alone.
 
     Parameters
@@ -148,13 +139,13 @@ def features(
         A network or a trunk; its tensors are shared, and stay as they are. Batch norm runs as in testing.
     layers : sequence of str
         Any of `net.layer_names` before `fc8`: `conv4_2` is before the ReLU, `conv4_2.relu` after it.
-    range : {(0, 1), (-1, 1), (0, 255)}
+    range : {(0, 1), (-1, 1), (0, 255)}, default (0, 1)
         What black and white are in the pictures given. What the network itself wants, it says (`net.preprocessing`).
-    channels : {"rgb", "bgr"}
+    channels : {"rgb", "bgr"}, default "rgb"
         Their order in the pictures given.
-    check : {"first", "always", "never"}
+    check : {"first", "always", "never"}, default "first"
         Which calls compare the values with `range`; it waits for the device.
-    engine : {"auto", "native", "torch"}
+    engine : {"auto", "native", "torch"}, default "auto"
         What runs the layers on a CPU where no gradient is needed; see `verydeep.compile_cpu`.
 
     Returns
@@ -176,4 +167,4 @@ def features(
     >>> {name: tuple(map.shape) for name, map in maps.items()}
     {'conv1_2.relu': (1, 4, 48, 64), 'conv3_3': (1, 16, 12, 16)}
     """
-    return Features(net, layers, Pixels(range, channels, check), engine)
+    return Features(net, layers, None, **given)

@@ -5,12 +5,13 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.vgg import VGG
 from verydeep.perceptual.comparison import Comparison
 from verydeep.perceptual.features import Features
-from verydeep.perceptual.pixels import Channels, Check, Pixels
+from verydeep.perceptual.pixels import PictureOptions
 
 Norm = Literal["l1", "l2"]
 Statistic = Literal["gram", "mean-variance"]
@@ -28,10 +29,10 @@ class _Weighted(Comparison):
 
     difference: Callable[[Tensor, Tensor, int], Tensor]
 
-    def __init__(self, net: VGG, layers: Weights, pixels: Pixels, engine: str) -> None:
+    def __init__(self, net: VGG, layers: Weights, **given: Unpack[PictureOptions]) -> None:
         if not isinstance(layers, Mapping) or not all(0 < weight < float("inf") for weight in layers.values()):
             raise UserError(f"layers {layers!r}: expected layers' names with weights above 0, as in {dict(CONTENT)}")
-        super().__init__(Features(net, tuple(layers), pixels, engine))
+        super().__init__(Features(net, tuple(layers), **given))
         self.weights = dict(layers)
 
     def compare(self, first: Tensor, second: Tensor) -> Tensor:
@@ -75,20 +76,10 @@ class PerceptualLoss(_Weighted):
         No such layer, or a weight or word that is none.
     """
 
-    def __init__(
-        self,
-        net: VGG,
-        layers: Weights,
-        norm: Norm = "l1",
-        *,
-        range: tuple[float, float] = (0, 1),
-        channels: Channels = "rgb",
-        check: Check = "first",
-        engine: str = "auto",
-    ) -> None:
+    def __init__(self, net: VGG, layers: Weights, norm: Norm = "l1", **given: Unpack[PictureOptions]) -> None:
         if norm not in get_args(Norm):
             raise UserError(f"norm is {norm!r}, expected l1 or l2")
-        super().__init__(net, layers, Pixels(range, channels, check), engine)
+        super().__init__(net, layers, **given)
         self.norm = norm
 
     @property
@@ -108,17 +99,8 @@ class ContentLoss(PerceptualLoss):
     Their equation 1 is half the sum: this times C h w / 2. Parameters are those of `PerceptualLoss`.
     """
 
-    def __init__(
-        self,
-        net: VGG,
-        layers: Weights = CONTENT,
-        *,
-        range: tuple[float, float] = (0, 1),
-        channels: Channels = "rgb",
-        check: Check = "first",
-        engine: str = "auto",
-    ) -> None:
-        super().__init__(net, layers, "l2", range=range, channels=channels, check=check, engine=engine)
+    def __init__(self, net: VGG, layers: Weights = CONTENT, **given: Unpack[PictureOptions]) -> None:
+        super().__init__(net, layers, "l2", **given)
 
 
 class StyleLoss(_Weighted):
@@ -149,15 +131,11 @@ class StyleLoss(_Weighted):
         net: VGG,
         layers: Weights = STYLE,
         statistic: Statistic = "gram",
-        *,
-        range: tuple[float, float] = (0, 1),
-        channels: Channels = "rgb",
-        check: Check = "first",
-        engine: str = "auto",
+        **given: Unpack[PictureOptions],
     ) -> None:
         if statistic not in get_args(Statistic):
             raise UserError(f"statistic is {statistic!r}, expected gram or mean-variance")
-        super().__init__(net, layers, Pixels(range, channels, check), engine)
+        super().__init__(net, layers, **given)
         self.statistic = statistic
 
     @property

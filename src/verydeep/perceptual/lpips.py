@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Unpack
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.vgg import VGG
 from verydeep.perceptual.calibration import installed, read_calibration
 from verydeep.perceptual.comparison import Comparison
 from verydeep.perceptual.features import Features
-from verydeep.perceptual.pixels import Channels, Check, Pixels
+from verydeep.perceptual.pixels import PictureOptions
 
 LAYERS = ("conv1_2.relu", "conv2_2.relu", "conv3_3.relu", "conv4_3.relu", "conv5_3.relu")
 """The last of each block of D: what DISTS sees, too."""
@@ -47,18 +48,9 @@ class LPIPS(Comparison):
         Another network than D, no weights, or an array that is missing, too much or misshapen.
     """
 
-    def __init__(
-        self,
-        net: VGG,
-        weights: str | Path | None = None,
-        *,
-        range: tuple[float, float] = (0, 1),
-        channels: Channels = "rgb",
-        check: Check = "first",
-        engine: str = "auto",
-    ) -> None:
+    def __init__(self, net: VGG, weights: str | Path | None = None, **given: Unpack[PictureOptions]) -> None:
         check_is_d(net, "LPIPS")
-        super().__init__(Features(net, LAYERS, Pixels(range, channels, check), engine))
+        super().__init__(Features(net, LAYERS, **given))
         names = [f"lin{number}.model.1.weight" for number, _ in enumerate(LAYERS)]
         shapes = {n: (1, self.features.channels(layer), 1, 1) for n, layer in zip(names, LAYERS, strict=True)}
         self.calibration = read_calibration(weights or installed("lpips", "weights/v0.1/vgg.pth", "lpips"), shapes)

@@ -1,7 +1,7 @@
 """What the numbers of a picture mean, said and checked; from there to a network's input."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 import torch
 from torch import Tensor
@@ -15,13 +15,22 @@ Check = Literal["first", "always", "never"]
 RANGES: tuple[tuple[float, float], ...] = ((0, 1), (-1, 1), (0, 255))
 
 
+class PictureOptions(TypedDict, total=False):
+    """What functions for users take as keywords: how tensors of pictures are to be read, and what runs the layers."""
+
+    range: tuple[float, float]
+    channels: Channels
+    check: Check
+    engine: str
+
+
 @dataclass(frozen=True)
 class Pixels:
     """How tensors of pictures are to be read; UserError for a word or a range that is none."""
 
-    range: tuple[float, float] = (0, 1)
-    channels: Channels = "rgb"
-    check: Check = "first"
+    range: tuple[float, float]
+    channels: Channels
+    check: Check
 
     def __post_init__(self) -> None:
         if self.range not in RANGES:

@@ -100,10 +100,10 @@ def _origin(about: RunInfo) -> str:
 
 
 def frozen(net: VGG, last: str) -> VGG:
-    """Return a network cut behind a layer, in evaluation mode, no weight of which ever gets a gradient; tensors shared.
+    """Return a network cut behind a layer before fc8, in evaluation mode, no weight of which ever gets a gradient.
 
-    UserError where it has no such layer.
+    Tensors are shared. UserError where it has no such layer.
     """
-    cut = net if last == "fc8" else trunk_of(net, last)
+    cut = trunk_of(net, last)
     cut.requires_grad_(False)
     return cut.eval()
