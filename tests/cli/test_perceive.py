@@ -94,7 +94,7 @@ def test_the_drawing(folder):
         ("restored.png original.png --fitted vgg.pth --heatmap a.txt", "must end in"),
         ("restored.png original.png --metric style --fitted vgg.pth", "style has none"),
         ("restored.png original.png --fitted weights.pt", "found no such array"),
-        ("restored.png original.png --metric style --memory 1MiB", "--memory allows"),
+        ("restored.png original.png --metric style --memory 100KiB", "--memory allows"),
         ("restored.png trunk.safetensors --metric style", "trunk.safetensors: "),
         ("restored.png small.png --metric style", "56 x 40 and 20 x 20 pixels"),
         ("restored other --metric style", "nothing of this name in other"),
