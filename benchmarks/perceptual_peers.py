@@ -18,7 +18,10 @@ Compare = Callable[[Tensor, Tensor], Tensor]
 """Of pictures from 0 to 1 and their references, N x 3 x H x W, to distances, (N,)."""
 
 FOLDER = Path(__file__).parents[1] / "build" / "peers"
-VERSIONS = ("lpips==0.1.4", "dists-pytorch==0.1", "pyiqa==0.1.16", "piq==0.8.0", "torchmetrics==1.9.0")
+VERSIONS = (
+    *("lpips==0.1.4", "dists-pytorch==0.1", "pyiqa==0.1.16", "piq==0.8.0"),
+    *("torchmetrics==1.9.0", "lightning-utilities==0.15.3"),
+)
 """Installed there without what they depend on, most of which none of this needs."""
 
 _LIBRARIES: list[Any] = []
@@ -29,7 +32,7 @@ def use() -> None:
     if not (FOLDER / "lpips").is_dir():
         raise UserError(
             f"{FOLDER}: not there; make test-peers makes it, or: pip install --no-deps --target {FOLDER} "
-            f"{' '.join(VERSIONS)} lightning-utilities"
+            f"{' '.join(VERSIONS)}"
         )
     if str(FOLDER) not in sys.path:
         sys.path.append(str(FOLDER))

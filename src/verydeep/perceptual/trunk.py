@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from verydeep.basics.files import file_hash
 from verydeep.checkpoints.reading import load
 from verydeep.nets.configurations import CONFIGURATIONS
@@ -81,7 +83,8 @@ def describe_trunk(net: VGG) -> TrunkInfo:
     about, digest = net.provenance, hashlib.sha256()
     for name, tensor in net.state_dict().items():
         if not is_head(name.partition(".")[0]):
-            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+            values = tensor.detach().cpu().reshape(-1).view(torch.uint8)  # of any type: numpy lacks some
+            digest.update(name.encode() + values.numpy().tobytes())
     own = net.preprocessing
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (own.mean, own.std))
     taken = f"{own.channel_order} from 0 to {own.value_range:g}, mean {mean}, std {std}"
