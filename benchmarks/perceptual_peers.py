@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -85,7 +85,7 @@ def lpips(net: VGG) -> tuple[Any, Compare]:
 def pyiqa_lpips(net: VGG) -> tuple[Any, Compare]:
     """Return pyiqa's LPIPS, and a call of it."""
     module = _pyiqa("lpips_arch")
-    with _instead_of_a_download(net):
+    with _instead_of_a_download(net), redirect_stdout(sys.stderr):  # it prints which file it loads
         metric = module.LPIPS(net="vgg", pretrained_model_path=str(installed("lpips", "weights/v0.1/vgg.pth", "lpips")))
     return metric, lambda a, b: metric(a, b).flatten()
 
