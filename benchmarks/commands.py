@@ -118,6 +118,25 @@ def features(
 
 
 @app.command()
+def perceptual(
+    side: Annotated[int, typer.Option(help="Side of the square pictures of a loss in pixels.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs of pictures of a loss.")] = 8,
+    size: Annotated[str, typer.Option(help="HEIGHTxWIDTH of the two pictures of a metric.")] = "800x1080",
+    repeats: Repeats = 5,
+    threads: Threads = None,
+    csv: Csv = False,
+    json_: Json = False,
+) -> None:
+    """Compute LPIPS as a loss with its gradient, and as a metric, beside lpips and pyiqa: seconds and peak memory.
+
+    Example: verydeep bench perceptual --side 32 --batch-size 2 --size 48x64 --repeats 1
+    """
+    from benchmarks.perceptual import run, text
+
+    _show(run(side, batch_size, _size(size), repeats, threads), text, json_, csv)
+
+
+@app.command()
 def inference(
     net: Annotated[str, typer.Option(help="Configuration: A, B, C, D, E, ...")] = "D",
     size: Annotated[str, typer.Option(help="Image sizes in pixels: 224, or HEIGHTxWIDTH; several by commas.")] = "224",

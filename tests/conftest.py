@@ -55,18 +55,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def peers() -> SimpleNamespace:
     """torchvision and timm themselves."""
-    import torch
+    from benchmarks.perceptual_peers import import_torchvision
 
-    # torchvision's operators are missing beside a CPU build of torch, and its import wants to describe two of them.
-    for operator in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, operator):
-            library = torch.library.Library("torchvision", "FRAGMENT")
-            _LIBRARIES.append(library)  # it undoes its definitions when it goes
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    torchvision = import_torchvision()
     timm = pytest.importorskip("timm", reason="timm is not installed (make test installs it)")
-    import torchvision
-
     return SimpleNamespace(timm=timm, torchvision=torchvision)
-
-
-_LIBRARIES: list[object] = []

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from verydeep.nets.vgg import VGG as VGG
     from verydeep.nets.vgg import create as create
     from verydeep.nets.weights import save as save
+    from verydeep.perceptual.dists import DISTS as DISTS
+    from verydeep.perceptual.features import features as features
+    from verydeep.perceptual.losses import ContentLoss as ContentLoss
+    from verydeep.perceptual.losses import PerceptualLoss as PerceptualLoss
+    from verydeep.perceptual.losses import StyleLoss as StyleLoss
+    from verydeep.perceptual.lpips import LPIPS as LPIPS
+    from verydeep.perceptual.torchmetric import as_torchmetric as as_torchmetric
+    from verydeep.perceptual.trunk import trunk as trunk
     from verydeep.scoremaps.densify import densify as densify
     from verydeep.scoremaps.score_map import read_map as read_map
     from verydeep.scoremaps.score_map import score_map as score_map
@@ -49,6 +57,14 @@ _PUBLIC = {
     "load_recipe": "verydeep.training.recipe",
     "train": "verydeep.training.train",
     "Descriptor": "verydeep.transfer.descriptor",
+    "features": "verydeep.perceptual.features",
+    "trunk": "verydeep.perceptual.trunk",
+    "LPIPS": "verydeep.perceptual.lpips",
+    "DISTS": "verydeep.perceptual.dists",
+    "ContentLoss": "verydeep.perceptual.losses",
+    "StyleLoss": "verydeep.perceptual.losses",
+    "PerceptualLoss": "verydeep.perceptual.losses",
+    "as_torchmetric": "verydeep.perceptual.torchmetric",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -35,12 +35,14 @@ WEIGHTS = {
     "convert": "convert {} out.safetensors",
     "export": "export {} --format onnx --out out.onnx",
     "train": "train --init-from {} --data data --out out",
+    "perceive": "perceive photo.png photo.png --metric content --weights {}",
 }
 PICTURES = {
     "predict": "predict {} --weights w.safetensors",
     "localize": "localize {} --classifier w.safetensors --localizer l.safetensors",
     "scoremap": "scoremap {} --weights w.safetensors --out out.zarr --memory 16GiB",
     "features": "features {} --weights w.safetensors --out out.npy",
+    "perceive": "perceive photo.png {} --metric content --weights w.safetensors",
 }
 DATA = {
     "train": "train --net A --data {} --out out",

@@ -211,3 +211,15 @@ def test_scores_of_random_numbers_are_refused(tmp_path):
     net.provenance = RunInfo(untrained_layers=("fc6", "fc7", "fc8"))  # as earlier versions wrote of a trunk
     with pytest.raises(UserError, match="whose fc6, fc7, fc8 are random numbers"):
         vd.predict(net, np.zeros((224, 224, 3), np.uint8))
+
+
+def test_what_a_layer_gave_stays_as_it_is() -> None:
+    """ReLUs work in place, but not on a map that somebody holds."""
+    net = vd.create("A", 2, width=1 / 16, image_size=32, fc_width=8).eval()
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        before = net.activations(x, "conv3_1")
+        kept = before.clone()
+        after = net.activations(before, "conv3_2", after="conv3_1")
+        torch.testing.assert_close(after, net.activations(x, "conv3_2"))
+    torch.testing.assert_close(before, kept, rtol=0, atol=0)

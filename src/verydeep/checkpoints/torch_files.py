@@ -89,9 +89,19 @@ def read_safetensors(path: Path) -> Checkpoint:
 
 
 def read_pickle(path: Path) -> Checkpoint:
+    """Read a `.pth` file of a network; as `read_tensors`."""
+    state = read_tensors(path)
+    description = getattr(state, "_metadata", {}).get("", {}).get(KEY)
+    return _checkpoint(
+        {name: Array(name, tuple(one.shape), one.clone) for name, one in state.items()}, description, path
+    )
+
+
+def read_tensors(path: Path) -> Mapping[str, Tensor]:
     """Read a `.pth` file: a dictionary of tensors, perhaps inside another one; no object's code is ever run.
 
-    UserError: the file is damaged, or holds anything but tensors and plain values.
+    They are still in the file where that can be mapped. UserError: the file is damaged, or holds anything but tensors
+    and plain values.
     """
     try:
         zipped = zipfile.is_zipfile(path)
@@ -114,15 +124,12 @@ def read_pickle(path: Path) -> Checkpoint:
         said = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not a readable torch file ({type(error).__name__}: {said})") from None
     state = _state(content, path)
-    description = getattr(state, "_metadata", {}).get("", {}).get(KEY)
-    arrays: dict[str, Array] = {}
     for name, tensor in state.items():
         if tensor.is_quantized:
             raise UserError(f"{path}: {name}: holds 8-bit numbers (quantized); give the file it was quantized from")
         if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
             raise UserError(f"{path}: {name}: claims more values than the file holds")
-        arrays[name] = Array(name, tuple(tensor.shape), tensor.clone)
-    return _checkpoint(arrays, description, path)
+    return state
 
 
 def _check_list(path: Path) -> None:

@@ -36,6 +36,7 @@ COMMANDS = (
     ("export", "export"),
     ("features", "features"),
     ("transfer", "transfer"),
+    ("perceive", "perceive"),
 )
 GROUPS = (("data", "data"), ("bench", "bench"))
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from verydeep.basics.errors import UserError
 from verydeep.engines.library import Processor
-from verydeep.engines.stack import LANES, Kind, Stack, Step
+from verydeep.engines.stack import LANES, Kind, Stack, Step, from_blocks, to_blocks
 from verydeep.nets.network import Network
 from verydeep.nets.plain import Conv, MaxPool, Plain, Relu
 
@@ -57,7 +57,7 @@ class NativeLayers:
             )
         if self.after is None:
             self.net.check_size(x.shape[2], x.shape[3])
-        if self.net.training or not _is_plain(x):
+        if self.net.training or not is_plain(x):
             return self.net.activations(x, self.layer, self.after)
         with torch.no_grad():
             y, round_up = x, bool(self.net.preprocessing.pool_round_up)
@@ -67,6 +67,21 @@ class NativeLayers:
         if not torch.compiler.is_compiling() and not bool(torch.isfinite(y).all()):
             return self.net.activations(x, self.layer, self.after)
         return y
+
+    def blocks(self, x: Tensor) -> Tensor:
+        """Return the layer's map in blocks of channels, N x C / 16 x h x w x 16, without laying it out anew.
+
+        `x` is as for a call, or a map of `after` in such blocks; it must be what `is_plain` says.
+        """
+        channels, round_up = self.channels, bool(self.net.preprocessing.pool_round_up)
+        for part in self.parts:
+            if isinstance(part, Stack):
+                channels = part.shape(x.shape[2], x.shape[3], round_up)[0]
+                x = part.run_blocks(x, round_up)
+            else:
+                x = part(x if x.dim() == 4 else from_blocks(x, channels), round_up)
+                channels = x.shape[1]
+        return x if x.dim() == 5 else to_blocks(x)
 
 
 class CompiledNet(nn.Module):
@@ -128,7 +143,8 @@ def compile_cpu(net: Network, accuracy: Accuracy = "exact", processor: Processor
     return CompiledNet(net, accuracy, processor)
 
 
-def _is_plain(x: Tensor) -> bool:
+def is_plain(x: Tensor) -> bool:
+    """Say whether the library may run an input: on the CPU, in float32, no gradient asked for."""
     tracked = torch.is_grad_enabled() and x.requires_grad
     low = torch.is_autocast_enabled("cpu")
     return x.device.type == "cpu" and x.dtype == torch.float32 and not tracked and not low

@@ -113,17 +113,26 @@ class Stack:
 
     def run(self, x: Tensor, round_up: bool) -> Tensor:
         """Do what the operator does; ValueError where the library would read or write beyond the input."""
-        images, given, height, width = x.shape
+        return from_blocks(self.run_blocks(x, round_up), self.shape(x.shape[2], x.shape[3], round_up)[0])
+
+    def run_blocks(self, x: Tensor, round_up: bool) -> Tensor:
+        """Do as `run`, and leave the output in blocks, N x C / 16 x H x W x 16; one of another stack is taken, too."""
+        first = self.steps[0].kind == Kind.FIRST
+        if x.dim() == 5 and first:
+            x = from_blocks(x, self.channels)
+        images, given, height, width = x.shape[:4]
+        if x.dim() == 5:  # the blocks do not say how many of the last one's channels are padding
+            given = self.channels if given == -(-self.channels // LANES) else given * LANES
         channels, rows, columns = self.shape(height, width, round_up)
         if given != self.channels or x.dtype != torch.float32 or min(images, height, width, rows, columns) < 1:
             raise ValueError(
                 f"{x.dtype} input of shape {tuple(x.shape)}: expected float32 with {self.channels} channels, large "
                 "enough for every layer"
             )
-        pixels = _to_pixels(x) if self.steps[0].kind == Kind.FIRST else _to_blocks(x)
+        laid_out = _to_pixels(x) if first else to_blocks(x) if x.dim() == 4 else x.contiguous()
         out = torch.empty(images, -(-channels // LANES), rows, columns, LANES, dtype=torch.float32)
-        self.run_laid_out(pixels, x.shape, round_up, out)
-        return _from_blocks(out, channels)
+        self.run_laid_out(laid_out, (images, given, height, width), round_up, out)
+        return out
 
     def run_laid_out(self, pixels: Tensor, shape: Sequence[int], round_up: bool, out: Tensor) -> None:
         """Run the library on an input of N x C x H x W that has its layout already, and leave the output in it."""
@@ -141,14 +150,15 @@ def _to_pixels(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous()
 
 
-def _to_blocks(x: Tensor) -> Tensor:
+def to_blocks(x: Tensor) -> Tensor:
     """Lay N x C x H x W out as N x C / 16 x H x W x 16, with zeros behind the last channel."""
     if x.shape[1] % LANES:
         x = torch.nn.functional.pad(x, (0, 0, 0, 0, 0, -x.shape[1] % LANES))
     return x.reshape(x.shape[0], -1, LANES, *x.shape[2:]).permute(0, 1, 3, 4, 2).contiguous()
 
 
-def _from_blocks(x: Tensor, channels: int) -> Tensor:
+def from_blocks(x: Tensor, channels: int) -> Tensor:
+    """Return N x C x H x W of what stands in blocks of channels."""
     return x.permute(0, 1, 4, 2, 3).flatten(1, 2)[:, :channels]
 
 

@@ -182,8 +182,12 @@ class Network(nn.Sequential):
         for child, following in zip(layers, [*layers[1:], None], strict=True):
             if isinstance(child, nn.MaxPool2d):
                 x = relu_pool(x, round_up)
-            elif not (isinstance(child, nn.ReLU) and isinstance(following, nn.MaxPool2d)):
-                x = child(x)  # a ReLU before a pool runs with it
+            elif isinstance(child, nn.ReLU) and isinstance(following, nn.MaxPool2d):
+                continue  # it runs with the pool
+            elif isinstance(child, nn.ReLU) and after is not None and child is layers[0]:
+                x = child(x.clone())  # it works in place, and x is the caller's
+            else:
+                x = child(x)
         return x
 
     def plain_layers(self, after: str | None = None, layer: str | None = None) -> list[Plain]:

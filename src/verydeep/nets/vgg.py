@@ -68,10 +68,15 @@ class VGG(Network, HubMixin):
         super().__init__(config, layers)
 
 
-def trunk_of(net: VGG) -> VGG:
-    """Return a network's convolutions alone, cut behind pool5 or where it is cut already; tensors are shared."""
+def trunk_of(net: VGG, layer: str | None = None) -> VGG:
+    """Return a network cut behind a layer before fc8, by default its convolutions alone; tensors are shared.
+
+    UserError where it has no such layer.
+    """
+    last = layer or net.config.trunk or "pool5"
+    head = net.config.head if is_head(net.module_name(last)) else None
     with torch.device("meta"):
-        trunk = VGG(replace(net.config, classes=(), trunk=net.config.trunk or "pool5", head=None, descriptor=None))
+        trunk = VGG(replace(net.config, classes=(), trunk=last, head=head, descriptor=None))
     trunk.load_state_dict({name: net.state_dict()[name] for name in trunk.state_dict()}, assign=True)
     trunk.provenance = replace(net.provenance, multi_label=None)
     return trunk.train(net.training)

@@ -1,0 +1,1 @@
+"""Pictures compared by what a network makes of them: features, metrics, losses."""

@@ -1,0 +1,101 @@
+"""DISTS: deep image structure and texture similarity (Ding et al. 2020)."""
+
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Unpack
+
+from verydeep.nets.vgg import VGG
+from verydeep.perceptual.calibration import installed, read_calibration
+from verydeep.perceptual.comparison import Comparison
+from verydeep.perceptual.features import Features
+from verydeep.perceptual.lpips import LAYERS, by_blocks, check_is_d
+from verydeep.perceptual.pixels import PictureOptions
+
+_C = 1e-6
+"""The paper's constants c1 and c2 (equations 3 and 4)."""
+
+
+class DISTS(Comparison):
+    """Deep image structure and texture similarity, by VGG-16 (configuration D) with L2 pooling.
+
+    Means of each channel say how alike textures are, correlations how alike structures are, in five layers and the
+    picture itself; one minus their weighted sum is the distance. 0 is the same picture.
+
+    Parameters
+    ----------
+    net : VGG
+        D, whole or its trunk. Published figures are of torchvision's (`vd.trunk("torchvision:vgg16")`).
+    weights : str or Path, optional
+        The authors' `weights.pt` (pyiqa's `DISTS_weights` are the same arrays) with `alpha` and `beta`; by default the
+        one of the installed package `dists-pytorch`.
+    range, channels, check, engine
+        As in `verydeep.features`.
+
+    Raises
+    ------
+    UserError
+        Another network than D, no weights, or an array that is missing, too much or misshapen.
+    """
+
+    def __init__(self, net: VGG, weights: str | Path | None = None, **given: Unpack[PictureOptions]) -> None:
+        check_is_d(net, "DISTS")
+        super().__init__(Features(net, LAYERS, l2_pool, **given))
+        self.widths = [3, *(self.features.channels(layer) for layer in LAYERS)]
+        shape = (1, sum(self.widths), 1, 1)
+        file = weights or installed("DISTS_pytorch", "weights.pt", "dists-pytorch")
+        self.calibration = read_calibration(file, {"alpha": shape, "beta": shape})
+        shares = torch.stack([self.calibration.arrays[name].flatten().float() for name in ("alpha", "beta")])
+        self.register_buffer("fitted", shares, persistent=False)
+
+    def compare(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the distances, (N,), of RGB pictures from 0 to 1."""
+        pixels = ("pixels", first.permute(0, 2, 3, 1)[:, None], second.permute(0, 2, 3, 1)[:, None])
+        fitted = self.get_buffer("fitted").to(first.dtype)
+        shares = torch.split(fitted / fitted.sum(), self.widths, dim=1)
+        apart = [
+            difference(a, b, by_blocks(alpha, a), by_blocks(beta, a))
+            for (_, a, b), (alpha, beta) in zip(chain([pixels], self.maps(first, second)), shares, strict=True)
+        ]
+        return torch.stack(apart).sum(dim=0)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What distances are of, and computed with; JSON-able."""
+        return {**super().provenance, "weights": self.calibration.provenance}
+
+    def extra_repr(self) -> str:
+        """Return whose weights of channels they are."""
+        return f"weights: {self.calibration}"
+
+
+def difference(a: Tensor, b: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
+    """Return how far two maps in blocks of channels are apart, (N,): in texture by `alpha`, in structure by `beta`.
+
+    These are one minus the paper's similarities (equations 3 and 4), brought to one fraction each: alike maps give 0.
+    """
+    places = (2, 3)
+    mean_a, mean_b = a.mean(places, keepdim=True), b.mean(places, keepdim=True)
+    a, b = a - mean_a, b - mean_b
+    variances = a.square().mean(places, keepdim=True) + b.square().mean(places, keepdim=True)
+    texture = (mean_a - mean_b).square() / (mean_a.square() + mean_b.square() + _C)
+    structure = (a - b).square().mean(places, keepdim=True) / (variances + _C)
+    return (alpha * texture + beta * structure).sum(dim=(1, 2, 3, 4))
+
+
+def l2_pool(x: Tensor) -> Tensor:
+    """Return a map in blocks, N x B x h x w x L, at half its size: the root mean square in Hann windows of 3 x 3."""
+    x = _half(_half(x.square(), 2), 3)
+    return (x + 1e-12).sqrt()
+
+
+def _half(x: Tensor, axis: int) -> Tensor:
+    """Weight neighbors along an axis by 1/4, 1/2, 1/4, zeros beyond the border, and take every second place."""
+    size = x.shape[axis]
+    even, odd = (x[(slice(None),) * axis + (slice(start, None, 2),)] for start in (0, 1))
+    before = torch.cat([torch.zeros_like(even.narrow(axis, 0, 1)), odd], dim=axis).narrow(axis, 0, even.shape[axis])
+    behind = odd if size % 2 == 0 else torch.cat([odd, torch.zeros_like(even.narrow(axis, 0, 1))], dim=axis)
+    return even / 2 + (before + behind) / 4

@@ -1,0 +1,106 @@
+"""Picture files compared: one pair, or the pairs of two folders."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from verydeep.basics.errors import UserError
+from verydeep.images.files import find_pictures, read_picture
+from verydeep.inference.memory import bytes_per_view
+from verydeep.nets.vgg import VGG
+from verydeep.perceptual.comparison import Comparison
+from verydeep.perceptual.dists import DISTS
+from verydeep.perceptual.losses import ContentLoss, StyleLoss
+from verydeep.perceptual.lpips import LPIPS
+
+MetricName = Literal["lpips", "dists", "content", "style"]
+Picture = NDArray[np.uint8]
+
+_MAPS = 3
+"""Times what one picture takes in the network: both pictures' maps, and those that a segment works on."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and its reference, called `name`."""
+
+    name: str
+    picture: Path
+    reference: Path
+
+
+def make_metric(name: MetricName, net: VGG, fitted: Path | None = None, **words: Any) -> Comparison:
+    """Return a metric by its name, for pictures in bytes unless `words` say else; `fitted` is LPIPS's or DISTS's."""
+    words = {"range": (0, 255), **words}
+    if fitted is not None and name not in ("lpips", "dists"):
+        raise UserError(f"{fitted}: fitted weights are LPIPS's or DISTS's, and {name} has none; leave them out")
+    if name == "lpips":
+        return LPIPS(net, fitted, **words)
+    if name == "dists":
+        return DISTS(net, fitted, **words)
+    if name == "content":
+        return ContentLoss(net, **words)
+    if name == "style":
+        return StyleLoss(net, **words)
+    raise UserError(f"metric {name!r}: expected {', '.join(get_args(MetricName))}")
+
+
+def find_pairs(pictures: Path, references: Path) -> list[Pair]:
+    """Return one pair, or two folders' by their paths inside, without endings; UserError for one without a mate."""
+    if pictures.is_dir() != references.is_dir():
+        folder, file = (pictures, references) if pictures.is_dir() else (references, pictures)
+        raise UserError(f"{folder} is a folder, {file} is none; expected two pictures or two folders")
+    if not pictures.is_dir():
+        return [Pair(pictures.name, pictures, references)]
+    first, second = (_by_name(folder) for folder in (pictures, references))
+    for here, there, folder in ((first, second, references), (second, first, pictures)):
+        if alone := [name for name in here if name not in there]:
+            raise UserError(
+                f"{here[alone[0]]}: nothing of this name in {folder} ({len(alone)} of {len(here)} have no mate); "
+                "expected the same names in both folders"
+            )
+    return [Pair(name, first[name], second[name]) for name in first]
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for file in find_pictures([folder]):
+        name = file.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            raise UserError(
+                f"{file}: has the name of {found[name]}; expected one picture of a name, whatever its ending"
+            )
+        found[name] = file
+    return found
+
+
+def read_pair(pair: Pair, net: VGG, memory: int) -> tuple[Picture, Picture]:
+    """Read both pictures; UserError where one is damaged, their sizes differ, or they take more than may be taken."""
+    picture, reference = (read_picture(path) for path in (pair.picture, pair.reference))
+    if picture.shape != reference.shape:
+        sizes = " and ".join(f"{shape[1]} x {shape[0]}" for shape in (picture.shape, reference.shape))
+        raise UserError(f"{pair.picture} and {pair.reference}: {sizes} pixels; expected one size")
+    needs = _MAPS * bytes_per_view(net, *picture.shape[:2])
+    if needs > memory:
+        raise UserError(
+            f"{pair.picture}: {picture.shape[1]} x {picture.shape[0]} pixels take {needs / 2**30:.2g} GiB, and "
+            f"--memory allows {memory / 2**30:.2g} GiB; give more"
+        )
+    return picture, reference
+
+
+def as_tensors(pictures: Sequence[Picture], device: torch.device) -> list[Tensor]:
+    """Return pictures as batches of one on a device, uint8, 1 x 3 x H x W."""
+    return [torch.from_numpy(picture).permute(2, 0, 1)[None].to(device) for picture in pictures]
+
+
+def on_tensors(metric: Callable[[Tensor, Tensor], Tensor], pair: Sequence[Tensor]) -> Tensor:
+    """Return what a metric gives for one pair, without gradients."""
+    with torch.no_grad():
+        return metric(pair[0], pair[1])[0]
