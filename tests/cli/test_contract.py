@@ -167,7 +167,7 @@ def say(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyt
 
     def call(words: list[str]) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["verydeep", *words])
-        signal.alarm(20)  # whatever waits for ever is killed, and the run of all tests with it
+        signal.alarm(120)  # whatever waits for ever is killed, and the run of all tests with it
         with pytest.raises(SystemExit) as stop:
             run()
         signal.alarm(0)
