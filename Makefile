@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FLAGS := -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-peers test-native lint clean
+.PHONY: demo test test-peers test-native test-arm lint clean
 
 demo: $(VENV)/installed
 	$(BIN)/verydeep reproduce --preset demo --data scenes --out demo
@@ -29,6 +29,13 @@ test-native:
 	$(CXX) -std=c++17 -O1 -g -Wno-psabi -fsanitize=address,undefined -fno-sanitize-recover=all -pthread \
 		tests/engines/native_check.cpp $(wildcard $(NATIVE)/*.cpp) -o build/native_check
 	build/native_check
+
+# The same checks for 64-bit Arm, in an emulator: Debian's g++-aarch64-linux-gnu and qemu-user. Not speed: that is unmeasured.
+test-arm:
+	@mkdir -p build
+	aarch64-linux-gnu-g++ -std=c++17 -O3 -ffp-contract=fast -Wno-psabi -pthread -static \
+		tests/engines/native_check.cpp $(wildcard $(NATIVE)/*.cpp) -o build/native_check_arm
+	qemu-aarch64 build/native_check_arm
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
