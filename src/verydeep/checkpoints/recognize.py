@@ -232,7 +232,7 @@ def _steps(net: VGG, layers: Sequence[Layer]) -> Iterable[tuple[Any, str, str]]:
             yield Relu, "", "a ReLU"
         elif isinstance(layer, plain.MaxPool):
             yield MaxPool, "", "a 2 x 2 max-pool of stride 2"
-        elif isinstance(layer.module, OurNorm):
+        elif isinstance(layer, plain.Normalization) and isinstance(layer.module, OurNorm):
             yield LocalResponseNorm, "", "local response normalization"
 
 

@@ -12,7 +12,7 @@ from verydeep.basics.errors import UserError
 from verydeep.engines.library import Processor
 from verydeep.engines.stack import LANES, Kind, Stack, Step
 from verydeep.nets.network import Network
-from verydeep.nets.plain import Conv, MaxPool, Plain, Relu
+from verydeep.nets.plain import Conv, MaxPool, MeanPool, Normalization, Plain, Relu
 
 Accuracy = Literal["exact", "fast"]
 
@@ -177,18 +177,20 @@ def _parts(planned: Sequence[Step | Plain], channels: int, processor: Processor 
 def _step(layers: Sequence[Plain], half: bool, alone: bool, begins: bool) -> tuple[Step | None, int]:
     """Return the step that the first of the layers begin, None where it is for torch, and how many it takes."""
     first, *following = layers
-    if isinstance(first, MaxPool):
+    if isinstance(first, MaxPool) and first.halves:
         return Step(Kind.POOL, alone=alone), 1
     kind = _kind(first, begins) if isinstance(first, Conv) else None
     if kind is None or not isinstance(first, Conv):
         return None, 1
     relu = bool(following) and isinstance(following[0], Relu)
     behind = following[relu : relu + 1]
-    pool = kind == Kind.WINOGRAD and any(isinstance(layer, MaxPool) for layer in behind)
+    pool = kind == Kind.WINOGRAD and any(isinstance(layer, MaxPool) and layer.halves for layer in behind)
     return Step(kind, *first.folded(), relu, pool, half and kind == Kind.WINDOW, alone), 1 + relu + pool
 
 
 def _kind(layer: Conv, begins: bool) -> Kind | None:
+    if layer.stride > 1 or layer.groups > 1:
+        return None
     if layer.padding == 0:
         return Kind.WINDOW
     if (layer.kernel, layer.padding) == (3, 1):
@@ -197,14 +199,18 @@ def _kind(layer: Conv, begins: bool) -> Kind | None:
 
 
 def _by_torch(layer: Plain) -> Part:
+    folded = layer.folded() if isinstance(layer, Conv) else None
+
     def run(x: Tensor, round_up: bool) -> Tensor:
         if isinstance(layer, MaxPool):
-            return F.max_pool2d(x, 2, 2, ceil_mode=round_up)
+            return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, ceil_mode=round_up)
+        if isinstance(layer, MeanPool):
+            return F.avg_pool2d(x, layer.kernel, layer.stride)
         if isinstance(layer, Relu):  # not in place: the tensor may be the caller's
             return F.relu(x)
-        if isinstance(layer, Conv):
-            return F.conv2d(x, *layer.folded(), padding=layer.padding)
-        y: Tensor = layer.module(x)
+        if isinstance(layer, Conv) and folded:
+            return F.conv2d(x, *folded, layer.stride, layer.padding, groups=layer.groups)
+        y: Tensor = cast(Normalization, layer).module(x)
         return y
 
     return run

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from verydeep.nets.layers import LocalResponseNorm, ViewDescriptor
-from verydeep.nets.plain import Conv, MaxPool, Plain, Relu
+from verydeep.nets.plain import Conv, MaxPool, MeanPool, Plain, Relu
 from verydeep.nets.vgg import VGG
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -83,10 +83,12 @@ def _module(layer: Plain) -> nn.Module:
     if isinstance(layer, Conv):
         outputs, inputs = layer.module.out_channels, layer.module.in_channels
         with torch.device("meta"):
-            module = nn.Conv2d(inputs, outputs, layer.kernel, padding=layer.padding)
+            module = nn.Conv2d(inputs, outputs, layer.kernel, layer.stride, layer.padding, groups=layer.groups)
         weight, bias = (values.cpu().contiguous() for values in layer.folded())
         module.load_state_dict({"weight": weight, "bias": bias}, assign=True)
         return module
     if isinstance(layer, MaxPool):
-        return nn.MaxPool2d(2, ceil_mode=layer.round_up)
+        return nn.MaxPool2d(layer.kernel, layer.stride, layer.padding, ceil_mode=layer.round_up)
+    if isinstance(layer, MeanPool):
+        return nn.AvgPool2d(layer.kernel, layer.stride)
     return nn.ReLU() if isinstance(layer, Relu) else _Float32(layer.module)

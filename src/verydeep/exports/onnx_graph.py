@@ -11,7 +11,7 @@ from verydeep.basics.extras import need
 from verydeep.basics.version import VERSION
 from verydeep.exports.export_module import Contract
 from verydeep.nets.layers import LEAST_NORM, LocalResponseNorm
-from verydeep.nets.plain import Conv, MaxPool, Plain, Relu
+from verydeep.nets.plain import Conv, MaxPool, MeanPool, Plain, Relu
 from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
 
@@ -125,11 +125,16 @@ def _add_layer(graph: _Graph, layer: Plain, x: str) -> str:
     if isinstance(layer, Conv):
         parts = zip(("weight", "bias"), layer.folded(), strict=True)
         inputs = [x, *(graph.weight(f"{name}.{part}", values.cpu().numpy()) for part, values in parts)]
-        return graph.node("Conv", inputs, name, kernel_shape=[layer.kernel] * 2, pads=[layer.padding] * 4)
+        about: dict[str, Any] = {"strides": [layer.stride] * 2} if layer.stride > 1 else {}
+        about |= {"group": layer.groups} if layer.groups > 1 else {}
+        return graph.node("Conv", inputs, name, kernel_shape=[layer.kernel] * 2, pads=[layer.padding] * 4, **about)
     if isinstance(layer, Relu):
         return graph.node("Relu", [x], name)
     if isinstance(layer, MaxPool):
-        return graph.node("MaxPool", [x], name, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=int(layer.round_up))
+        pads = {"pads": [layer.padding] * 4} if layer.padding else {}
+        return graph.node("MaxPool", [x], name, **_window(layer), **pads, ceil_mode=int(layer.round_up))
+    if isinstance(layer, MeanPool):
+        return graph.node("AveragePool", [x], name, **_window(layer))
     # Squares of activations do not fit float16.
     x = graph.node("Cast", [x], f"{name}.float", to=graph.onnx.TensorProto.FLOAT) if graph.is_half else x
     if isinstance(layer.module, LocalResponseNorm):
@@ -137,6 +142,10 @@ def _add_layer(graph: _Graph, layer: Plain, x: str) -> str:
     else:
         x = _add_division(graph, name, x)
     return graph.half(x)
+
+
+def _window(layer: MaxPool | MeanPool) -> dict[str, list[int]]:
+    return {"kernel_shape": [layer.kernel] * 2, "strides": [layer.stride] * 2}
 
 
 def _add_norm(graph: _Graph, name: str, lrn: LocalResponseNorm, x: str) -> str:

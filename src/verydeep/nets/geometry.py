@@ -6,7 +6,7 @@ from torch import nn
 
 from verydeep.nets.layers import LocalResponseNorm
 from verydeep.nets.network import Network
-from verydeep.nets.plain import Conv, MaxPool, Normalization, sides
+from verydeep.nets.plain import Conv, MaxPool, MeanPool, Normalization, Slides, sides
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class LayerSummary:
     name : str
         The paper's name of the layer.
     kind : str
-        `conv3`, `conv1`, `conv5`, `pool` or `lrn`.
+        `conv` and the side of its kernel, `pool`, `mean` or `lrn`.
     output : tuple of int
         Channels, height and width that come out.
     parameters : int
@@ -63,13 +63,14 @@ def summarize(net: Network, height: int, width: int) -> list[LayerSummary]:
         kind, macs, parameters = "", 0, 0
         if isinstance(layer, Conv):
             kind, channels = f"conv{layer.kernel}", layer.module.out_channels
-            field += (layer.kernel - 1) * stride
             macs = layer.module.weight.numel() * rows_out * columns_out
             parameters = _count(layer.module) + (_count(layer.norm) if layer.norm else 0)
-        elif isinstance(layer, MaxPool):
-            kind, field, stride = "pool", field + stride, 2 * stride
+        elif isinstance(layer, MaxPool | MeanPool):
+            kind = "pool" if isinstance(layer, MaxPool) else "mean"
         elif isinstance(layer, Normalization) and isinstance(layer.module, LocalResponseNorm):
             kind = "lrn"
+        if isinstance(layer, Slides):
+            field, stride = field + (layer.kernel - 1) * stride, layer.stride * stride
         if kind:
             output = channels, rows_out, columns_out
             rows.append(LayerSummary(layer.name, kind, output, parameters, macs, field, stride))
@@ -98,8 +99,8 @@ def window(net: Network, row: int, column: int) -> Rectangle:
     """Return the window that cell (row, column) of the score map is the network's answer to.
 
     It is the crop on which the network would give this score by itself, but for what lies around it: the crop
-    would be padded with zeros there. Where a side is no multiple of 32 and pools round up, the last window may
-    reach over the image's edge.
+    would be padded with zeros there, and pools that round up would end with it. Where pools round up, the last window
+    of an image, too, may reach over its edge.
 
     Examples
     --------
@@ -114,9 +115,13 @@ def window(net: Network, row: int, column: int) -> Rectangle:
 def receptive_field(net: Network, row: int, column: int) -> Rectangle:
     """Return all pixels that cell (row, column) of the score map depends on; negative where padding is seen."""
     field = summarize(net, net.image_size, net.image_size)[-1].receptive_field
-    margin = (field - net.window) // 2
-    inner = window(net, row, column)
-    return Rectangle(inner.top - margin, inner.left - margin, inner.top - margin + field, inner.left - margin + field)
+    first, stride = 0, 1  # pixel with which the field of cell (0, 0) begins
+    for layer in net.plain_layers():
+        if isinstance(layer, Slides):
+            first -= stride * (0 if isinstance(layer, MeanPool) else layer.padding)
+            stride *= layer.stride
+    top, left = first + net.stride * row, first + net.stride * column
+    return Rectangle(top, left, top + field, left + field)
 
 
 def macs(net: Network, height: int, width: int) -> int:

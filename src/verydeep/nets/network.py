@@ -8,6 +8,7 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from typing_extensions import Self
 
 from verydeep.basics.errors import UserError
@@ -180,10 +181,12 @@ class Network(nn.Sequential):
         round_up = self.preprocessing.pool_round_up
         layers = [child for _, child in self.between(after, layer)]
         for child, following in zip(layers, [*layers[1:], None], strict=True):
-            if isinstance(child, nn.MaxPool2d):
+            if _halves(child):
                 x = relu_pool(x, round_up)
-            elif not (isinstance(child, nn.ReLU) and isinstance(following, nn.MaxPool2d)):
-                x = child(x)  # a ReLU before a pool runs with it
+            elif isinstance(child, nn.MaxPool2d):
+                x = F.max_pool2d(x, child.kernel_size, child.stride, child.padding, ceil_mode=round_up)
+            elif not (isinstance(child, nn.ReLU) and _halves(following)):
+                x = child(x)  # a ReLU before such a pool runs with it
         return x
 
     def plain_layers(self, after: str | None = None, layer: str | None = None) -> list[Plain]:
@@ -258,6 +261,11 @@ class Network(nn.Sequential):
         """Return what the network is a member of."""
         boxes = f", boxes: {self.regression}" if self.regression else ""
         return f"{self.configuration.name}, {len(self.classes)} classes, image_size={self.image_size}{boxes}"
+
+
+def _halves(module: nn.Module | None) -> bool:
+    """Say whether a module is the 2x2 max-pool of stride 2."""
+    return isinstance(module, nn.MaxPool2d) and (module.kernel_size, module.stride, module.padding) == (2, 2, 0)
 
 
 def _ends(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, str]:

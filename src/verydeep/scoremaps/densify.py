@@ -279,14 +279,14 @@ class _Builder:
     def _pool(self, name: str, module: nn.MaxPool2d | nn.AvgPool2d) -> Layer:
         if self.flattened:
             raise _refused(name, module, "stands behind a flatten")
-        up = module.ceil_mode if self.round_up is None else self.round_up
         if isinstance(module, nn.AvgPool2d):
-            if up or any(_pair(module.padding)) or module.divisor_override:
+            if module.ceil_mode or any(_pair(module.padding)) or module.divisor_override:
                 raise _refused(name, module, "pads, rounds up or divides by a number of its own")
             rows, columns = (Axis(_pair(module.kernel_size)[i], _pair(module.stride)[i]) for i in (0, 1))
             return MeanPool(name, rows, columns, self.channels, self.channels)
         if module.return_indices:
             raise _refused(name, module, "returns indices")
+        up = module.ceil_mode if self.round_up is None else self.round_up
         rows, columns = (_pool_axis(module, axis, up) for axis in (0, 1))
         return MaxPool(name, rows, columns, self.channels, self.channels, fill=-torch.inf)
 
