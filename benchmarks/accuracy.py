@@ -15,7 +15,8 @@ from verydeep.engines.library import PROCESSORS, best_processor
 from verydeep.images.files import find_pictures, read_picture
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.views import prepare, views
-from verydeep.nets.vgg import VGG, create, load
+from verydeep.nets.families import create, load
+from verydeep.nets.vgg import VGG
 
 TOP = 5
 

@@ -17,8 +17,9 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
 from verydeep.images.rescale import rescale
 from verydeep.nets.config import STRIDE
+from verydeep.nets.families import create
 from verydeep.nets.geometry import macs, receptive_field, score_map_size
-from verydeep.nets.vgg import VGG, create
+from verydeep.nets.vgg import VGG
 
 TARGET = 10.0
 """Times that dense evaluation should be faster, at least; by multiply-adds it would be 11.2."""

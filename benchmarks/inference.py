@@ -17,8 +17,9 @@ from verydeep.basics.machine import describe_machine
 from verydeep.basics.progress import track
 from verydeep.engines import library
 from verydeep.engines.compiled import NativeLayers
+from verydeep.nets.families import create
 from verydeep.nets.geometry import macs
-from verydeep.nets.vgg import VGG, create
+from verydeep.nets.vgg import VGG
 
 Run = Callable[[Tensor], Tensor]
 

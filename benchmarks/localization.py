@@ -18,8 +18,9 @@ from verydeep.inference.runtime import Runtime
 from verydeep.localization.dense import LocalizationModel
 from verydeep.localization.merging import MergeRule, merge
 from verydeep.nets.config import STRIDE
+from verydeep.nets.families import create
 from verydeep.nets.geometry import score_map_size, summarize
-from verydeep.nets.vgg import VGG, create, is_head
+from verydeep.nets.vgg import VGG, is_head
 
 TARGET = 0.1
 """Most that the ratio of times may differ from that of multiply-adds, as a share of the latter."""

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
-from verydeep.nets.vgg import VGG, create
+from verydeep.nets.families import create
+from verydeep.nets.vgg import VGG
 
 POINTS = {
     2: (0, 1, -1),

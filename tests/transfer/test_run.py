@@ -14,7 +14,7 @@ from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.lock import sole_writer
 from verydeep.datasets.opening import Reading
 from verydeep.evaluation.metrics import average_precision, mean_class_recall
-from verydeep.nets.vgg import with_random_weights
+from verydeep.nets.families import with_random_weights
 from verydeep.transfer.data import read_data
 from verydeep.transfer.elementary import LayerDescriptor, network_hash
 from verydeep.transfer.protocols import PROTOCOLS

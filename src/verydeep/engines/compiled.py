@@ -21,7 +21,7 @@ _POOLS_ALONE = 3
 
 
 class NativeLayers:
-    """A network's layers, after `after` or from the image, up to `layer`, with weights packed for the native library.
+    """A network's layers, after `after` or from the image, up to `layer` or the last, packed for the native library.
 
     Weights are those of the moment. `exact` is float32 throughout; `fast` keeps the weights of fully connected layers
     in half precision where the processor widens it by itself, as those with AVX2 do. UserError where the native library
@@ -31,16 +31,16 @@ class NativeLayers:
     def __init__(
         self,
         net: Network,
-        layer: str = "fc8",
+        layer: str | None = None,
         accuracy: Accuracy = "exact",
         processor: Processor | None = None,
         after: str | None = None,
     ) -> None:
         if accuracy not in get_args(Accuracy):
             raise UserError(f"accuracy {accuracy!r}: expected {' or '.join(get_args(Accuracy))}")
-        self.net, self.layer, self.after = net, layer, after
+        self.net, self.layer, self.after = net, layer or net.layer_names[-1], after
         self.channels = _channels(net.plain_layers(None, after)) if after else 3
-        layers = net.one_view().plain_layers(after, layer)
+        layers = net.one_view().plain_layers(after, self.layer)
         self.parts = _parts(plan(layers, accuracy == "fast"), self.channels, processor)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class CompiledNet(nn.Module):
     def __init__(self, net: Network, accuracy: Accuracy = "exact", processor: Processor | None = None) -> None:
         super().__init__()
         self.made_of = net, accuracy, processor
-        self.native = NativeLayers(net, "fc8", accuracy, processor)
+        self.native = NativeLayers(net, None, accuracy, processor)
         self.net = net
         self.training = net.training
 
@@ -105,7 +105,7 @@ def compile_cpu(net: Network, accuracy: Accuracy = "exact", processor: Processor
 
     Parameters
     ----------
-    net : VGG
+    net : Network
         The network. In testing (`net.eval()`) its layers run natively, in training as they always did.
     accuracy : {"exact", "fast"}
         `exact`: float32 throughout, scores within 1e-4 relative (norm) of those in float64. `fast`: weights of fully

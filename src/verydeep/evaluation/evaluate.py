@@ -28,12 +28,13 @@ from verydeep.inference.loading import Loader, batches
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
-from verydeep.nets.vgg import VGG, load
+from verydeep.nets.families import load
+from verydeep.nets.network import Network
 from verydeep.nets.weights import weights_hash
 
 
 def evaluate(
-    net: VGG | str | Path,
+    net: Network | str | Path,
     dataset: Dataset,
     protocol: Protocol | str | None = None,
     *,
@@ -46,7 +47,7 @@ def evaluate(
 
     Parameters
     ----------
-    net : VGG, str or Path
+    net : Network, str or Path
         The network or its weights file.
     dataset : Dataset
         Its classes must be among the network's, by name.
@@ -86,7 +87,7 @@ class Evaluator:
 
     def __init__(
         self,
-        net: VGG | str | Path,
+        net: Network | str | Path,
         dataset: Dataset,
         options: Options | None = None,
         runtime: Runtime = Runtime(),  # noqa: B008 (frozen)
@@ -94,8 +95,8 @@ class Evaluator:
         limit: int | None = None,
         cache: str | Path | None = None,
     ) -> None:
-        weights, digest = ("", _hash(net)) if isinstance(net, VGG) else (str(net), weights_hash(net))
-        net = net if isinstance(net, VGG) else load(net, "classify")
+        weights, digest = ("", _hash(net)) if isinstance(net, Network) else (str(net), weights_hash(net))
+        net = net if isinstance(net, Network) else load(net, "classify")
         net.check_task("classify")
         if net.multi_label:
             raise UserError(
@@ -234,7 +235,7 @@ def _protocol(protocol: Protocol | str) -> Protocol:
     return Protocol.parse(protocol) if isinstance(protocol, str) else protocol
 
 
-def match_labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
+def match_labels(dataset: Dataset, net: Network) -> NDArray[np.int64]:
     """Return the labels as indices of the network's classes: matched by name, never by position."""
     # ILSVRC's networks call a class "n01440764 tench", its data sets "n01440764".
     wnids = {name.split(" ")[0]: i for i, name in enumerate(net.classes) if WNID.fullmatch(name.split(" ")[0])}
@@ -252,7 +253,7 @@ def match_labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
     )
 
 
-def _hash(net: VGG) -> str:
+def _hash(net: Network) -> str:
     digest = hashlib.sha256()
     for name, tensor in net.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from verydeep.nets.layers import LocalResponseNorm, ViewDescriptor
+from verydeep.nets.network import Network
 from verydeep.nets.plain import Conv, MaxPool, MeanPool, Plain, Relu
-from verydeep.nets.vgg import VGG
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -44,7 +44,7 @@ class ExportModule(nn.Module):
     With `half` weights and arithmetic between input and score map are float16. The network is not changed.
     """
 
-    def __init__(self, net: VGG, contract: Contract, half: bool = False) -> None:
+    def __init__(self, net: Network, contract: Contract, half: bool = False) -> None:
         super().__init__()
         plain = net.one_view().plain_layers()
         self.layers = nn.Sequential(OrderedDict((layer.name, _module(layer)) for layer in plain)).requires_grad_(False)

@@ -11,8 +11,8 @@ from verydeep.basics.extras import need
 from verydeep.basics.version import VERSION
 from verydeep.exports.export_module import Contract
 from verydeep.nets.layers import LEAST_NORM, LocalResponseNorm
+from verydeep.nets.network import Network
 from verydeep.nets.plain import Conv, MaxPool, MeanPool, Plain, Relu
-from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import describe
 
 OPSET, IR_VERSION = 17, 8
@@ -22,7 +22,7 @@ MOST_BYTES = 2**31 - 2**20
 """A protobuf message ends at 2 GiB; a margin is for all that is not weights."""
 
 
-def make_model(net: VGG, contract: Contract, half: bool = False) -> Any:
+def make_model(net: Network, contract: Contract, half: bool = False) -> Any:
     """Return the network as an `onnx.ModelProto`, batch, height and width free; `half` as in `ExportModule`.
 
     UserError where the package `onnx` is missing, or the weights are more than an ONNX file holds.
@@ -84,7 +84,7 @@ class _Graph:
         to = self.onnx.TensorProto.FLOAT16
         return self.node("Cast", [x], f"{x}.half", to=to) if self.is_half else x
 
-    def proto(self, net: VGG, contract: Contract) -> Any:
+    def proto(self, net: Network, contract: Contract) -> Any:
         helper, types = self.onnx.helper, self.onnx.TensorProto
         classes = len(net.classes)
         if contract.raw_input:
@@ -94,7 +94,7 @@ class _Graph:
         shapes = (["batch", classes], ["batch", classes, "rows", "columns"])
         return helper.make_graph(
             self.nodes,
-            f"VGG {net.configuration.name}",
+            f"{type(net).__name__} {net.configuration.name}",
             [helper.make_tensor_value_info(contract.input, *given)],
             [
                 helper.make_tensor_value_info(name, types.FLOAT, shape)
@@ -104,7 +104,7 @@ class _Graph:
         )
 
 
-def _preprocess(graph: _Graph, net: VGG, x: str) -> str:
+def _preprocess(graph: _Graph, net: Network, x: str) -> str:
     """Add what `Preprocessing` does: uint8 N x H x W x 3, RGB, to float32 N x 3 x H x W."""
     preprocessing = net.preprocessing
     std = np.array(preprocessing.std)

@@ -13,7 +13,7 @@ from verydeep.exports.comparison import Array, Runner, as_input
 from verydeep.exports.export_module import Contract
 from verydeep.exports.onnx_graph import make_model
 from verydeep.exports.pictures import Calibration
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.nets.weights import describe
 
 SUFFIX = ".xml"
@@ -26,7 +26,7 @@ def import_openvino() -> Any:
     return need("openvino", EXTRA)
 
 
-def write(net: VGG, contract: Contract, precision: str, calibration: Calibration | None, path: Path) -> None:
+def write(net: Network, contract: Contract, precision: str, calibration: Calibration | None, path: Path) -> None:
     """Write `path` and the weights beside it; with precision int8 through NNCF, OpenVINO's own quantizer."""
     openvino = import_openvino()
     graph = make_model(net, contract).SerializeToString()
@@ -37,7 +37,7 @@ def write(net: VGG, contract: Contract, precision: str, calibration: Calibration
     openvino.save_model(model, str(path), compress_to_fp16=precision == "fp16")
 
 
-def _quantize(model: Any, net: VGG, contract: Contract, calibration: Calibration) -> Any:
+def _quantize(model: Any, net: Network, contract: Contract, calibration: Calibration) -> Any:
     """Quantize all but the last convolution, whose outputs are the scores."""
     nncf = need("nncf", EXTRA)
     nncf.set_log_level(logging.ERROR)

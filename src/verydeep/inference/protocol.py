@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from verydeep.basics.errors import UserError
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 
 Kind = Literal["center", "dense", "crops", "dense+crops", "descriptor"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -121,7 +121,7 @@ class Protocol:
             )
 
 
-def default_protocol(net: VGG) -> Protocol:
+def default_protocol(net: Network) -> Protocol:
     """Return how a network is tested where nothing else is said.
 
     One whose classifier is one on descriptors by these. Any other by dense evaluation at the scale that suits the

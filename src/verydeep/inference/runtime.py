@@ -76,11 +76,12 @@ def pick_engine(name: str, device: torch.device, precision: str = "float32", ima
     return "native"
 
 
-def layers_by(engine: Engine, net: Network, layer: str = "fc8", after: str | None = None) -> Run:
-    """Return what maps preprocessed images, N x 3 x H x W, or the values of `after`, to a layer's, N x C x h x w.
+def layers_by(engine: Engine, net: Network, layer: str | None = None, after: str | None = None) -> Run:
+    """Return what maps preprocessed images, N x 3 x H x W, or the values of `after`, to a layer's, or the last.
 
     The network is set to testing; the native engine keeps the weights and the rounding of pools that it has now.
     """
     if engine == "native":
         return NativeLayers(net, layer, after=after)
-    return lambda x: net.activations(x, layer, after)
+    last = layer or net.layer_names[-1]
+    return lambda x: net.activations(x, last, after)

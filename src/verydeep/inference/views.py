@@ -9,7 +9,7 @@ from verydeep.basics.errors import UserError
 from verydeep.images.crops import center, grid
 from verydeep.images.rescale import rescale, rescaled_crop, rescaled_size
 from verydeep.inference.protocol import Protocol
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 
 Picture = NDArray[np.uint8]
 
@@ -20,7 +20,7 @@ def view_size(part: Protocol, crop: int, height: int, width: int) -> tuple[int, 
     return rescaled_size(height, width, part.scales[0]) if whole else (crop, crop)
 
 
-def prepare(part: Protocol, net: VGG, original: Picture) -> Picture:
+def prepare(part: Protocol, net: Network, original: Picture) -> Picture:
     """Rescale a picture, upright RGB, to the part's scale; for ``center`` compute the central crop alone."""
     scale, crop = part.scales[0], net.image_size
     interpolation = cast(Literal["bilinear"], net.preprocessing.interpolation)

@@ -1,10 +1,11 @@
 """What a network is: everything that decides its layers, their input and what its outputs mean, as one value."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypedDict, get_args
 
 from verydeep.basics.errors import UserError
+from verydeep.nets.architectures import Architecture
 from verydeep.nets.configurations import Configuration, configuration
 from verydeep.nets.preprocessing import Preprocessing
 
@@ -84,24 +85,26 @@ class NetworkConfig:
 
     Attributes
     ----------
-    configuration : Configuration
-        Which convolutions there are.
+    configuration : Configuration or Architecture
+        Which layers there are: one of the paper's networks, or of those that it compares with.
     classes : tuple of str
         Class names, in the order of the scores. None at all make a trunk, which gives features and no scores.
     width : float
-        Factor on the channels of every convolution; 1 is the paper's.
+        Factor on the channels of every convolution; 1 is the paper's. Of grouped convolutions each group has as many.
     batch_norm : bool
         Whether batch norm follows every convolution; the paper has none.
     image_size : int
-        Side of fc6's window in pixels, a multiple of 32: 224 makes fc6 a 7x7 convolution, 64 a 2x2 one.
+        Side of the network's window in pixels, of the paper's a multiple of 32: 224 makes fc6 a 7x7 convolution, 64 a
+        2x2 one.
     fc_width : int
-        Channels of fc6 and fc7; 4096 in the paper.
+        Channels of fc6 and fc7; 4096 in the paper. Of networks whose layers differ they are in proportion.
     dropout : float
-        Rate at which outputs of fc6 and fc7 are zeroed in training.
+        Rate at which outputs of fc6 and fc7, or what a network has in their place, are zeroed in training.
     lrn_alpha : float
-        Constant of A-LRN's normalization, in Krizhevsky's written formula.
+        Constant of local response normalization, in Krizhevsky's written formula.
     preprocessing : Preprocessing
-        How images become the network's input.
+        How images become the network's input. Networks of other papers round their pools as these say, whatever is
+        given here.
     regression : {"scr", "pcr"}, optional
         None: fc8 gives a score for each class. ``scr``: center x, center y, width and height of one box for all
         classes; ``pcr``: of one box for each class, class after class.
@@ -120,7 +123,7 @@ class NetworkConfig:
         Sizes that make no network, or a descriptor and no classes for it.
     """
 
-    configuration: Configuration
+    configuration: Configuration | Architecture
     classes: tuple[str, ...]
     width: float = 1.0
     batch_norm: bool = False
@@ -137,7 +140,9 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if self.head is not None and not all(0 < size <= MOST_FC_WIDTH for size in self.head):
             raise UserError(f"head is {list(self.head)}, expected sizes from 1 to {MOST_FC_WIDTH:,}")
-        if self.image_size < STRIDE or self.image_size % STRIDE:
+        if isinstance(self.configuration, Architecture):
+            self._check_others(self.configuration)
+        elif self.image_size < STRIDE or self.image_size % STRIDE:
             raise UserError(f"image_size is {self.image_size}, expected a multiple of {STRIDE}, at least {STRIDE}")
         nothing = not self.classes and self.trunk is None
         sizes = 0 < self.width <= MOST_WIDTH and 0 < self.fc_width <= MOST_FC_WIDTH
@@ -150,9 +155,22 @@ class NetworkConfig:
         if self.descriptor and (not self.classes or self.regression):
             raise UserError("a descriptor is for a classifier's fc8; this network has none")
 
+    def _check_others(self, architecture: Architecture) -> None:
+        """Refuse what the paper's networks alone have, and let pools round as the network has it."""
+        if self.regression or self.head is not None:
+            what = "learns no boxes" if self.regression else "has no other head"
+            raise UserError(f"{architecture.name}: {what}; the paper's networks do (A, A-LRN, B, C, D, E)")
+        rounded = replace(self.preprocessing, pool_round_up=architecture.round_up)
+        object.__setattr__(self, "preprocessing", rounded)
+
+    @property
+    def classifier(self) -> str:
+        """Name of the layer whose outputs are the classes."""
+        return self.configuration.classifier
+
     @property
     def outputs(self) -> int:
-        """Channels of fc8."""
+        """Channels of the classifier."""
         return {None: len(self.classes), "scr": 4, "pcr": 4 * len(self.classes)}[self.regression]
 
     @property
@@ -164,8 +182,8 @@ class NetworkConfig:
 
     @property
     def described(self) -> str:
-        """The layer that fc8 sees."""
-        return self.trunk or "fc7.relu"
+        """The layer that the classifier sees."""
+        return self.trunk or self.configuration.described
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-able values."""

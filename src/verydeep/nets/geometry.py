@@ -86,7 +86,7 @@ def score_map_size(net: Network, height: int, width: int) -> tuple[int, int]:
 
     Examples
     --------
-    >>> from verydeep.nets.vgg import create
+    >>> from verydeep.nets.families import create
     >>> score_map_size(create("A", width=1 / 64, fc_width=8), 256, 341)
     (2, 5)
     """
@@ -104,7 +104,7 @@ def window(net: Network, row: int, column: int) -> Rectangle:
 
     Examples
     --------
-    >>> from verydeep.nets.vgg import create
+    >>> from verydeep.nets.families import create
     >>> window(create("A", width=1 / 64, fc_width=8), 1, 2)
     Rectangle(top=32, left=64, bottom=256, right=288)
     """
@@ -129,7 +129,7 @@ def macs(net: Network, height: int, width: int) -> int:
 
     Examples
     --------
-    >>> from verydeep.nets.vgg import create
+    >>> from verydeep.nets.families import create
     >>> net = create("A", width=1 / 64, fc_width=8)
     >>> macs(net, 224, 224) == sum(layer.macs for layer in summarize(net, 224, 224))
     True

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from typing_extensions import Self
 
 from verydeep.basics.errors import UserError
+from verydeep.nets.architectures import Architecture
 from verydeep.nets.config import DescriptorConfig, NetworkConfig, Regression
 from verydeep.nets.configurations import Configuration
 from verydeep.nets.layers import ConvLinear, ViewDescriptor, relu_pool
@@ -31,7 +32,7 @@ class Network(nn.Sequential):
     config : NetworkConfig
         What it is.
     layers : sequence of (str, nn.Module)
-        What runs, in order; the scores come from `fc8`.
+        What runs, in order; the scores come from the last one.
 
     Attributes
     ----------
@@ -54,8 +55,8 @@ class Network(nn.Sequential):
         self._least_sizes = self.window, least_size(plain_layers(layers, round_up=True))
 
     @property
-    def configuration(self) -> Configuration:
-        """Which of the paper's configurations it is."""
+    def configuration(self) -> Configuration | Architecture:
+        """Which of the paper's configurations, or of the networks that it compares with."""
         return self.config.configuration
 
     @property
@@ -151,7 +152,7 @@ class Network(nn.Sequential):
         """
         if not self.classes:
             self.check_task("classify")
-        return self.activations(x, "fc8")
+        return self.activations(x, self.layer_names[-1])
 
     def activations(self, x: Tensor, layer: str, after: str | None = None) -> Tensor:
         """Return what one layer gives at every place of the image; the layers behind it are not run.
@@ -210,6 +211,17 @@ class Network(nn.Sequential):
         """Return the name of the module whose output a layer's is; UserError where there is no such layer."""
         return find_layer(layer, self.named_children(), self.configuration.name)
 
+    @property
+    def normalized(self) -> dict[str, str]:
+        """Names of the batch norms, and of the convolution that each of them stands behind."""
+        names: dict[str, str] = {}
+        last = ""
+        for name, module in self.named_children():
+            if isinstance(module, nn.BatchNorm2d):
+                names[name] = last
+            last = name
+        return names
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the class scores of whole images, N x K: the spatial mean of the score map."""
         return self.score_map(x).mean(dim=(2, 3))
@@ -224,36 +236,36 @@ class Network(nn.Sequential):
         return scores.sigmoid() if self.multi_label else scores.softmax(dim=1)
 
     def one_view(self) -> Self:
-        """Return the network with an fc8 that takes one view: of stacked scales' blocks of weights, the sum.
+        """Return the network with a classifier that takes one view: of stacked scales' blocks of weights, the sum.
 
         It gives what this one gives, and shares its other weights.
         """
         about = self.config.descriptor
         if about is None or about.copies == 1:
             return self
-        weight = about.share * torch.stack(self._fc8_weight().chunk(about.copies, dim=1)).sum(dim=0)
-        return self._with_fc8(weight, replace(about, aggregate="mean"))
+        weight = about.share * torch.stack(self._last_weight().chunk(about.copies, dim=1)).sum(dim=0)
+        return self._with_last(weight, replace(about, aggregate="mean"))
 
     def linear(self) -> Self:
-        """Return the network with a score map that is linear in the layer before fc8, as a plain network's is.
+        """Return the network with a score map that is linear in the layer before its last, as a plain network's is.
 
-        The norm of each picture gives way to the mean norm of the training pictures. Of a network whose fc8
+        The norm of each picture gives way to the mean norm of the training pictures. Of a network whose last layer
         classifies no descriptors it is the network itself.
         """
         net, about = self.one_view(), self.config.descriptor
         if about is None:
             return self
         norm = 1.0 if about.normalize == "none" else about.norm
-        return net._with_fc8(net._fc8_weight() / norm, None)
+        return net._with_last(net._last_weight() / norm, None)
 
-    def _fc8_weight(self) -> Tensor:
-        return cast(ConvLinear, self.fc8).weight.detach().double()
+    def _last_weight(self) -> Tensor:
+        return cast(ConvLinear, self.get_submodule(self.config.classifier)).weight.detach().double()
 
-    def _with_fc8(self, weight: Tensor, descriptor: DescriptorConfig | None) -> Self:
+    def _with_last(self, weight: Tensor, descriptor: DescriptorConfig | None) -> Self:
         with torch.device("meta"):
             net = cast(Callable[[NetworkConfig], Self], type(self))(replace(self.config, descriptor=descriptor))
-        state = self.state_dict()
-        net.load_state_dict({**state, "fc8.weight": weight.to(state["fc8.weight"])}, assign=True)
+        state, name = self.state_dict(), f"{self.config.classifier}.weight"
+        net.load_state_dict({**state, name: weight.to(state[name])}, assign=True)
         net.provenance = self.provenance
         return net.train(self.training)
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from verydeep.basics.errors import UserError
 from verydeep.checkpoints.inputs import TORCHVISION
 from verydeep.nets.layers import LocalResponseNorm
+from verydeep.nets.network import Network
 from verydeep.nets.plain import fold, statistics
 from verydeep.nets.preprocessing import Preprocessing
-from verydeep.nets.vgg import VGG
 from verydeep.scoremaps.bands import Rectangle, bands, extents, map_size
 from verydeep.scoremaps.finer import finer
 from verydeep.scoremaps.layers import Axis, Convolution, Layer, MaxPool, MeanPool, Pointwise
@@ -110,7 +110,7 @@ def densify(
     >>> dense.window, dense.stride, [layer.name for layer in dense.layers]
     (8, 2, ['0', '2', '4'])
     """
-    if isinstance(model, VGG):
+    if isinstance(model, Network):
         model.check_task("classify")
         model = model.linear()
         layers = _Builder(model.window, model.preprocessing.pool_round_up).build(model.named_children())

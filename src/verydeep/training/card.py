@@ -2,7 +2,7 @@
 
 from verydeep.basics.files import write_text
 from verydeep.basics.machine import describe_machine
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.training.log import best_epoch, read_log
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import RunFolder
@@ -45,7 +45,7 @@ Preprocessing: {preprocessing}.
 """
 
 
-def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
+def write_card(folder: RunFolder, recipe: Recipe, net: Network, task: Task) -> None:
     """Write `card.md` into a finished run's folder, from its log and its weights' provenance."""
     epochs = read_log(folder.path, "epoch")
     best = best_epoch(epochs, first_metric(task))
@@ -83,6 +83,6 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
     write_text(folder.card, text)
 
 
-def _answers(net: VGG) -> str:
+def _answers(net: Network) -> str:
     boxes = {None: "", "scr": "one box for all of ", "pcr": "a box for each of "}[net.regression]
     return f"{boxes}{len(net.classes)} classes"

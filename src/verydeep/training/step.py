@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from verydeep.basics.errors import UserError
 from verydeep.basics.rng import generator
 from verydeep.datasets.loader import Batch
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.training.parallel import Processes
 from verydeep.training.recipe import Optimizer, Recipe
 from verydeep.training.task import Classification, Task
@@ -28,7 +28,7 @@ class StepResult:
     wrong: Tensor
 
 
-def make_optimizer(net: VGG, settings: Optimizer) -> torch.optim.SGD:
+def make_optimizer(net: Network, settings: Optimizer) -> torch.optim.SGD:
     """Return SGD with momentum over the trained layers, weights and biases in groups of their own.
 
     UserError for a factor on layers that the network has not, or where nothing is left to train.
@@ -63,10 +63,10 @@ def make_optimizer(net: VGG, settings: Optimizer) -> torch.optim.SGD:
     )
 
 
-def layer_factors(net: VGG, settings: Optimizer) -> dict[str, float]:
+def layer_factors(net: Network, settings: Optimizer) -> dict[str, float]:
     """Return the factor on the learning rate of each of the network's modules; batch norm has its convolution's."""
     rates, factors = settings.layer_learning_rates, {}
-    names = {name: name.replace("bn", "conv") for name, _ in net.named_children()}
+    names = {name: net.normalized.get(name, name) for name, _ in net.named_children()}
     for prefix in rates:
         if not any(layer.startswith(prefix) for layer in names.values()):
             raise UserError(
@@ -80,7 +80,7 @@ def layer_factors(net: VGG, settings: Optimizer) -> dict[str, float]:
     return factors
 
 
-def set_training(net: VGG) -> None:
+def set_training(net: Network) -> None:
     """Put a network in training mode, but for the batch norm of layers that are not trained: it stays as it is."""
     net.train()
     for layer in net.children():
@@ -99,7 +99,7 @@ class Stepper:
 
     def __init__(
         self,
-        net: VGG,
+        net: Network,
         optimizer: torch.optim.SGD,
         recipe: Recipe,
         processes: Processes,
@@ -164,12 +164,12 @@ class Stepper:
 class MovingAverage:
     """Exponential moving average of weights and buffers; each step keeps the share `decay` of the old one."""
 
-    def __init__(self, net: VGG, decay: float) -> None:
+    def __init__(self, net: Network, decay: float) -> None:
         self.decay = decay
         self.steps = 0
         self.average = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
 
-    def update(self, net: VGG) -> None:
+    def update(self, net: Network) -> None:
         """Take in the weights after a step."""
         self.steps += 1
         # Early on the average follows faster, lest the random initial weights stay in it for long.
@@ -181,6 +181,6 @@ class MovingAverage:
                 old.copy_(new)
 
 
-def _pairs(average: dict[str, Tensor], net: VGG) -> Iterator[tuple[Tensor, Tensor]]:
+def _pairs(average: dict[str, Tensor], net: Network) -> Iterator[tuple[Tensor, Tensor]]:
     for name, tensor in net.state_dict().items():
         yield average[name], tensor.detach()
