@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-SIZES = {"alexnet": 227, "zfnet": 224, "overfeat-fast": 231, "overfeat-accurate": 221, "nin": 224}
+SIZES = {"alexnet": 227, "zfnet": 224, "overfeat-fast": 231, "overfeat-accurate": 221, "nin": 224, "googlenet": 224}
 
 
 def classic(name: str, classes: int, width: float = 1.0, fc_width: int = 4096) -> nn.Sequential:
@@ -58,7 +58,48 @@ def classic(name: str, classes: int, width: float = 1.0, fc_width: int = 4096) -
             *(nn.AvgPool2d(6), nn.Flatten()),
         ],
     }
+    if name == "googlenet":
+        return _googlenet(classes, width)
     return nn.Sequential(*layers[name])
+
+
+class _Inception(nn.Module):
+    """Four branches written out."""
+
+    def __init__(self, before: int, a: int, b: int, c: int, d: int, e: int, f: int) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(before, a, 1)
+        self.three = nn.Sequential(nn.Conv2d(before, b, 1), nn.ReLU(), nn.Conv2d(b, c, 3, padding=1))
+        self.five = nn.Sequential(nn.Conv2d(before, d, 1), nn.ReLU(), nn.Conv2d(d, e, 5, padding=2))
+        self.pooled = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), nn.Conv2d(before, f, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([part(x) for part in (self.one, self.three, self.five, self.pooled)], 1).relu()
+
+
+def _googlenet(classes: int, width: float) -> nn.Sequential:
+    table = (
+        "64 96 128 16 32 32 / 128 128 192 32 96 64 ; "
+        "192 96 208 16 48 64 / 160 112 224 24 64 64 / 128 128 256 24 64 64 / "
+        "112 144 288 32 64 64 / 256 160 320 32 128 128 ; 256 160 320 32 128 128 / 384 192 384 48 128 128"
+    )
+
+    def w(channels: int) -> int:
+        return max(1, round(channels * width))
+
+    def lrn() -> nn.Module:
+        return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
+
+    layers: list[nn.Module] = [nn.Conv2d(3, w(64), 7, 2, 3), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True), lrn()]
+    layers += [nn.Conv2d(w(64), w(64), 1), nn.ReLU(), nn.Conv2d(w(64), w(192), 3, padding=1), nn.ReLU(), lrn()]
+    before = w(192)
+    for stage in table.split(";"):
+        layers.append(nn.MaxPool2d(3, 2, ceil_mode=True))
+        for module in stage.split("/"):
+            a, b, c, d, e, f = (w(int(channels)) for channels in module.split())
+            layers.append(_Inception(before, a, b, c, d, e, f))
+            before = a + c + e + f
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.4), nn.Linear(before, classes))
 
 
 def with_weights_of(net: nn.Module, model: nn.Sequential) -> nn.Sequential:

@@ -16,6 +16,7 @@ from verydeep.inference.options import Options
 from verydeep.nets.architectures import ARCHITECTURES
 from verydeep.nets.families import default_config, make_on_meta, trunk_of
 from verydeep.nets.geometry import macs, receptive_field, score_map_size, summarize, window
+from verydeep.nets.layers import Branches
 from verydeep.nets.network import Network
 from verydeep.nets.plain import Conv, sides
 
@@ -62,6 +63,9 @@ PUBLISHED = {
     "overfeat-accurate": (144_656_488, 5369, 0.005),
     # The authors' nin_imagenet.caffemodel: 29 MiB; 1.1 G multiply-adds.
     "nin": (7_595_176, 1100, 0.005),
+    # Szegedy et al. 2014: a budget of 1.5 billion multiply-adds, and parameters that add up to 6.8 million;
+    # Caffe's bvlc_googlenet has 6,998,552 without auxiliary classifiers, and 1.58 G multiply-adds in common counts.
+    "googlenet": (6_998_552, 1580, 0.01),
 }
 
 
@@ -84,10 +88,15 @@ def test_sizes_are_the_published_ones(name: str) -> None:
 def _multiply_adds(model: nn.Sequential, side: int) -> int:
     """Multiply-adds of one image, counted from what torch's layers take and give."""
     total, x = 0, torch.zeros(1, 3, side, side, device="meta")
-    for layer in model:
-        x = layer(x)
+
+    def count(layer: nn.Module, _: object, y: torch.Tensor) -> None:
+        nonlocal total
+        total += layer.weight.numel() * y[0].numel() // y.shape[1]  # type: ignore[union-attr, operator]
+
+    for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            total += layer.weight.numel() * x[0].numel() // x.shape[1]
+            layer.register_forward_hook(count)
+    model(x)
     return total
 
 
@@ -101,9 +110,12 @@ def test_on_one_window_it_is_the_classic_network(name: str) -> None:
         close(net(x), model(x.double()))
 
 
-def _sliding(net: Network, x: torch.Tensor) -> torch.Tensor:
+def _sliding(net: nn.Module, x: torch.Tensor, up: bool) -> torch.Tensor:
     """The whole image in float64, every layer by torch's own function, from the table's numbers."""
     for name, layer in net.named_children():
+        if isinstance(layer, Branches):
+            x = torch.cat([_sliding(branch, x, up) for branch in layer.children()], 1)
+            continue
         if isinstance(layer, nn.Conv2d):
             weight, bias = layer.weight.double(), layer.bias.double()  # type: ignore[union-attr]
             x = F.conv2d(x, weight, bias, layer.stride, layer.padding, groups=layer.groups)
@@ -116,8 +128,7 @@ def _sliding(net: Network, x: torch.Tensor) -> torch.Tensor:
         elif name.startswith("relu"):
             x = x.clamp(min=0)
         elif isinstance(layer, nn.MaxPool2d):
-            window, up = (layer.kernel_size, layer.stride, layer.padding), net.preprocessing.pool_round_up
-            x = F.max_pool2d(x, *window, ceil_mode=up)
+            x = F.max_pool2d(x, layer.kernel_size, layer.stride, layer.padding, ceil_mode=up)
         elif isinstance(layer, nn.AvgPool2d):
             x = F.avg_pool2d(x, layer.kernel_size, 1)
         elif name.startswith("norm"):
@@ -134,7 +145,7 @@ def test_any_size_by_torch_and_by_the_engine(name: str, batch_norm: bool) -> Non
     for more in ((0, 0), (33, 71), (64, 5)):
         x = torch.randn(2, 3, net.image_size + more[0], net.image_size + more[1]) * 50
         with torch.no_grad():
-            expected = _sliding(net, x.double())
+            expected = _sliding(net, x.double(), net.preprocessing.pool_round_up)
             close(net.score_map(x), expected)
             close(fast.score_map(x), expected)
             close(fast(x), expected.mean(dim=(2, 3)))
@@ -257,6 +268,7 @@ def test_every_protocol_gives_posteriors(name: str, rng: np.random.Generator) ->
     pictures = [rng.integers(0, 256, shape, np.uint8) for shape in ((scale, scale + 31, 3), (scale + 9, scale, 3))]
     data = ArrayDataset(pictures, [0, 3], CLASSES)
     protocols = [f"center@{scale}", f"dense@{scale},{scale + 40}", f"crops@{scale}", f"dense+crops@{scale}"]
+    protocols += [f"ten-crops@{scale}", f"square-crops@{scale},{scale + 10}"]
     for engine in ("auto", "torch"):
         for protocol in protocols:
             result = vd.evaluate(net, data, protocol, engine=engine)
@@ -269,7 +281,7 @@ def test_every_protocol_gives_posteriors(name: str, rng: np.random.Generator) ->
     np.testing.assert_allclose(dense.probabilities[0], both[0].numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", [name for name in OTHERS if name != "googlenet"])
 def test_weights_begin_as_the_paper_says(name: str) -> None:
     net = vd.create(name, 1000, width=0.5, fc_width=1024, seed=2)
     biases = {
@@ -319,3 +331,38 @@ def test_pools_of_other_papers_round_their_own_way(rng: np.random.Generator) -> 
     data = ArrayDataset([rng.integers(0, 256, (240, 240, 3), np.uint8)], [0], CLASSES)
     with pytest.raises(UserError, match="pool-rounding down: the pools of nin round up"):
         vd.evaluate(small("nin"), data, "center@240", options=Options(pool_rounding="down"))
+
+
+def test_auxiliary_classifiers_are_there_in_training_alone() -> None:
+    whole = make_on_meta(default_config("googlenet", [str(number) for number in range(1000)], auxiliary=True))
+    beside = sum(value.numel() for name, value in whole.named_parameters() if name.startswith("auxiliary"))
+    assert beside == 3_188_840 + 3_190_888  # 512 and 528 maps to 128, 4 x 4 of these to 1024, these to 1,000; biases
+    assert sum(layer.parameters for layer in summarize(whole, 224, 224)) == 6_998_552
+
+    net, plain = small("googlenet", auxiliary=True, dropout=0.0), small("googlenet")
+    plain.load_state_dict({name: value for name, value in net.state_dict().items() if "auxiliary" not in name})
+    x = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.equal(net(x), plain(x))
+        scores, *others = net.in_training(x)
+        close(scores, plain(x))
+        for found, letter in zip(others, "ad", strict=True):
+            y = net.activations(x, f"inception_4{letter}")
+            head = net.get_submodule(f"auxiliary_4{letter}")
+            y = F.conv2d(F.avg_pool2d(y, 5, 3), head.conv.weight, head.conv.bias).relu()  # type: ignore[union-attr, arg-type]
+            y = F.linear(y.flatten(1), head.fc.weight.flatten(1), head.fc.bias).relu()  # type: ignore[union-attr, operator, arg-type]
+            close(found, F.linear(y, head.classifier.weight.flatten(1), head.classifier.bias))  # type: ignore[union-attr, operator, arg-type]
+    assert net.layer_names == plain.layer_names
+    assert trunk_of(net).config.auxiliary is False
+    with pytest.raises(UserError, match="nin: has no auxiliary classifiers"):
+        small("nin", auxiliary=True)
+
+
+def test_glorot_where_the_paper_is_silent() -> None:
+    net = vd.create("googlenet", 10, width=0.5, seed=1)
+    conv = net.get_submodule("inception_4a.3x3.conv")
+    assert isinstance(conv, nn.Conv2d)
+    fans = conv.weight[0].numel() + conv.weight[:, 0].numel()
+    assert float(conv.weight.detach().std()) == pytest.approx((2 / fans) ** 0.5, rel=0.05)
+    with pytest.raises(UserError, match="googlenet's paper says nothing of it"):
+        vd.create("googlenet", 10, width=0.1, initialization="paper")

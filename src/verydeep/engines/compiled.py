@@ -12,7 +12,7 @@ from verydeep.basics.errors import UserError
 from verydeep.engines.library import Processor
 from verydeep.engines.stack import LANES, Kind, Stack, Step
 from verydeep.nets.network import Network
-from verydeep.nets.plain import Conv, MaxPool, MeanPool, Normalization, Plain, Relu
+from verydeep.nets.plain import Concatenation, Conv, MaxPool, MeanPool, Normalization, Plain, Relu
 
 Accuracy = Literal["exact", "fast"]
 
@@ -151,9 +151,10 @@ def plan(layers: Sequence[Plain], half: bool = False) -> list[Step | Plain]:
 Part = Callable[[Tensor, bool], Tensor]
 
 
-def _channels(layers: Sequence[Plain]) -> int:
+def _channels(layers: Sequence[Plain], before: int = 3) -> int:
     """Return how many channels come out."""
-    return next((layer.module.out_channels for layer in reversed(layers) if isinstance(layer, Conv)), 3)
+    known = (layer for layer in reversed(layers) if isinstance(layer, Conv | Concatenation))
+    return next((layer.module.out_channels for layer in known), before)
 
 
 def _parts(planned: Sequence[Step | Plain], channels: int, processor: Processor | None) -> list[Part]:
@@ -168,9 +169,7 @@ def _parts(planned: Sequence[Step | Plain], channels: int, processor: Processor 
         else:
             layers = cast(list[Plain], members)
             parts += [_by_torch(layer) for layer in layers]
-            channels = next(
-                (layer.module.out_channels for layer in reversed(layers) if isinstance(layer, Conv)), channels
-            )
+            channels = _channels(layers, channels)
     return parts
 
 
@@ -210,7 +209,7 @@ def _by_torch(layer: Plain) -> Part:
             return F.relu(x)
         if isinstance(layer, Conv) and folded:
             return F.conv2d(x, *folded, layer.stride, layer.padding, groups=layer.groups)
-        y: Tensor = cast(Normalization, layer).module(x)
+        y: Tensor = cast(Normalization | Concatenation, layer).module(x)
         return y
 
     return run

@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from verydeep.nets.layers import LocalResponseNorm, ViewDescriptor
+from verydeep.nets.layers import Branches, LocalResponseNorm, ViewDescriptor
 from verydeep.nets.network import Network
-from verydeep.nets.plain import Conv, MaxPool, MeanPool, Plain, Relu
+from verydeep.nets.plain import Concatenation, Conv, MaxPool, MeanPool, Plain, Relu
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -91,4 +91,9 @@ def _module(layer: Plain) -> nn.Module:
         return nn.MaxPool2d(layer.kernel, layer.stride, layer.padding, ceil_mode=layer.round_up)
     if isinstance(layer, MeanPool):
         return nn.AvgPool2d(layer.kernel, layer.stride)
+    if isinstance(layer, Concatenation):
+        chains = (OrderedDict((part.name, _module(part)) for part in branch.layers) for branch in layer.branches)
+        names = (name for name, _ in layer.module.named_children())
+        built = {name: nn.Sequential(chain) for name, chain in zip(names, chains, strict=True)}
+        return Branches(built, layer.module.out_channels)
     return nn.ReLU() if isinstance(layer, Relu) else _Float32(layer.module)

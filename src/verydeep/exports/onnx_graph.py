@@ -1,6 +1,7 @@
 """An ONNX graph of a network, written node by node from its layers: no tracing, every name the paper's."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from verydeep.basics.version import VERSION
 from verydeep.exports.export_module import Contract
 from verydeep.nets.layers import LEAST_NORM, LocalResponseNorm
 from verydeep.nets.network import Network
-from verydeep.nets.plain import Conv, MaxPool, MeanPool, Plain, Relu
+from verydeep.nets.plain import Concatenation, Conv, MaxPool, MeanPool, Plain, Relu, convolutions
 from verydeep.nets.weights import describe
 
 OPSET, IR_VERSION = 17, 8
@@ -29,14 +30,13 @@ def make_model(net: Network, contract: Contract, half: bool = False) -> Any:
     """
     onnx = need("onnx", "onnx")
     layers = net.one_view().plain_layers()
-    size = sum(layer.module.weight.numel() for layer in layers if isinstance(layer, Conv)) * (2 if half else 4)
+    size = sum(layer.module.weight.numel() for layer in convolutions(layers)) * (2 if half else 4)
     if size > MOST_BYTES:
         raise UserError(f"{size / 2**30:.1f} GiB of weights: an ONNX file ends at 2; use --format openvino or torch")
     graph = _Graph(onnx, half)
     x = _preprocess(graph, net, contract.input) if contract.raw_input else contract.input
     x = graph.half(x)
-    for layer in layers:
-        x = _add_layer(graph, layer, x)
+    x = _add_layers(graph, layers, x)
     answer, score_map = contract.outputs
     if half:
         x = graph.node("Cast", [x], score_map, to=onnx.TensorProto.FLOAT)
@@ -120,6 +120,12 @@ def _preprocess(graph: _Graph, net: Network, x: str) -> str:
     return graph.node("Transpose", [x], "preprocessing.pixels", perm=[0, 3, 1, 2])
 
 
+def _add_layers(graph: _Graph, layers: Iterable[Plain], x: str) -> str:
+    for layer in layers:
+        x = _add_layer(graph, layer, x)
+    return x
+
+
 def _add_layer(graph: _Graph, layer: Plain, x: str) -> str:
     name = layer.name
     if isinstance(layer, Conv):
@@ -135,6 +141,8 @@ def _add_layer(graph: _Graph, layer: Plain, x: str) -> str:
         return graph.node("MaxPool", [x], name, **_window(layer), **pads, ceil_mode=int(layer.round_up))
     if isinstance(layer, MeanPool):
         return graph.node("AveragePool", [x], name, **_window(layer))
+    if isinstance(layer, Concatenation):
+        return graph.node("Concat", [_add_layers(graph, branch.layers, x) for branch in layer.branches], name, axis=1)
     # Squares of activations do not fit float16.
     x = graph.node("Cast", [x], f"{name}.float", to=graph.onnx.TensorProto.FLOAT) if graph.is_half else x
     if isinstance(layer.module, LocalResponseNorm):

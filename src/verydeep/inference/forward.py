@@ -163,7 +163,8 @@ class Forward:
         Each is the mean over the views of their soft-max posteriors; of a network for images of several classes (its
         provenance says `multi_label`), of one sigmoid a class.
         """
-        every = [view for picture in pictures for view in views(part, self.net.image_size, picture)]
+        crop, interpolation = self.net.image_size, self.net.preprocessing.interpolation
+        every = [view for picture in pictures for view in views(part, crop, picture, interpolation)]
         size = self.at_once(*every[0].shape[:2])
         batches = (every[start : start + size] for start in range(0, len(every), size))
         posteriors = torch.cat([self._of_views(batch) for batch in batches])

@@ -46,6 +46,8 @@ def bytes_per_view(net: Network, height: int, width: int) -> int:
         alive = before + after
         if layer.name.startswith("fc"):
             alive += layer.macs // layer.output[0]  # its windows, laid out for one matrix product
+        elif layer.kind == "concat":
+            alive = 3 * after  # at most: what comes in, the branches, and these together
         elif layer.kind == "lrn":
             alive += 3 * before  # squares, their sums and powers
         elif net.batch_norm:

@@ -15,7 +15,7 @@ class Row:
     ----------
     kind : str
         `conv`; `fc`, which covers the map that comes to it from an image as large as the network's window; `pool`, the
-        maximum; `mean`, of a window that covers that map; `lrn`; `drop`.
+        maximum; `mean`, of a window that covers that map; `lrn`; `drop`; `inception`, four branches.
     name : str
         Of the layer.
     channels : int
@@ -26,9 +26,11 @@ class Row:
         Standard deviation of the random weights, and the biases, that training begins with.
     relu : bool
         Whether a ReLU follows.
+    branches : tuple of int
+        Of `inception` the channels of 1x1; before 3x3, and 3x3; before 5x5, and 5x5; behind the pool.
     """
 
-    kind: Literal["conv", "fc", "pool", "mean", "lrn", "drop"]
+    kind: Literal["conv", "fc", "pool", "mean", "lrn", "drop", "inception"]
     name: str
     channels: int = 0
     kernel: int = 1
@@ -38,6 +40,7 @@ class Row:
     std: float = field(default=0.01, kw_only=True)
     bias: float = field(default=0.0, kw_only=True)
     relu: bool = field(default=True, kw_only=True)
+    branches: tuple[int, ...] = field(default=(), kw_only=True)
 
     @property
     def ends_with(self) -> str:
@@ -65,6 +68,10 @@ class Architecture:
         The layers.
     dropout : float
         Rate.
+    initialization : str
+        How random weights are drawn by default: as the table has them, or, of a paper that is silent, `glorot`.
+    auxiliary : tuple of str
+        Layers behind which auxiliary classifiers stand in training.
     """
 
     name: str
@@ -74,6 +81,8 @@ class Architecture:
     classifier: str
     rows: tuple[Row, ...]
     dropout: float = 0.5
+    initialization: str = "paper"
+    auxiliary: tuple[str, ...] = ()
 
     @cached_property
     def described(self) -> str:
@@ -89,11 +98,6 @@ class Architecture:
     def common_groups(self) -> int:
         """What the channels of each convolution must be a multiple of."""
         return lcm(*(row.groups for row in self.rows))
-
-    @property
-    def weight_layers(self) -> int:
-        """Layers with weights."""
-        return sum(row.kind in ("conv", "fc") for row in self.rows)
 
 
 def _last_before(rows: Iterable[Row], found: Callable[[Row], bool]) -> str:
@@ -154,6 +158,27 @@ def _nin() -> Iterable[Row]:
     yield from (Row("conv", "cccp7", 1024, std=0.05), Row("conv", "cccp8"), Row("mean", "pool4"))
 
 
+def _googlenet() -> Iterable[Row]:
+    yield from (Row("conv", "conv1", 64, 7, 2, 3), Row("pool", "pool1", 0, 3, 2), Row("lrn", "norm1"))
+    yield from (Row("conv", "conv2_reduce", 64), Row("conv", "conv2", 192, 3, 1, 1), Row("lrn", "norm2"))
+    stages = {
+        2: (),
+        3: ((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64)),
+        4: (
+            *((192, 96, 208, 16, 48, 64), (160, 112, 224, 24, 64, 64), (128, 128, 256, 24, 64, 64)),
+            *((112, 144, 288, 32, 64, 64), (256, 160, 320, 32, 128, 128)),
+        ),
+        5: ((256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128)),
+    }
+    for stage, modules in stages.items():
+        yield from (
+            Row("inception", f"inception_{stage}{letter}", branches=branches)
+            for letter, branches in zip("abcde", modules, strict=False)
+        )
+        yield Row("pool", f"pool{stage}", 0, 3, 2) if stage < 5 else Row("mean", "pool5")
+    yield from (Row("drop", "drop"), Row("fc", "fc", relu=False))
+
+
 def _three_by_three(*layers: tuple[int, int]) -> Iterable[Row]:
     return (Row("conv", f"conv{number}", channels, 3, 1, 1) for number, channels in layers)
 
@@ -193,6 +218,14 @@ ARCHITECTURES: dict[str, Architecture] = {
             "nin",
             "Lin, Chen & Yan 2013, the authors' Caffe model for ImageNet",
             *(224, True, "cccp8", tuple(_nin())),
+        ),
+        Architecture(
+            "googlenet",
+            "Szegedy et al. 2014, table 1; its normalization taken for Krizhevsky's",
+            *(224, True, "fc", tuple(_googlenet())),
+            dropout=0.4,
+            initialization="glorot",
+            auxiliary=("inception_4a", "inception_4d"),
         ),
     )
 }

@@ -1,5 +1,6 @@
 """Networks that are chains of layers, built from the tables of other papers."""
 
+from collections import OrderedDict
 from typing import cast
 
 from torch import nn
@@ -8,7 +9,7 @@ from verydeep.basics.errors import UserError
 from verydeep.nets.architectures import Architecture, Row
 from verydeep.nets.config import NetworkConfig
 from verydeep.nets.ending import Named, channels_of, classifier, cut
-from verydeep.nets.layers import ConvLinear, LocalResponseNorm
+from verydeep.nets.layers import Branches, ConvLinear, LocalResponseNorm
 from verydeep.nets.network import Network
 from verydeep.nets.plain import plain_layers, sides
 
@@ -56,9 +57,35 @@ def _module(row: Row, before: list[Named], config: NetworkConfig) -> list[Named]
     if row.kind == "conv":
         outputs = _channels(row.channels * config.width, _architecture(config).common_groups)
         return [(row.name, nn.Conv2d(inputs, outputs, row.kernel, row.stride, row.padding, groups=row.groups))]
+    if row.kind == "inception":
+        return [(row.name, _inception(row, inputs, config))]
     if row.kind == "fc":
         return [(row.name, ConvLinear(inputs, _channels(row.channels * config.fc_width / PAPERS_FC_WIDTH), side))]
     return [(row.name, _without_weights(row, side, config))]
+
+
+def _inception(row: Row, inputs: int, config: NetworkConfig) -> Branches:
+    one, before_three, three, before_five, five, behind_pool = (_channels(n * config.width) for n in row.branches)
+    branches = {
+        "1x1": {"conv": (one, 1)},
+        "3x3": {"reduce": (before_three, 1), "conv": (three, 3)},
+        "5x5": {"reduce": (before_five, 1), "conv": (five, 5)},
+        "pool": {"conv": (behind_pool, 1)},
+    }
+    built = {name: _branch(convolutions, inputs, config) for name, convolutions in branches.items()}
+    built["pool"] = nn.Sequential(OrderedDict([("max", nn.MaxPool2d(3, 1, 1)), *built["pool"].named_children()]))
+    return Branches(built, one + three + five + behind_pool)
+
+
+def _branch(convolutions: dict[str, tuple[int, int]], inputs: int, config: NetworkConfig) -> nn.Sequential:
+    """Return convolutions of so many channels and such kernels that keep the map's size, a ReLU behind each."""
+    layers: list[Named] = []
+    for name, (outputs, kernel) in convolutions.items():
+        layers.append((name, nn.Conv2d(channels_of(layers) if layers else inputs, outputs, kernel, 1, kernel // 2)))
+        if config.batch_norm:
+            layers.append((f"bn_{name}", nn.BatchNorm2d(outputs)))
+        layers.append((f"relu_{name}", nn.ReLU(inplace=True)))
+    return nn.Sequential(OrderedDict(layers))
 
 
 def _without_weights(row: Row, side: int, config: NetworkConfig) -> nn.Module:

@@ -116,6 +116,8 @@ class NetworkConfig:
     head : tuple of int, optional
         Channels of the fully connected layers before `fc8`, of any number, as in networks fine-tuned elsewhere; None
         for the paper's two of `fc_width`.
+    auxiliary : bool
+        Whether GoogLeNet has the classifiers beside it that help to train it; a network that is cut has none.
 
     Raises
     ------
@@ -136,6 +138,7 @@ class NetworkConfig:
     trunk: str | None = None
     descriptor: DescriptorConfig | None = None
     head: tuple[int, ...] | None = None
+    auxiliary: bool = False
 
     def __post_init__(self) -> None:
         if self.head is not None and not all(0 < size <= MOST_FC_WIDTH for size in self.head):
@@ -144,6 +147,9 @@ class NetworkConfig:
             self._check_others(self.configuration)
         elif self.image_size < STRIDE or self.image_size % STRIDE:
             raise UserError(f"image_size is {self.image_size}, expected a multiple of {STRIDE}, at least {STRIDE}")
+        if self.auxiliary and not self.configuration.auxiliary:
+            raise UserError(f"{self.configuration.name}: has no auxiliary classifiers; googlenet has")
+        object.__setattr__(self, "auxiliary", self.auxiliary and self.trunk is None)
         nothing = not self.classes and self.trunk is None
         sizes = 0 < self.width <= MOST_WIDTH and 0 < self.fc_width <= MOST_FC_WIDTH
         if not sizes or nothing or not 0 <= self.dropout < 1:
@@ -190,10 +196,10 @@ class NetworkConfig:
         values = {**asdict(self), "configuration": self.configuration.name, "classes": list(self.classes)}
         if self.descriptor:
             values["descriptor"]["scales"] = list(self.descriptor.scales)
-        if values["head"] is None:
-            del values["head"]  # which earlier versions do not know
-        else:
-            values["head"] = list(values["head"])
+        values["head"] = None if self.head is None else list(self.head)
+        for key in ("head", "auxiliary"):  # which earlier versions do not know
+            if not values[key] and values[key] != []:
+                del values[key]
         return {**values, "preprocessing": self.preprocessing.to_dict()}
 
     @classmethod
@@ -207,7 +213,7 @@ class NetworkConfig:
         UserError
             Unknown configuration, or sizes that make no network.
         """
-        later = {key: values[key] for key in ("regression", "trunk") if key in values}
+        later = {key: values[key] for key in ("regression", "trunk", "auxiliary") if key in values}
         if values.get("descriptor") is not None:
             about = values["descriptor"]
             later["descriptor"] = DescriptorConfig(**{**about, "scales": tuple(about["scales"])})
@@ -235,3 +241,4 @@ class NetworkOptions(TypedDict, total=False):
     regression: Regression | None
     trunk: str | None
     head: tuple[int, ...] | None
+    auxiliary: bool

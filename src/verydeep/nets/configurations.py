@@ -47,6 +47,8 @@ class Configuration:
     classifier: ClassVar[str] = "fc8"
     described: ClassVar[str] = "fc7.relu"
     trunk: ClassVar[str] = "pool5"
+    initialization: ClassVar[str] = "glorot"
+    auxiliary: ClassVar[tuple[str, ...]] = ()
 
     @property
     def weight_layers(self) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from verydeep.nets.config import NetworkConfig
-from verydeep.nets.layers import ConvLinear, ViewDescriptor
+from verydeep.nets.layers import Branches, ConvLinear, ViewDescriptor
 from verydeep.nets.network import find_layer
 
 Named = tuple[str, nn.Module]
@@ -21,7 +21,7 @@ def cut(layers: Sequence[Named], config: NetworkConfig) -> list[Named]:
 
 def channels_of(layers: Sequence[Named]) -> int:
     """Return the channels that come out."""
-    return next((layer.out_channels for _, layer in reversed(layers) if isinstance(layer, nn.Conv2d)), 3)
+    return next((layer.out_channels for _, layer in reversed(layers) if isinstance(layer, nn.Conv2d | Branches)), 3)
 
 
 def classifier(channels: int, kernel: int, config: NetworkConfig) -> list[Named]:

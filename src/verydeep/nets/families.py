@@ -10,6 +10,7 @@ from typing_extensions import Unpack
 from verydeep.nets.chain import Chain
 from verydeep.nets.config import NetworkConfig, NetworkOptions
 from verydeep.nets.configurations import Configuration, configuration
+from verydeep.nets.googlenet import GoogLeNet
 from verydeep.nets.initialization import initialize
 from verydeep.nets.network import Network, TaskName
 from verydeep.nets.vgg import VGG
@@ -18,7 +19,9 @@ from verydeep.nets.weights import read
 
 def make(config: NetworkConfig) -> Network:
     """Return the network that `config` describes, its weights torch's own random ones; of its family's class."""
-    return VGG(config) if isinstance(config.configuration, Configuration) else Chain(config)
+    if isinstance(config.configuration, Configuration):
+        return VGG(config)
+    return GoogLeNet(config) if config.configuration.auxiliary else Chain(config)
 
 
 def make_on_meta(config: NetworkConfig) -> Network:
@@ -59,18 +62,19 @@ def create(
     ----------
     configuration_name : str
         The paper's `A`, `A-LRN`, `B`, `C`, `D`, `E` or `B-5x5`; or a network that the paper compares with: `alexnet`,
-        `zfnet`, `overfeat-fast`, `overfeat-accurate`, `nin`.
+        `zfnet`, `overfeat-fast`, `overfeat-accurate`, `nin`, `googlenet`.
     classes : int or sequence of str
         Their number (they are then named `0`, `1`, ...) or their names in order.
     initialization : str, optional
         `glorot`, `he`, `normal(STD)`, or `paper`; see `verydeep.nets.initialization`. The default for the paper's
         networks is `glorot`, which its camera-ready version recommends, because it starts networks of any depth; for
-        the others `paper`: what theirs say.
+        the others `paper`: what theirs say, or where they are silent (`googlenet`) `glorot`, too.
     seed : int, optional
         Makes the weights a function of the seed; without it they follow torch's global generator.
     **network
         Fields of `NetworkConfig` that are to be other than the paper's: width, batch_norm, image_size, fc_width,
-        dropout, lrn_alpha (where alpha is divided by 5, as in torch, give a fifth), preprocessing, regression, trunk.
+        dropout, lrn_alpha (where alpha is divided by 5, as in torch, give a fifth), preprocessing, regression, trunk,
+        auxiliary.
 
     Returns
     -------
@@ -96,8 +100,7 @@ def with_random_weights(config: NetworkConfig, initialization: str | None = None
     """Make the network that `config` describes; the other parameters are those of `create`."""
     net = make_on_meta(config)  # no time lost on torch's own initialization
     net.to_empty(device="cpu")
-    usual = "glorot" if isinstance(config.configuration, Configuration) else "paper"
-    initialize(net, initialization or usual, seed)
+    initialize(net, initialization or config.configuration.initialization, seed)
     return net
 
 

@@ -1,12 +1,11 @@
 """Where things are: sizes, receptive fields, and the pixels that a cell of the score map stands for."""
 
 from dataclasses import dataclass
-
-from torch import nn
+from math import prod
 
 from verydeep.nets.layers import LocalResponseNorm
 from verydeep.nets.network import Network
-from verydeep.nets.plain import Conv, MaxPool, MeanPool, Normalization, Slides, sides
+from verydeep.nets.plain import Concatenation, Conv, MaxPool, MeanPool, Normalization, Slides, sides
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class LayerSummary:
     name : str
         The paper's name of the layer.
     kind : str
-        `conv` and the side of its kernel, `pool`, `mean` or `lrn`.
+        `conv` and the side of its kernel, `pool`, `mean`, `lrn`, or `concat` of the branches before it.
     output : tuple of int
         Channels, height and width that come out.
     parameters : int
@@ -61,10 +60,13 @@ def summarize(net: Network, height: int, width: int) -> list[LayerSummary]:
     channels, field, stride = 3, 1, 1
     for layer, rows_out, columns_out in zip(plain, sides(plain, height), sides(plain, width), strict=True):
         kind, macs, parameters = "", 0, 0
+        if isinstance(layer, Concatenation):
+            rows += _branches(layer, channels, (rows_out, columns_out), (field, stride))
+            kind, channels = "concat", layer.module.out_channels
         if isinstance(layer, Conv):
             kind, channels = f"conv{layer.kernel}", layer.module.out_channels
             macs = layer.module.weight.numel() * rows_out * columns_out
-            parameters = _count(layer.module) + (_count(layer.norm) if layer.norm else 0)
+            parameters = _parameters(layer)
         elif isinstance(layer, MaxPool | MeanPool):
             kind = "pool" if isinstance(layer, MaxPool) else "mean"
         elif isinstance(layer, Normalization) and isinstance(layer.module, LocalResponseNorm):
@@ -77,8 +79,27 @@ def summarize(net: Network, height: int, width: int) -> list[LayerSummary]:
     return rows
 
 
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _branches(
+    layer: Concatenation, channels: int, map_size: tuple[int, int], seen: tuple[int, int]
+) -> list[LayerSummary]:
+    """Return the layers of each branch; `channels` come in, with the field and the stride of `seen`."""
+    rows: list[LayerSummary] = []
+    for branch in layer.branches:
+        outputs, (field, stride) = channels, seen
+        for part in branch.layers:
+            if isinstance(part, Conv | MaxPool):
+                field += (part.kernel - 1) * stride
+                kind, macs, parameters = "pool", 0, 0
+                if isinstance(part, Conv):
+                    kind, outputs = f"conv{part.kernel}", part.module.out_channels
+                    macs, parameters = part.module.weight.numel() * prod(map_size), _parameters(part)
+                rows.append(LayerSummary(part.name, kind, (outputs, *map_size), parameters, macs, field, stride))
+    return rows
+
+
+def _parameters(layer: Conv) -> int:
+    modules = [layer.module, layer.norm] if layer.norm else [layer.module]
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
 def score_map_size(net: Network, height: int, width: int) -> tuple[int, int]:

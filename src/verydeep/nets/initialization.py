@@ -56,7 +56,10 @@ def initialize(net: Network, scheme: str, seed: int | None = None) -> None:
     Without a seed they follow torch's global generator; schemes are `standard_deviation`'s.
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    table = net.configuration.rows if scheme == "paper" and isinstance(net.configuration, Architecture) else ()
+    about = net.configuration
+    if scheme == "paper" and about.initialization != "paper" and isinstance(about, Architecture):
+        raise UserError(f"initialization paper: {about.name}'s paper says nothing of it; take glorot or he")
+    table = about.rows if scheme == "paper" and isinstance(about, Architecture) else ()
     rows = {row.name: row for row in table}
     for name, layer in net.named_modules():
         if isinstance(layer, nn.Conv2d):
@@ -78,7 +81,7 @@ def copy_layers(
 
     UserError where a layer is missing in one of the two or its shape differs; nothing is copied then.
     """
-    wanted = names or tuple(name for name, layer in target.named_children() if isinstance(layer, nn.Conv2d))
+    wanted = names or target.weighted
     if source.batch_norm != target.batch_norm:
         has, lacks = ("has", "has none") if source.batch_norm else ("has none", "has")
         raise UserError(f"cannot copy layers: their network {has} batch norm, the one that takes them {lacks}")

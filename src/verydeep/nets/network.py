@@ -15,7 +15,7 @@ from verydeep.basics.errors import UserError
 from verydeep.nets.architectures import Architecture
 from verydeep.nets.config import DescriptorConfig, NetworkConfig, Regression
 from verydeep.nets.configurations import Configuration
-from verydeep.nets.layers import ConvLinear, ViewDescriptor, relu_pool
+from verydeep.nets.layers import Auxiliary, ConvLinear, ViewDescriptor, relu_pool
 from verydeep.nets.plain import Plain, least_size, plain_layers, stride
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.nets.run_info import RunInfo
@@ -197,7 +197,7 @@ class Network(nn.Sequential):
 
     def between(self, after: str | None, layer: str) -> list[tuple[str, nn.Module]]:
         """Return the modules that run behind a layer (from the first one where that is None) up to another."""
-        modules = list(self.named_children())
+        modules = self.chain
         names = [name for name, _ in modules]
         start = names.index(self.module_name(after)) + 1 if after else 0
         return modules[start : names.index(self.module_name(layer)) + 1]
@@ -205,11 +205,25 @@ class Network(nn.Sequential):
     @property
     def layer_names(self) -> tuple[str, ...]:
         """Names that `activations` takes, in order: `conv1_1`, `conv1_1.relu`, ..., `pool5`, ..., `fc7.relu`, `fc8`."""
-        return tuple(_ends(self.named_children()))
+        return tuple(_ends(self.chain))
 
     def module_name(self, layer: str) -> str:
         """Return the name of the module whose output a layer's is; UserError where there is no such layer."""
-        return find_layer(layer, self.named_children(), self.configuration.name)
+        return find_layer(layer, self.chain, self.configuration.name)
+
+    @property
+    def chain(self) -> list[tuple[str, nn.Module]]:
+        """What an image passes, in order: all modules but auxiliary classifiers."""
+        return [(name, module) for name, module in self.named_children() if not isinstance(module, Auxiliary)]
+
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """Names of the modules with weights, but for batch norm, which belongs to its convolution."""
+        return tuple(
+            name
+            for name, module in self.named_children()
+            if not isinstance(module, nn.BatchNorm2d) and any(True for _ in module.parameters())
+        )
 
     @property
     def normalized(self) -> dict[str, str]:
@@ -225,6 +239,10 @@ class Network(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """Return the class scores of whole images, N x K: the spatial mean of the score map."""
         return self.score_map(x).mean(dim=(2, 3))
+
+    def in_training(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return what training makes its loss of: `forward`'s scores and those of auxiliary classifiers."""
+        return (self(x),)
 
     @property
     def multi_label(self) -> bool:

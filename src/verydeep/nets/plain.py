@@ -1,16 +1,16 @@
-"""A network as plain layers: convolutions with their batch norm folded in, ReLUs, pools, normalizations.
+"""A network as plain layers: convolutions with their batch norm folded in, ReLUs, pools, normalizations, branches.
 
 Engines, exported files and the geometry all start from these records, whatever modules a family is written with.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from verydeep.nets.layers import LocalResponseNorm, ViewDescriptor
+from verydeep.nets.layers import Branches, LocalResponseNorm, ViewDescriptor
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,48 @@ class Normalization:
     module: LocalResponseNorm | ViewDescriptor
 
 
-Plain = Conv | Relu | MaxPool | MeanPool | Normalization
-Slides = Conv | MaxPool | MeanPool
-"""Layers that change a map's size."""
+@dataclass(frozen=True)
+class Branch:
+    """Layers beside others, none of which changes the map's size."""
+
+    layers: "tuple[Plain, ...]"
+
+    @property
+    def kernel(self) -> int:
+        """Side of the window that one output sees."""
+        return 1 + sum(layer.kernel - 1 for layer in self.layers if isinstance(layer, Slides))
+
+
+@dataclass(frozen=True)
+class Concatenation:
+    """Branches that see the same map, and whose outputs' channels follow one another."""
+
+    name: str
+    module: Branches
+    branches: tuple[Branch, ...]
+
+    stride = 1
+
+    @property
+    def kernel(self) -> int:
+        """Side of the window that one output sees."""
+        return max(branch.kernel for branch in self.branches)
+
+    @property
+    def padding(self) -> int:
+        """How far that window reaches over the map's edge."""
+        return self.kernel // 2
+
+    def side(self, side: int) -> int:
+        """Return the outputs along an axis that `side` inputs give."""
+        return side
+
+    least = side
+
+
+Plain = Conv | Relu | MaxPool | MeanPool | Normalization | Concatenation
+Slides = Conv | MaxPool | MeanPool | Concatenation
+"""Layers whose outputs see more than one place."""
 
 
 def plain_layers(modules: Iterable[tuple[str, nn.Module]], round_up: bool) -> list[Plain]:
@@ -141,9 +180,29 @@ def plain_layers(modules: Iterable[tuple[str, nn.Module]], round_up: bool) -> li
             layers.append(MeanPool(name, _one(module.kernel_size), _one(module.stride)))
         elif isinstance(module, LocalResponseNorm | ViewDescriptor):
             layers.append(Normalization(name, module))
+        elif isinstance(module, Branches):
+            layers.append(Concatenation(name, module, _branches(name, module, round_up)))
         elif not isinstance(module, nn.Dropout):
             raise TypeError(f"layer {name}: a {type(module).__name__} is none of the plain layers")
     return layers
+
+
+def _branches(name: str, module: Branches, round_up: bool) -> tuple[Branch, ...]:
+    """Return each branch's layers, under their names behind the module's and the branch's."""
+    return tuple(
+        Branch(tuple(plain_layers(((f"{name}_{part}_{n}", m) for n, m in branch.named_children()), round_up)))
+        for part, branch in module.named_children()
+    )
+
+
+def convolutions(layers: Iterable[Plain]) -> Iterator[Conv]:
+    """Yield the convolutions, those of branches among them."""
+    for layer in layers:
+        if isinstance(layer, Conv):
+            yield layer
+        elif isinstance(layer, Concatenation):
+            for branch in layer.branches:
+                yield from convolutions(branch.layers)
 
 
 def _max_pool(name: str, module: nn.MaxPool2d, round_up: bool) -> MaxPool:

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from verydeep.basics.errors import UserError
 from verydeep.checkpoints.inputs import TORCHVISION
-from verydeep.nets.layers import LocalResponseNorm
+from verydeep.nets.layers import Branches, LocalResponseNorm
 from verydeep.nets.network import Network
 from verydeep.nets.plain import fold, statistics
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.scoremaps.bands import Rectangle, bands, extents, map_size
+from verydeep.scoremaps.branches import Branched
 from verydeep.scoremaps.finer import finer
 from verydeep.scoremaps.layers import Axis, Convolution, Layer, MaxPool, MeanPool, Pointwise
 
@@ -113,7 +114,7 @@ def densify(
     if isinstance(model, Network):
         model.check_task("classify")
         model = model.linear()
-        layers = _Builder(model.window, model.preprocessing.pool_round_up).build(model.named_children())
+        layers = _Builder(model.window, model.preprocessing.pool_round_up).build(model.chain)
         name, preprocessing = model.configuration.name, model.preprocessing
         return Dense(name, layers, model.window, model.stride, model.classes, preprocessing, model.multi_label)
     layers = _Builder(image_size).build(_flat(model))
@@ -232,6 +233,8 @@ class _Builder:
             self._append(self._linear(name, module))
         elif isinstance(module, nn.Conv2d):
             self._append(self._convolution(name, module))
+        elif isinstance(module, Branches):
+            self._append(Branched.of(name, tuple(self._branch(part) for part in module.children())))
         elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
             self._append(self._pool(name, module))
         elif isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
@@ -240,6 +243,11 @@ class _Builder:
             self.layers[-1] = _folded(name, cast(Convolution, self.layers[-1]), module)
         elif not isinstance(module, _NOTHING):
             self._behind(self._pointwise(name, module), name, module)
+
+    def _branch(self, modules: nn.Module) -> tuple[Layer, ...]:
+        builder = _Builder(self.height, self.round_up)
+        builder.channels = self.channels
+        return builder.build(modules.named_children())
 
     @property
     def _foldable(self) -> bool:
@@ -368,6 +376,8 @@ def _check_statistics(name: str, module: nn.BatchNorm2d) -> None:
 
 
 def _moved(layer: Layer, device: torch.device) -> Layer:
+    if isinstance(layer, Branched):
+        return replace(layer, branches=tuple(tuple(_moved(one, device) for one in branch) for branch in layer.branches))
     if not isinstance(layer, Convolution):
         return layer
     bias = None if layer.bias is None else layer.bias.to(device)

@@ -12,7 +12,7 @@ from verydeep.training.step import arithmetic, set_training
 
 def trained_batch_norm(net: Network) -> dict[str, nn.BatchNorm2d]:
     """Return the batch norm whose statistics follow the data: all but that of layers that are not trained."""
-    layers = {name: layer for name, layer in net.named_children() if isinstance(layer, nn.BatchNorm2d)}
+    layers = {name: layer for name, layer in net.named_modules() if isinstance(layer, nn.BatchNorm2d)}
     return {name: layer for name, layer in layers.items() if layer.weight.requires_grad}
 
 
@@ -32,7 +32,8 @@ def measure_statistics(net: Network, batches: Iterable[Batch], parts: int, preci
     for layer in layers.values():
         layer.reset_running_stats()
         layer.momentum = None  # the plain mean of all batches
-    last = net.normalized[list(layers)[-1]]
+    last = list(layers)[-1].partition(".")[0]
+    last = net.normalized.get(last, last)
     with arithmetic(device, precision):
         for batch in batches:
             for part in torch.arange(len(batch.images)).tensor_split(parts):

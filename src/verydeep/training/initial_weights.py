@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.initialization import copy_layers
-from verydeep.nets.layers import ConvLinear
+from verydeep.nets.layers import Auxiliary, ConvLinear
 from verydeep.nets.network import Network as Net
 from verydeep.training.recipe import Network, Recipe, complete, read_values
 from verydeep.training.task import Task
@@ -66,7 +66,11 @@ def layers_taken(source: Net, network: Net, recipe: Recipe, task: Task) -> tuple
         absent += head(network)
     if source.config.descriptor is not None:  # it ends with a classifier on normalized descriptors, trained no further
         absent += head(network)[-1:]
-    return tuple(name for name in names if name not in absent)
+    taken = tuple(name for name in names if name not in absent)
+    if network.config.classifier in taken:
+        return taken
+    beside = {name for name, module in network.named_children() if isinstance(module, Auxiliary)}  # of the same classes
+    return tuple(name for name in taken if name not in beside)
 
 
 def check_fits(source: Net, network: Net, recipe: Recipe, task: Task, where: str | Path) -> None:
@@ -110,17 +114,26 @@ def _grey_levels(net: Net) -> tuple[float, ...]:
 
 
 def _layers(net: Net) -> tuple[str, ...]:
-    return tuple(name for name, layer in net.named_children() if isinstance(layer, nn.Conv2d))
+    return net.weighted
 
 
 def _other_shape(source: Net, network: Net, name: str) -> str:
-    key = f"{name}.weight"
-    there, here = (net.state_dict()[key].shape if key in net.state_dict() else None for net in (source, network))
-    if there is None or here is None:
-        return f"{name} is missing {'there' if there is None else 'here'}"
-    if name == network.config.classifier:  # outputs are classes
-        there, here = there[1:], here[1:]
-    return "" if there == here else f"{name} is {tuple(there)} there, {tuple(here)} here"
+    theirs, ours = (_shapes(net, name) for net in (source, network))
+    if not theirs or not ours:
+        return f"{name} is missing {'here' if theirs else 'there'}"
+    for key, here in ours.items():
+        there = theirs.get(key, ())
+        if name == network.config.classifier:  # outputs are classes
+            there, here = there[1:], here[1:]
+        if there != here:
+            return f"{key} is {there} there, {here} here"
+    return ""
+
+
+def _shapes(net: Net, name: str) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a module's weights by the names of its layers: of most modules its own alone."""
+    weights = (key for key in net.state_dict() if key.startswith(f"{name}.") and key.endswith(".weight"))
+    return {key.removesuffix(".weight"): tuple(net.state_dict()[key].shape) for key in weights}
 
 
 def take_over(source: Net, network: Net, taken: Sequence[str]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.rng import generator
@@ -15,6 +15,9 @@ from verydeep.nets.network import Network
 from verydeep.training.parallel import Processes
 from verydeep.training.recipe import Optimizer, Recipe
 from verydeep.training.task import Classification, Task
+
+AUXILIARY_WEIGHT = 0.3
+"""Of each auxiliary classifier's loss (Szegedy et al. 2014, section 5)."""
 
 _MIXUP = 1
 """Key that keeps mixup's draws apart from those of samples."""
@@ -108,7 +111,7 @@ class Stepper:
     ) -> None:
         self.net = net
         self.task = task or Classification()
-        self.forward: nn.Module = torch.compile(net) if compiled else net  # type: ignore[assignment]
+        self.forward = torch.compile(net.in_training) if compiled else net.in_training
         self.optimizer = optimizer
         self.recipe = recipe
         self.processes = processes
@@ -124,9 +127,9 @@ class Stepper:
         total = StepResult(torch.zeros((), device=self.device), torch.zeros((), device=self.device))
         share, partner = self._mixing(len(batch.labels), epoch, step)
         for part in torch.arange(len(batch.labels)).tensor_split(self.recipe.optimizer.accumulation):
-            result = self._part(batch, part, share, partner)
+            result, beside = self._part(batch, part, share, partner)
             weight = len(part) / len(batch.labels)
-            (result.loss * weight).backward()  # type: ignore[no-untyped-call]
+            ((result.loss + beside) * weight).backward()  # type: ignore[no-untyped-call]
             total = StepResult(total.loss + result.loss.detach() * weight, total.wrong + result.wrong * weight)
         gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
         self.processes.average(gradients)
@@ -135,20 +138,24 @@ class Stepper:
         self.optimizer.step()
         return total
 
-    def _part(self, batch: Batch, part: Tensor, share: float, partner: Tensor) -> StepResult:
-        """Return loss and error of the images numbered `part`; mixup takes its partners from the whole batch."""
+    def _part(self, batch: Batch, part: Tensor, share: float, partner: Tensor) -> tuple[StepResult, Tensor | float]:
+        """Return loss and error of the images numbered `part`, and the loss of auxiliary classifiers.
+
+        Mixup takes its partners from the whole batch.
+        """
         part = part.to(self.device)
         x = self.net.preprocessing(batch.images[part], batch.shifts[part])
         other = partner[part]
         if share < 1:
             x = x.mul_(share).add_(self.net.preprocessing(batch.images[other], batch.shifts[other]), alpha=1 - share)
         with self.autocast:
-            scores = self.forward(x)
-        scores = scores.float()
-        loss = self.task.loss(scores, batch, part, self.recipe)
+            every = [scores.float() for scores in self.forward(x)]
+        losses = [self.task.loss(scores, batch, part, self.recipe) for scores in every]
         if share < 1:
-            loss = share * loss + (1 - share) * self.task.loss(scores, batch, other, self.recipe)
-        return StepResult(loss, self.task.wrong(scores.detach(), batch, part).float().mean())
+            others = [self.task.loss(scores, batch, other, self.recipe) for scores in every]
+            losses = [share * loss + (1 - share) * of for loss, of in zip(losses, others, strict=True)]
+        wrong = self.task.wrong(every[0].detach(), batch, part).float().mean()
+        return StepResult(losses[0], wrong), AUXILIARY_WEIGHT * sum(losses[1:])
 
     def _mixing(self, count: int, epoch: int, step: int) -> tuple[float, Tensor]:
         """Draw mixup's share of the image itself, and every image's partner in the batch."""

@@ -202,9 +202,10 @@ def _recipe(recipe: Recipe | str | Path | None, overrides: Iterable[str], source
 
 def create_empty(net: str, recipe: Recipe, task: Task, classes: Sequence[str]) -> Network:
     """Return the network that a recipe asks for, its weights on the meta device."""
-    return make_on_meta(
-        NetworkConfig(configuration(net), tuple(classes), **recipe.network.model_dump(), regression=task.regression)
-    )
+    known, settings = configuration(net), recipe.network.model_dump()
+    beside = bool(known.auxiliary)
+    config = NetworkConfig(known, tuple(classes), **settings, regression=task.regression, auxiliary=beside)
+    return make_on_meta(config)
 
 
 def _check(net: str, recipe: Recipe, task: Task, source: Network | None, init_from: str | Path | None) -> None:
