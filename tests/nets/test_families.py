@@ -13,6 +13,7 @@ from tests.evaluation.conftest import ArrayDataset
 from tests.nets.classic import SIZES, classic, with_weights_of
 from verydeep.basics.errors import UserError
 from verydeep.inference.options import Options
+from verydeep.inference.runtime import pick_engine
 from verydeep.nets.architectures import ARCHITECTURES
 from verydeep.nets.families import default_config, make_on_meta, trunk_of
 from verydeep.nets.geometry import macs, receptive_field, score_map_size, summarize, window
@@ -269,7 +270,7 @@ def test_every_protocol_gives_posteriors(name: str, rng: np.random.Generator) ->
     data = ArrayDataset(pictures, [0, 3], CLASSES)
     protocols = [f"center@{scale}", f"dense@{scale},{scale + 40}", f"crops@{scale}", f"dense+crops@{scale}"]
     protocols += [f"ten-crops@{scale}", f"square-crops@{scale},{scale + 10}"]
-    for engine in ("auto", "torch"):
+    for engine in ("native", "torch"):
         for protocol in protocols:
             result = vd.evaluate(net, data, protocol, engine=engine)
             np.testing.assert_allclose(result.probabilities.sum(axis=1), 1, atol=1e-5)
@@ -325,6 +326,13 @@ def test_the_halves_of_alexnet_see_nothing_of_each_other() -> None:
         a, b = conv(x).chunk(2, 1), conv(other).chunk(2, 1)
     assert torch.equal(a[0], b[0])
     assert not torch.equal(a[1], b[1])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_engine_of_its_own_accord_is_for_stacks_of_small_kernels(name: str) -> None:
+    net, cpu = make_on_meta(default_config(name, CLASSES, width=1 / 16)), torch.device("cpu")
+    usual = pick_engine("auto", cpu)
+    assert pick_engine("auto", cpu, net=net) == ("torch" if name in OTHERS else usual)
 
 
 def test_pools_of_other_papers_round_their_own_way(rng: np.random.Generator) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from verydeep.basics.errors import UserError
 from verydeep.engines.library import Processor
 from verydeep.engines.stack import LANES, Kind, Stack, Step
+from verydeep.nets.layers import ConvLinear
 from verydeep.nets.network import Network
 from verydeep.nets.plain import Concatenation, Conv, MaxPool, MeanPool, Normalization, Plain, Relu
 
@@ -190,7 +191,7 @@ def _step(layers: Sequence[Plain], half: bool, alone: bool, begins: bool) -> tup
 def _kind(layer: Conv, begins: bool) -> Kind | None:
     if layer.stride > 1 or layer.groups > 1:
         return None
-    if layer.padding == 0:
+    if layer.padding == 0 and (layer.kernel == 1 or isinstance(layer.module, ConvLinear)):
         return Kind.WINDOW
     if (layer.kernel, layer.padding) == (3, 1):
         return Kind.FIRST if begins and layer.module.in_channels < LANES else Kind.WINOGRAD

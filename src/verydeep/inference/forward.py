@@ -35,7 +35,7 @@ class Forward:
     def __init__(self, net: Network, options: Options, runtime: Runtime, views: int | None = None) -> None:
         self.net, self.runtime = net, runtime
         self.device = pick_device(runtime.device)
-        self.engine = pick_engine(runtime.engine, self.device, options.precision, views)
+        self.engine = pick_engine(runtime.engine, self.device, options.precision, views, net)
         place(net, self.device)
         _check_rounding(net, options)
         own: PoolRounding = "up" if net.preprocessing.pool_round_up else "down"

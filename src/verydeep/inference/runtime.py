@@ -10,6 +10,7 @@ from torch import Tensor
 from verydeep.basics.errors import UserError
 from verydeep.engines import library
 from verydeep.engines.compiled import NativeLayers
+from verydeep.nets.configurations import Configuration
 from verydeep.nets.network import Network
 
 Engine = Literal["native", "torch"]
@@ -54,19 +55,23 @@ class RuntimeOptions(TypedDict, total=False):
     memory: int
 
 
-def pick_engine(name: str, device: torch.device, precision: str = "float32", images: int | None = None) -> Engine:
+def pick_engine(
+    name: str, device: torch.device, precision: str = "float32", images: int | None = None, net: Network | None = None
+) -> Engine:
     """Return the engine called `name`; `auto` is the native one where it is sure to be faster, else torch.
 
     That is: on a CPU with AVX2 or AVX-512, in float32, for at least `FEW` images or an unknown number, where the
-    library was built. Nothing is measured. UserError for no such engine, or one that does not run on this device, in
-    this precision, or on this machine.
+    library was built; and for the paper's networks: the large, strided and grouped kernels of others are torch's in
+    either case, and the rest gains nothing. Nothing is measured. UserError for no such engine, or one that does not run
+    on this device, in this precision, or on this machine.
     """
     if name not in ("auto", *get_args(Engine)):
         raise UserError(f"engine {name!r}: expected one of auto, {', '.join(get_args(Engine))}")
     fits = device.type == "cpu" and precision == "float32"
     if name == "auto":
         many = images is None or images >= FEW
-        fast = fits and many and library.find() is not None and library.best_processor() != "portable"
+        stacks = net is None or isinstance(net.configuration, Configuration)
+        fast = fits and many and stacks and library.find() is not None and library.best_processor() != "portable"
         return "native" if fast else "torch"
     if name == "torch":
         return "torch"
