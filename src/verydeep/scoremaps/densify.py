@@ -86,13 +86,14 @@ def densify(
     Parameters
     ----------
     model : nn.Module
-        A `VGG` of this project, torchvision's or timm's VGG or AlexNet, or an `nn.Sequential`, nested or not.
+        A network of this project, torchvision's or timm's VGG or AlexNet, or an `nn.Sequential`, nested or not.
     image_size : int
-        Side in pixels of the crops it was trained on: the window of a cell. A `VGG` knows its own.
+        Side in pixels of the crops it was trained on: the window of a cell. A network of this project knows its own.
     classes : sequence of str, optional
-        Names, in the order of the scores; by default their numbers. A `VGG` knows its own.
+        Names, in the order of the scores; by default their numbers. A network of this project knows its own.
     preprocessing : Preprocessing, optional
-        By default torchvision's: RGB in [0, 1], ImageNet's mean and standard deviation. A `VGG` knows its own.
+        By default torchvision's: RGB in [0, 1], ImageNet's mean and standard deviation. A network of this project
+        knows its own.
 
     Returns
     -------

@@ -55,7 +55,7 @@ def transfer(
 
     Parameters
     ----------
-    weights : sequence of VGG, str or Path
+    weights : sequence of Network, str or Path
         Networks; the descriptors of several are stacked. None are needed for the baselines `pixels` and `hog`.
     data : str
         Folder, tar, or `scenes`.
