@@ -12,6 +12,7 @@ import verydeep as vd
 from tests.evaluation.conftest import ArrayDataset
 from tests.nets.classic import SIZES, classic, with_weights_of
 from verydeep.basics.errors import UserError
+from verydeep.exports.export_module import Contract, ExportModule
 from verydeep.inference.options import Options
 from verydeep.inference.runtime import pick_engine
 from verydeep.nets.architectures import ARCHITECTURES
@@ -140,9 +141,9 @@ def _sliding(net: nn.Module, x: torch.Tensor, up: bool) -> torch.Tensor:
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_any_size_by_torch_and_by_the_engine(name: str, batch_norm: bool) -> None:
+def test_any_size_by_torch_by_the_engine_and_exported(name: str, batch_norm: bool) -> None:
     net = small(name, batch_norm=batch_norm)
-    fast = vd.compile_cpu(net)
+    fast, exported = vd.compile_cpu(net), ExportModule(net, Contract())
     for more in ((0, 0), (33, 71), (64, 5)):
         x = torch.randn(2, 3, net.image_size + more[0], net.image_size + more[1]) * 50
         with torch.no_grad():
@@ -150,6 +151,7 @@ def test_any_size_by_torch_and_by_the_engine(name: str, batch_norm: bool) -> Non
             close(net.score_map(x), expected)
             close(fast.score_map(x), expected)
             close(fast(x), expected.mean(dim=(2, 3)))
+            close(exported(x)["score_map"], expected)
         assert tuple(expected.shape[2:]) == score_map_size(net, *x.shape[2:])
 
 
