@@ -17,7 +17,8 @@ from verydeep.engines.library import PROCESSORS, best_processor
 from verydeep.images.files import find_pictures, read_picture
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.views import prepare, views
-from verydeep.nets.vgg import VGG, create, load
+from verydeep.nets.families import create, load
+from verydeep.nets.network import Network
 
 Run = Callable[[Tensor], Tensor]
 
@@ -78,7 +79,7 @@ def run(images: list[Path], weights: Path | None = None, name: str = "D", limit:
     }
 
 
-def _ways(net: VGG, layer: str, crops: list[Tensor]) -> tuple[dict[str, Run], dict[str, str]]:
+def _ways(net: Network, layer: str, crops: list[Tensor]) -> tuple[dict[str, Run], dict[str, str]]:
     ways: dict[str, Run] = {"torch": lambda x: net.activations(x, layer)}
     for processor in reversed(PROCESSORS[: PROCESSORS.index(best_processor()) + 1]):
         ways[f"native {processor}"] = NativeLayers(net, layer, processor=processor)
@@ -114,7 +115,7 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _central_crop(net: VGG, file: Path) -> Tensor:
+def _central_crop(net: Network, file: Path) -> Tensor:
     part = Protocol("center", default_protocol(net).scales)
     (view,) = views(part, net.image_size, prepare(part, net, read_picture(file)))
     return net.preprocessing(torch.from_numpy(np.ascontiguousarray(view))[None])

@@ -17,8 +17,9 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
 from verydeep.images.rescale import rescale
 from verydeep.nets.config import STRIDE
+from verydeep.nets.families import create
 from verydeep.nets.geometry import macs, receptive_field, score_map_size
-from verydeep.nets.vgg import VGG, create
+from verydeep.nets.network import Network
 
 TARGET = 10.0
 """Times that dense evaluation should be faster, at least; by multiply-adds it would be 11.2."""
@@ -109,13 +110,13 @@ def photograph(side: int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(rescale(photograph, side)[:side, :side]))
 
 
-def _dense(net: VGG, picture: Tensor) -> NDArray[np.float32]:
+def _dense(net: Network, picture: Tensor) -> NDArray[np.float32]:
     """Return the score map of the whole picture, h x w x K."""
     pixels = picture.to(next(net.parameters()).device)
     return np.asarray(net.score_map(net.preprocessing(pixels[None]))[0].permute(1, 2, 0).cpu())
 
 
-def _crops(net: VGG, picture: Tensor, batch: int) -> NDArray[np.float32]:
+def _crops(net: Network, picture: Tensor, batch: int) -> NDArray[np.float32]:
     """Return the scores of every window of the picture run by itself, h x w x K."""
     pixels, size = picture.to(next(net.parameters()).device), net.image_size
     windows = pixels.unfold(0, size, STRIDE).unfold(1, size, STRIDE)  # h x w x 3 x size x size
@@ -138,7 +139,7 @@ def in_turn(ways: Sequence[Callable[[], object]], repeats: int) -> list[float]:
     return [median(column) for column in zip(*times, strict=True)]
 
 
-def _interior_difference(net: VGG) -> float:
+def _interior_difference(net: Network) -> float:
     """Compare cells that see no border with the same cells computed from just what they see."""
     field = receptive_field(net, 0, 0)
     margin = -(field.top // STRIDE)  # in cells: 90 pixels beyond the window, rounded up to 96

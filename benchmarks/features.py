@@ -16,7 +16,7 @@ from verydeep.basics.machine import describe_machine
 from verydeep.datasets.content import content_hashes
 from verydeep.datasets.dataset import Dataset
 from verydeep.inference.runtime import Runtime
-from verydeep.nets.vgg import create
+from verydeep.nets.families import create
 from verydeep.transfer.data import paths
 from verydeep.transfer.elementary import LayerDescriptor, Source
 from verydeep.transfer.store import Store

@@ -31,8 +31,8 @@ from tests.golden import cases, comparing, product  # noqa: E402
 from verydeep.basics.device import place  # noqa: E402
 from verydeep.basics.machine import describe_machine  # noqa: E402
 from verydeep.datasets.loader import Batch  # noqa: E402
+from verydeep.nets.families import create  # noqa: E402
 from verydeep.nets.geometry import macs  # noqa: E402
-from verydeep.nets.vgg import create  # noqa: E402
 from verydeep.training.parallel import Processes  # noqa: E402
 from verydeep.training.recipe import load_recipe  # noqa: E402
 from verydeep.training.step import Stepper, make_optimizer  # noqa: E402

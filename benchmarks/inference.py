@@ -17,8 +17,9 @@ from verydeep.basics.machine import describe_machine
 from verydeep.basics.progress import track
 from verydeep.engines import library
 from verydeep.engines.compiled import NativeLayers
+from verydeep.nets.families import create
 from verydeep.nets.geometry import macs
-from verydeep.nets.vgg import VGG, create
+from verydeep.nets.network import Network
 
 Run = Callable[[Tensor], Tensor]
 
@@ -112,7 +113,7 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _ways(net: VGG) -> tuple[dict[str, Run], dict[str, str]]:
+def _ways(net: Network) -> tuple[dict[str, Run], dict[str, str]]:
     """Return what runs here, by name, and what does not with the reason."""
     makers: dict[str, Callable[[], Run]] = {
         "torch": lambda: _channels_last(net.score_map),
@@ -142,7 +143,7 @@ def _channels_last(way: Callable[[Tensor], Tensor]) -> Run:
     return lambda x: way(x.contiguous(memory_format=torch.channels_last))
 
 
-def _rows(net: VGG, ways: dict[str, Run], size: tuple[int, int], batch: int, repeats: int) -> list[dict[str, Any]]:
+def _rows(net: Network, ways: dict[str, Run], size: tuple[int, int], batch: int, repeats: int) -> list[dict[str, Any]]:
     x = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0)) * 60
     errors = _agreement(ways, x)
     times: dict[str, list[float]] = {name: [] for name in ways}

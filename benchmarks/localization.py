@@ -18,8 +18,10 @@ from verydeep.inference.runtime import Runtime
 from verydeep.localization.dense import LocalizationModel
 from verydeep.localization.merging import MergeRule, merge
 from verydeep.nets.config import STRIDE
+from verydeep.nets.families import create
 from verydeep.nets.geometry import score_map_size, summarize
-from verydeep.nets.vgg import VGG, create, is_head
+from verydeep.nets.network import Network
+from verydeep.nets.vgg import is_head
 
 TARGET = 0.1
 """Most that the ratio of times may differ from that of multiply-adds, as a share of the latter."""
@@ -171,7 +173,7 @@ def multiply_adds(pair: LocalizationModel, side: int, way: str, convolutions: st
     convolutions : {"shared", "separate"}
         Whether both networks' convolutions are computed once.
     """
-    nets: tuple[VGG, VGG] = pair.classifier.net, pair.localizer.net
+    nets: tuple[Network, Network] = pair.classifier.net, pair.localizer.net
     windows = 1 if way == "dense" else int(np.prod(score_map_size(nets[0], side, side)))
     layers = [summarize(net, *(side if way == "dense" else pair.size,) * 2) for net in nets]
     heads = sum(layer.macs for net in layers for layer in net if is_head(layer.name))

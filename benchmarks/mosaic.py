@@ -20,7 +20,7 @@ from verydeep.datasets.storage import open_storage
 from verydeep.images.decode import decode
 from verydeep.images.formats import SUFFIXES
 from verydeep.images.rescale import rescale
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.scoremaps.score_map import Level, ScoreMap, score_map
 
 Pixels = NDArray[np.uint8]
@@ -130,7 +130,7 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _join(data: Path, net: VGG, side: int, path: Path) -> tuple[list[Photograph], int, int]:
+def _join(data: Path, net: Network, side: int, path: Path) -> tuple[list[Photograph], int, int]:
     """Write the mosaic as a TIFF file, row by row, and return what is where, its height and its width."""
     numbers = {name.split(" ")[0]: k for k, name in enumerate(net.classes)}
     names, pictures = _squares(data, side)
@@ -167,7 +167,9 @@ def _squares(data: Path, side: int) -> tuple[list[str], Iterator[Pixels]]:
     return names, squares()
 
 
-def _row(level: Level, found: ScoreMap, known: Sequence[Photograph], side: int, path: Path, net: VGG) -> dict[str, Any]:
+def _row(
+    level: Level, found: ScoreMap, known: Sequence[Photograph], side: int, path: Path, net: Network
+) -> dict[str, Any]:
     values = np.asarray(level.values)
     ranks, alone, peaks = [], [], 0
     for photo in known:
@@ -208,7 +210,7 @@ def _rank(posterior: NDArray[np.float32], label: int | None) -> int:
 
 @torch.inference_mode()
 def _alone(
-    level: Level, known: Sequence[Photograph], side: int, path: Path, net: VGG
+    level: Level, known: Sequence[Photograph], side: int, path: Path, net: Network
 ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
     """Return the whole mosaic's map by the network itself, and each photograph's mean posterior by itself."""
     from verydeep.scoremaps.sources import open_image

@@ -13,7 +13,7 @@ from verydeep.basics.machine import describe_machine
 from verydeep.engines.compiled import plan
 from verydeep.engines.library import best_processor
 from verydeep.engines.stack import LANES, Kind, Stack, Step
-from verydeep.nets.vgg import create
+from verydeep.nets.families import create
 
 _TILE, _PRODUCTS = 4, 36  # side of a Winograd tile's outputs, and its products a pair of channels
 

@@ -10,7 +10,7 @@ from benchmarks.own_process import OwnProcess
 from verydeep.basics.memory import resident
 from verydeep.engines.compiled import compile_cpu, plan
 from verydeep.engines.stack import Kind, Step
-from verydeep.nets.vgg import create
+from verydeep.nets.families import create
 
 TARGET_SECONDS = 3.0
 """Seconds that making the engine may take."""

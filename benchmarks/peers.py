@@ -19,7 +19,7 @@ from verydeep.basics.extras import need
 from verydeep.exports.export_module import Contract
 from verydeep.exports.onnx_graph import make_model
 from verydeep.exports.openvino_format import import_openvino, quantize
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 
 Run = Callable[[Tensor], Tensor]
 
@@ -27,7 +27,7 @@ CALIBRATION = 32
 """Images that int8's ranges are taken from, at most."""
 
 
-def openvino(net: VGG, precision: str = "f32", pictures: Sequence[Tensor] = ()) -> Run:
+def openvino(net: Network, precision: str = "f32", pictures: Sequence[Tensor] = ()) -> Run:
     """Return the score map, a trunk's pool5, by OpenVINO, whose arithmetic is `f32`, `bf16` or, through NNCF, `int8`.
 
     Ranges of int8 are those of preprocessed `pictures`, or of random ones.
@@ -45,7 +45,7 @@ def openvino(net: VGG, precision: str = "f32", pictures: Sequence[Tensor] = ()) 
     return lambda x: torch.from_numpy(np.array(compiled(x.contiguous().numpy())["score_map"]))
 
 
-def onnxruntime(net: VGG) -> Run:
+def onnxruntime(net: Network) -> Run:
     """Return the score map by ONNX Runtime."""
     runtime = need("onnxruntime", "onnx")
     options: Any = runtime.SessionOptions()
@@ -55,7 +55,7 @@ def onnxruntime(net: VGG) -> Run:
     return lambda x: torch.from_numpy(session.run(["score_map"], {given.name: x.contiguous().numpy()})[0])
 
 
-def opencv(net: VGG) -> Run:
+def opencv(net: Network) -> Run:
     """Return the score map by OpenCV's dnn module."""
     reader: Any = cv2.dnn.readNetFromONNX
     model = reader(np.frombuffer(_model(net), np.uint8))
@@ -71,7 +71,7 @@ def opencv(net: VGG) -> Run:
     return run
 
 
-def ncnn(net: VGG) -> Run:
+def ncnn(net: Network) -> Run:
     """Return the score map by ncnn, in float32 with its Winograd filtering and packing, one image at a time."""
     runtime, converter = need("ncnn", "runtimes"), need("pnnx", "runtimes")
     model = runtime.Net()
@@ -99,7 +99,7 @@ def ncnn(net: VGG) -> Run:
     return lambda x: torch.from_numpy(np.stack([one(image) for image in x.contiguous().numpy()]))
 
 
-def mnn(net: VGG) -> Run:
+def mnn(net: Network) -> Run:
     """Return the score map by MNN, in float32 (its "high" precision)."""
     with tempfile.TemporaryDirectory() as folder, _silence():
         runtime = need("MNN", "runtimes")
@@ -146,6 +146,6 @@ def _silence() -> Iterator[None]:
         os.close(kept)
 
 
-def _model(net: VGG) -> bytes:
+def _model(net: Network) -> bytes:
     serialized: bytes = make_model(net, Contract()).SerializeToString()
     return serialized

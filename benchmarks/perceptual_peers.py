@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.perceptual.calibration import installed
 
 Compare = Callable[[Tensor, Tensor], Tensor]
@@ -52,7 +52,7 @@ def import_torchvision() -> Any:
     return torchvision
 
 
-def torchvisions(net: VGG) -> Any:
+def torchvisions(net: Network) -> Any:
     """Return torchvision's `vgg16().features` with the weights of a trunk of D."""
     vgg = import_torchvision().models.vgg
     theirs = vgg.make_layers(vgg.cfgs["D"])
@@ -63,7 +63,7 @@ def torchvisions(net: VGG) -> Any:
 
 
 @contextmanager
-def _instead_of_a_download(net: VGG) -> Iterator[None]:
+def _instead_of_a_download(net: Network) -> Iterator[None]:
     models = import_torchvision().models
     before, theirs = models.vgg16, SimpleNamespace(features=torchvisions(net))
     models.vgg16 = lambda **_: theirs
@@ -73,7 +73,7 @@ def _instead_of_a_download(net: VGG) -> Iterator[None]:
         models.vgg16 = before
 
 
-def lpips(net: VGG) -> tuple[Any, Compare]:
+def lpips(net: Network) -> tuple[Any, Compare]:
     """Return the authors' LPIPS, and a call of it."""
     import lpips as package
 
@@ -82,7 +82,7 @@ def lpips(net: VGG) -> tuple[Any, Compare]:
     return metric, lambda a, b: metric(a, b, normalize=True).flatten()
 
 
-def pyiqa_lpips(net: VGG) -> tuple[Any, Compare]:
+def pyiqa_lpips(net: Network) -> tuple[Any, Compare]:
     """Return pyiqa's LPIPS, and a call of it."""
     module = _pyiqa("lpips_arch")
     with _instead_of_a_download(net), redirect_stdout(sys.stderr):  # it prints which file it loads
@@ -90,7 +90,7 @@ def pyiqa_lpips(net: VGG) -> tuple[Any, Compare]:
     return metric, lambda a, b: metric(a, b).flatten()
 
 
-def dists(net: VGG) -> tuple[Any, Compare]:
+def dists(net: Network) -> tuple[Any, Compare]:
     """Return the authors' DISTS, and a call of it that keeps a tape."""
     from DISTS_pytorch import DISTS_pt as module
 
@@ -100,7 +100,7 @@ def dists(net: VGG) -> tuple[Any, Compare]:
     return metric, lambda a, b: metric(a, b, require_grad=True).reshape(-1)
 
 
-def pyiqa_dists(net: VGG) -> tuple[Any, Compare]:
+def pyiqa_dists(net: Network) -> tuple[Any, Compare]:
     """Return pyiqa's DISTS, and a call of it."""
     module = _pyiqa("dists_arch")
     with _instead_of_a_download(net):

@@ -143,7 +143,7 @@ def _serve(connection: Any, way: str, image: Path, memory: int, width: float, th
 
 
 def _network(width: float) -> Any:
-    from verydeep.nets.vgg import create
+    from verydeep.nets.families import create
 
     return create("B", _CLASSES, width=width, image_size=32, fc_width=128, initialization="he", seed=0).eval()
 

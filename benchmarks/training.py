@@ -179,8 +179,8 @@ def _plain(batch_size: int, width: float, channels_last: bool) -> Callable[[], f
 
 
 def _network(width: float) -> Any:
+    from verydeep.nets.families import create
     from verydeep.nets.preprocessing import Preprocessing
-    from verydeep.nets.vgg import create
 
     preprocessing = Preprocessing(std=(_STD, _STD, _STD))
     fc_width = round(4096 * width)

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
-from verydeep.nets.vgg import VGG, create
+from verydeep.nets.configurations import Configuration
+from verydeep.nets.families import create
+from verydeep.nets.network import Network
 
 POINTS = {
     2: (0, 1, -1),
@@ -126,7 +128,8 @@ def run(name: str = "D", side: int = 224, width: float = 1.0, seed: int = 0) -> 
         A configuration with other convolutions.
     """
     net = create(name, width=width, initialization="he", seed=seed).eval()
-    if any(kernel != 3 for block in net.configuration.blocks for kernel in (conv.kernel for conv in block)):
+    known = net.configuration
+    if not isinstance(known, Configuration) or any(conv.kernel != 3 for block in known.blocks for conv in block):
         raise UserError(f"configuration {name} has other convolutions than 3x3; take A, B, D or E")
     x = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 60
     ways: dict[str, Convolve] = {"direct float32": _direct}
@@ -158,7 +161,7 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _behind_blocks(net: VGG, x: Tensor, convolution: Convolve) -> list[Tensor]:
+def _behind_blocks(net: Network, x: Tensor, convolution: Convolve) -> list[Tensor]:
     """Return the activations in front of every pool."""
     found = []
     for layer in net.children():

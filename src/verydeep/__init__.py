@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from verydeep.exports.export import export as export
     from verydeep.inference.protocol import Protocol as Protocol
     from verydeep.localization.localize import localize as localize
+    from verydeep.nets.families import create as create
     from verydeep.nets.preprocessing import Preprocessing as Preprocessing
     from verydeep.nets.vgg import VGG as VGG
-    from verydeep.nets.vgg import create as create
     from verydeep.nets.weights import save as save
     from verydeep.perceptual.dists import DISTS as DISTS
     from verydeep.perceptual.features import features as features
@@ -46,7 +46,7 @@ _PUBLIC = {
     "export": "verydeep.exports.export",
     "compile_cpu": "verydeep.engines.compiled",
     "localize": "verydeep.localization.localize",
-    "create": "verydeep.nets.vgg",
+    "create": "verydeep.nets.families",
     "VGG": "verydeep.nets.vgg",
     "Preprocessing": "verydeep.nets.preprocessing",
     "load": "verydeep.checkpoints.reading",

@@ -14,8 +14,8 @@ from benchmarks import commands as bench
 from verydeep.basics.errors import UserError, WorkError
 from verydeep.cli import bench as bench_command
 from verydeep.engines import library
+from verydeep.nets.families import create
 from verydeep.nets.geometry import macs
-from verydeep.nets.vgg import create
 
 needs_library = pytest.mark.skipif(library.find() is None, reason=library.MISSING)
 

@@ -26,6 +26,8 @@ def test_name_and_protocol_are_inverse(kind, sides):
         ("dense@512,256,384", "dense", (256, 384, 512)),
         ("crops@256,384,512", "crops", (256, 384, 512)),
         ("dense+crops@256,384,512", "dense+crops", (256, 384, 512)),
+        ("ten-crops@256", "ten-crops", (256,)),
+        ("square-crops@256,288,320,352", "square-crops", (256, 288, 320, 352)),
     ],
 )
 def test_the_papers_protocols(name, kind, sides):

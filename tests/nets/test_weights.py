@@ -7,8 +7,9 @@ from safetensors.torch import load_file, save_file
 
 import verydeep as vd
 from verydeep.basics.errors import UserError
+from verydeep.nets.families import load
 from verydeep.nets.run_info import RunInfo
-from verydeep.nets.vgg import VGG, load
+from verydeep.nets.vgg import VGG
 
 
 def net() -> VGG:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import verydeep as vd
 from verydeep.scoremaps.bands import Rectangle, bands, extents, map_size, steps
 from verydeep.scoremaps.densify import densify
 from verydeep.scoremaps.layers import Axis
@@ -137,3 +138,36 @@ def test_an_output_needs_what_changes_it(axis):
         for output in torch.nonzero(y[:outputs]).flatten().tolist():
             low, high = axis.needs(output, output + 1, n)
             assert low <= place < high
+
+
+@settings(max_examples=25)
+@given(
+    stride=st.sampled_from((16, 4)),
+    height=st.integers(0, 70),
+    width=st.integers(0, 70),
+    batch_norm=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+    data=st.data(),
+)
+def test_branches_pad_where_the_image_ends_and_nowhere_else(stride, height, width, batch_norm, seed, data):
+    torch.manual_seed(seed)
+    net = vd.create("googlenet", 3, width=1 / 16, image_size=96, batch_norm=batch_norm, trunk="inception_4b").eval()
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):  # what is not 0 where the map is padded with zeros
+            layer.bias.data.uniform_(0.5, 1)
+    x = torch.randn(3, 96 + height, 96 + width)
+    with torch.inference_mode():
+        expected = net.score_map(x[None])[0].numpy()
+    layers = densify(net).at_stride(stride).layers
+    every, size = 16 // stride, map_size(layers, *x.shape[1:])
+    top, left = (data.draw(st.integers(0, side - 1)) for side in size)
+    part = data.draw(st.sampled_from((Rectangle(0, 0, *size), Rectangle(top, left, *size))))
+    at_a_time = data.draw(st.lists(st.integers(1, 40), min_size=len(layers), max_size=len(layers)))
+    found = compute(layers, x.permute(1, 2, 0), part, at_a_time, data.draw(st.integers(1, 70)))
+    rows, columns = (
+        range(-(-start // every), -(-end // every)) for start, end in ((part.top, part.bottom), (part.left, part.right))
+    )
+    for i in rows[: expected.shape[1] - rows.start]:
+        for j in columns[: expected.shape[2] - columns.start]:
+            here = found[:, i * every - part.top, j * every - part.left]
+            assert np.abs(here - expected[:, i, j]).max() <= 1e-5 * np.abs(expected).max()

@@ -15,8 +15,8 @@ from tests.conftest import SEED
 from verydeep.basics.errors import UserError
 from verydeep.cli import train as command
 from verydeep.nets.config import DescriptorConfig
+from verydeep.nets.families import with_random_weights
 from verydeep.nets.run_info import RunInfo
-from verydeep.nets.vgg import with_random_weights
 from verydeep.training.initial_weights import fit_new_layers, recipe_from
 from verydeep.training.recipe import load_recipe
 from verydeep.training.step import layer_factors, make_optimizer, set_training

@@ -50,7 +50,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         (["seed.x=1"], "seed"),
         (["images.scales=[300, 256]"], "not .smallest, largest."),
         (["images.scales=[200, 256]"], "below network.image_size 224"),
-        (["network.image_size=100"], "network.image_size: input should be a multiple of 32"),
+        (["network.image_size=0"], "network.image_size: input should be greater than or equal to 1"),
         (["precision=fp8"], "precision"),
     ],
 )

@@ -15,7 +15,7 @@ from verydeep.basics.lock import sole_writer
 from verydeep.datasets.opening import Reading
 from verydeep.evaluation.metrics import mean_class_recall
 from verydeep.inference.average_precision import average_precision
-from verydeep.nets.vgg import with_random_weights
+from verydeep.nets.families import with_random_weights
 from verydeep.transfer.data import read_data
 from verydeep.transfer.elementary import LayerDescriptor, network_hash
 from verydeep.transfer.protocols import PROTOCOLS

@@ -8,7 +8,7 @@ from verydeep.basics.files import cache_folder, file_hash
 from verydeep.basics.version import VERSION
 from verydeep.checkpoints.public import fetch, is_name
 from verydeep.checkpoints.reading import detect, load
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.nets.weights import save
 
 
@@ -35,7 +35,7 @@ def as_ours(source: str) -> Path:
     return kept
 
 
-def _described(net: VGG) -> str:
+def _described(net: Network) -> str:
     """Say what was recognized, and the input that is assumed where the file does not state it."""
     own = net.preprocessing
     mean, std = (", ".join(f"{number:g}" for number in values) for values in (own.mean, own.std))

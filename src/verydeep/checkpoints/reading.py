@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash
@@ -15,9 +16,12 @@ from verydeep.checkpoints.inputs import PREPROCESSINGS
 from verydeep.checkpoints.layers import Checkpoint, Other, Weighted
 from verydeep.checkpoints.public import fetch, is_name
 from verydeep.checkpoints.recognize import recognize, without_head
-from verydeep.nets import vgg
+from verydeep.nets import families
+from verydeep.nets.network import Network
 from verydeep.nets.run_info import RunInfo
-from verydeep.nets.vgg import VGG
+
+FIRST = {"conv1_1.weight", "conv1.weight"}
+"""What the first layer of our networks is called."""
 
 FORMATS = "verydeep, torchvision, timm, Keras, Caffe, MatConvNet and ONNX"
 
@@ -30,7 +34,7 @@ def load(
     prototxt: str | Path | None = None,
     offline: bool = False,
     trunk: bool = False,
-) -> VGG:
+) -> Network:
     """Read a network from a weights file of any known format, or from public weights by name.
 
     The format is told by the file's content. Each has its own preprocessing and order of fc6's inputs, and both are
@@ -57,7 +61,7 @@ def load(
 
     Returns
     -------
-    VGG
+    Network
         On the CPU, in evaluation mode, its `provenance` saying where it comes from.
 
     Raises
@@ -76,9 +80,8 @@ def load(
     if (found is None or found.description is not None) and (preprocessing is not None or classes is not None):
         raise UserError(f"{path}: verydeep wrote this file, and it says its classes and preprocessing itself")
     if found is None:
-        net = vgg.load(path)
-        left = [name for name, _ in net.named_children() if vgg.is_head(name) and name.startswith("fc")]
-        return _noted(vgg.trunk_of(net), left) if trunk else net
+        ours = families.load(path)
+        return _cut(ours) if trunk else ours
     if preprocessing is not None:
         usual = PREPROCESSINGS[like] if like else found.preprocessing
         found = replace(found, preprocessing=replace(usual, **stated))
@@ -86,7 +89,7 @@ def load(
     if trunk:
         found = without_head(found)
     given = tuple(classes) if classes is not None else None
-    net = recognize(found, path, given, stated=preprocessing is not None)
+    net: Network = recognize(found, path, given, stated=preprocessing is not None)
     about = {"file": path.name, "sha256": file_hash(path), **about}
     if trunk:
         kept = {layer.name for layer in found.layers}
@@ -95,7 +98,13 @@ def load(
     return net
 
 
-def _noted(trunk: VGG, left: list[str]) -> VGG:
+def _cut(net: Network) -> Network:
+    trunk = families.trunk_of(net)
+    kept = dict(trunk.named_modules())
+    return _noted(trunk, [n for n, layer in net.named_modules() if isinstance(layer, nn.Conv2d) and n not in kept])
+
+
+def _noted(trunk: Network, left: list[str]) -> Network:
     """Write into a trunk's provenance which layers of its file it does not have."""
     more = {**trunk.provenance.more, "left_out": left}
     trunk.provenance = replace(trunk.provenance, more=more)
@@ -137,7 +146,7 @@ def _is_ours(path: Path) -> bool:
     """Say whether a safetensors file describes a network of ours, under our own names of layers."""
     try:
         with safe_open(path, framework="pt") as file:
-            return "verydeep" in (file.metadata() or {}) and "conv1_1.weight" in set(file.keys())
+            return "verydeep" in (file.metadata() or {}) and bool(FIRST & set(file.keys()))
     except (SafetensorError, OSError):
         return False
 

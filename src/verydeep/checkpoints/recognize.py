@@ -36,6 +36,7 @@ from verydeep.checkpoints.layers import (
 )
 from verydeep.checkpoints.naming import FULLY_CONNECTED, best_fit, convolutions_of, head_start, name_layers
 from verydeep.nets import plain
+from verydeep.nets.architectures import ARCHITECTURES
 from verydeep.nets.config import STRIDE, NetworkConfig
 from verydeep.nets.configurations import CHANNELS, CONFIGURATIONS, Configuration
 from verydeep.nets.layers import LocalResponseNorm as OurNorm
@@ -56,6 +57,9 @@ def recognize(
     pool5; where it ends with a sigmoid, or has one class, its provenance says `multi_label`. UserError names a layer
     that is none that the paper's networks have in its place, is missing, too much, of another shape or not finite.
     """
+    name = (checkpoint.description or {}).get("configuration", "A")
+    if name in ARCHITECTURES:
+        raise UserError(f"{path}: holds {name}; such a network is read from verydeep's own weights file alone")
     layers, preprocessing = fold_input(checkpoint.layers, checkpoint.preprocessing, path, stated=stated)
     if checkpoint.description and checkpoint.description.get("descriptor"):
         # Our own export of a classifier on descriptors: no layer here stands for its division by a norm.
@@ -232,7 +236,7 @@ def _steps(net: VGG, layers: Sequence[Layer]) -> Iterable[tuple[Any, str, str]]:
             yield Relu, "", "a ReLU"
         elif isinstance(layer, plain.MaxPool):
             yield MaxPool, "", "a 2 x 2 max-pool of stride 2"
-        elif isinstance(layer.module, OurNorm):
+        elif isinstance(layer, plain.Normalization) and isinstance(layer.module, OurNorm):
             yield LocalResponseNorm, "", "local response normalization"
 
 
@@ -280,14 +284,15 @@ def _sized(
     graph: bool,
 ) -> NetworkConfig:
     """Return the configuration with the sizes that the arrays' shapes tell, and with class names."""
-    shapes = {name: array.shape for name, array in arrays.items()}
+    shapes, papers = {name: array.shape for name, array in arrays.items()}, config.configuration
+    assert isinstance(papers, Configuration)
     widths = [shapes[name][axis] for name, axis in _FC_WIDTHS if len(shapes.get(name, ())) > axis]
     hidden = [shape[0] for name, shape in shapes.items() if _is_hidden(name) and shape]
-    papers = {"fc6.weight", "fc7.weight"} <= shapes.keys() and len(hidden) == 2 and len({*hidden}) == 1
+    usual = {"fc6.weight", "fc7.weight"} <= shapes.keys() and len(hidden) == 2 and len({*hidden}) == 1
     config = replace(
         config,
-        width=_width(config.configuration, shapes),
-        image_size=_window(config.configuration, shapes, path) * STRIDE,
+        width=_width(papers, shapes),
+        image_size=_window(papers, shapes, path) * STRIDE,
         fc_width=max(1, Counter(widths).most_common(1)[0][0] if widths else 4096),
     )
     if not any(name.startswith(FULLY_CONNECTED) for name in shapes):
@@ -295,7 +300,7 @@ def _sized(
             raise UserError(f"{path}: class names are given, and it has no fully connected layers, so no classes")
         return config
     count = shapes["fc8.weight"][0] if shapes.get("fc8.weight") else len(given or in_file or range(1000))
-    head = None if papers or not graph else tuple(hidden)
+    head = None if usual or not graph else tuple(hidden)
     return replace(config, classes=_classes(count, given, in_file, path), trunk=None, head=head)
 
 

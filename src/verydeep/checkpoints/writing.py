@@ -7,13 +7,15 @@ import torch
 
 from verydeep.basics.errors import UserError
 from verydeep.checkpoints import caffe, keras_files, torch_files
+from verydeep.nets.families import make_on_meta
+from verydeep.nets.network import Network
 from verydeep.nets.plain import Conv
 from verydeep.nets.vgg import VGG
 
 TARGETS = ("torchvision", "timm", "keras", "caffe")
 
 
-def write(net: VGG, path: str | Path, target: str) -> None:
+def write(net: Network, path: str | Path, target: str) -> None:
     """Write a network's weights as another project's own loader takes them.
 
     torchvision, timm: `.pth` or `.safetensors`; Keras: `.weights.h5` or `.h5`; Caffe: `.caffemodel`, with a `.prototxt`
@@ -24,6 +26,8 @@ def write(net: VGG, path: str | Path, target: str) -> None:
     """
     net.check_task("classify")
     path = Path(path)
+    if not isinstance(net, VGG):
+        raise UserError(f"{path}: convert --to writes the paper's networks, no {net.configuration.name}; try export")
     if net.config.trunk or net.config.descriptor:
         raise UserError(
             f"{path}: {target} has no network whose fc8 is a classifier on descriptors of {net.config.described}; "
@@ -40,7 +44,7 @@ def write(net: VGG, path: str | Path, target: str) -> None:
 
 
 @torch.no_grad()
-def fold_batch_norm(net: VGG) -> VGG:
+def fold_batch_norm(net: Network) -> Network:
     """Return the network, in evaluation mode, with its batch norm moved into weights and biases of the convolutions.
 
     Its outputs are those of `net` in evaluation mode. UserError where there is no batch norm.
@@ -54,8 +58,7 @@ def fold_batch_norm(net: VGG) -> VGG:
         for kind, tensor in zip(("weight", "bias"), layer.folded(), strict=True)
     }
     more = {**net.provenance.more, "batch_norm": "folded into the convolutions"}
-    with torch.device("meta"):
-        folded = VGG(replace(net.config, batch_norm=False))
+    folded = make_on_meta(replace(net.config, batch_norm=False))
     folded.provenance = replace(net.provenance, more=more)
     folded.load_state_dict(state, assign=True)
     return folded.eval()

@@ -9,7 +9,7 @@ from verydeep.cli.console import echo
 from verydeep.cli.options import Json
 
 if TYPE_CHECKING:
-    from verydeep.nets.vgg import VGG
+    from verydeep.nets.network import Network
 
 EXAMPLE = "verydeep convert vgg16.pth d.safetensors"
 
@@ -128,7 +128,7 @@ def _three(option: str, text: str) -> tuple[float, ...]:
     return numbers
 
 
-def _tried(net: "VGG", picture: Path) -> dict[str, list[tuple[str, float]]]:
+def _tried(net: "Network", picture: Path) -> dict[str, list[tuple[str, float]]]:
     """Return the most probable classes of a picture under each common input, the network's own first."""
     from dataclasses import replace
 
@@ -143,7 +143,7 @@ def _tried(net: "VGG", picture: Path) -> dict[str, list[tuple[str, float]]]:
     return found
 
 
-def _values(source: str, out: Path | None, to: str, net: "VGG") -> dict[str, Any]:
+def _values(source: str, out: Path | None, to: str, net: "Network") -> dict[str, Any]:
     return {
         "source": source,
         "out": out and str(out),

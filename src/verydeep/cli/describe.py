@@ -10,17 +10,21 @@ from verydeep.cli.console import echo
 from verydeep.cli.options import Json
 
 if TYPE_CHECKING:
-    from verydeep.nets.vgg import VGG
+    from verydeep.nets.network import Network
 
 EXAMPLE = "verydeep describe D --image-size 384"
 
 
 def describe(
     net: Annotated[
-        str | None, typer.Argument(help="A, A-LRN, B, C, D, E, B-5x5, or a weights file.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="A, A-LRN, B, C, D, E, B-5x5, another paper's such as alexnet, or a weights file.", show_default=False
+        ),
     ] = None,
     image_size: Annotated[
-        str | None, typer.Option(help="Side of the image in pixels, or HEIGHTxWIDTH; default: fc6's window, 224.")
+        str | None,
+        typer.Option(help="Side of the image in pixels, or HEIGHTxWIDTH; default: the network's window."),
     ] = None,
     cell: Annotated[str | None, typer.Option(help="ROW,COLUMN of the score map: print its pixel window.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="The paper's Tables 1 and 2, and why 3x3.")] = False,
@@ -45,17 +49,12 @@ def describe(
     echo(json.dumps(values) if json_ else _text(values))
 
 
-def _network(name: str) -> "VGG":
-    import torch
-
-    from verydeep.nets.config import NetworkConfig
-    from verydeep.nets.configurations import configuration
-    from verydeep.nets.vgg import VGG, load
+def _network(name: str) -> "Network":
+    from verydeep.nets.families import default_config, load, make_on_meta
 
     if Path(name).suffix or Path(name).is_file():
         return load(name)
-    with torch.device("meta"):  # shapes are enough
-        return VGG(NetworkConfig(configuration(name), tuple(map(str, range(1000)))))
+    return make_on_meta(default_config(name, [str(number) for number in range(1000)]))
 
 
 def _pair(text: str, separator: str, option: str) -> tuple[int, int]:
@@ -69,7 +68,7 @@ def _pair(text: str, separator: str, option: str) -> tuple[int, int]:
     return numbers[0], numbers[-1]
 
 
-def _values(net: "VGG", height: int, width: int) -> dict[str, Any]:
+def _values(net: "Network", height: int, width: int) -> dict[str, Any]:
     from verydeep.nets.geometry import score_map_size, summarize
 
     layers = summarize(net, height, width)
@@ -80,9 +79,9 @@ def _values(net: "VGG", height: int, width: int) -> dict[str, Any]:
         "classes": len(net.classes),
         "image_size": [height, width],
         "parameters": sum(layer.parameters for layer in layers),
-        "conv_parameters": sum(layer.parameters for layer in layers if layer.name.startswith("conv")),
+        "conv_parameters": sum(layer.parameters for layer in layers if not layer.name.startswith("fc")),
         "macs": sum(layer.macs for layer in layers),
-        "conv_macs": sum(layer.macs for layer in layers if layer.name.startswith("conv")),
+        "conv_macs": sum(layer.macs for layer in layers if not layer.name.startswith("fc")),
         "receptive_field": {name: at[name].receptive_field for name in ("pool5", "fc6") if name in at}
         or {layers[-1].name: layers[-1].receptive_field},
         "stride": net.stride,
@@ -92,7 +91,7 @@ def _values(net: "VGG", height: int, width: int) -> dict[str, Any]:
     }
 
 
-def _cell(net: "VGG", score_map: list[int], text: str) -> dict[str, Any]:
+def _cell(net: "Network", score_map: list[int], text: str) -> dict[str, Any]:
     from verydeep.nets.geometry import receptive_field, window
 
     row, column = _pair(text, ",", "--cell")
@@ -108,19 +107,20 @@ def _cell(net: "VGG", score_map: list[int], text: str) -> dict[str, Any]:
 
 def _text(values: dict[str, Any]) -> str:
     height, width = values["image_size"]
+    wide = max(8, *(len(layer["name"]) for layer in values["layers"])) + 1
     lines = [
         f"configuration {values['name']}: {values['weight_layers']} weight layers, {values['parameters']:,} parameters "
         f"({values['conv_parameters']:,} in convolutions), {values['classes']} classes",
         f"on an image of {height} x {width} pixels: {values['macs'] / 1e9:,.3f} G multiply-adds "
         f"({values['conv_macs'] / 1e9:,.3f} G in convolutions)",
         "",
-        f"{'layer':9}{'kind':7}{'output':>18}{'parameters':>14}{'M mult-adds':>13}{'field':>7}{'stride':>8}",
+        f"{'layer':{wide}}{'kind':7}{'output':>18}{'parameters':>14}{'M mult-adds':>13}{'field':>7}{'stride':>8}",
     ]
     for layer in values["layers"]:
         output = " x ".join(str(n) for n in layer["output"])
         lines.append(
-            f"{layer['name']:9}{layer['kind']:7}{output:>18}{layer['parameters']:>14,}{layer['macs'] / 1e6:>13,.1f}"
-            f"{layer['receptive_field']:>7}{layer['stride']:>8}"
+            f"{layer['name']:{wide}}{layer['kind']:7}{output:>18}{layer['parameters']:>14,}"
+            f"{layer['macs'] / 1e6:>13,.1f}{layer['receptive_field']:>7}{layer['stride']:>8}"
         )
     rows, columns = values["score_map"]
     size, stride = values["window"], values["stride"]

@@ -22,8 +22,9 @@ def evaluate(
     protocol: Annotated[
         list[str] | None,
         typer.Option(
-            help="center@Q, dense@Q,..., crops@Q,..., dense+crops@Q,... or, of networks by transfer, "
-            "descriptor@Q,...; may be given several times; default: as for predict."
+            help="center@Q, dense@Q,..., crops@Q,..., dense+crops@Q,..., other papers' ten-crops@Q, "
+            "square-crops@Q,... or, of networks by transfer, descriptor@Q,...; may be given several times; "
+            "default: as for predict."
         ),
     ] = None,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which images.")] = "test",

@@ -9,7 +9,7 @@ from verydeep.cli.console import echo
 from verydeep.cli.options import Device, Engine, Json, Memory
 
 if TYPE_CHECKING:
-    from verydeep.nets.vgg import VGG
+    from verydeep.nets.network import Network
     from verydeep.perceptual.comparison import Comparison
     from verydeep.perceptual.pictures import Pair, Picture
 
@@ -95,7 +95,7 @@ def _draw(path: Path, measure: "Comparison", both: "tuple[Picture, Picture]", di
     draw_difference(path, *both, places, f"LPIPS {distance:.4f}")
 
 
-def _audit(metric: Any, net: "VGG", both: Any, fitted: Path | None) -> list[dict[str, Any]]:
+def _audit(metric: Any, net: "Network", both: Any, fitted: Path | None) -> list[dict[str, Any]]:
     from verydeep.perceptual.audit import audit
 
     return [{"given": words, "distance": value} for words, value in audit(metric, net, both, fitted)]

@@ -20,7 +20,10 @@ def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the run; a run that was stopped there is continued.")],
     net: Annotated[
-        str | None, typer.Option(help="Configuration: A, A-LRN, B, C, D, E or B-5x5; default: that of --init-from.")
+        str | None,
+        typer.Option(
+            help="A, A-LRN, B, C, D, E, B-5x5, or another paper's such as alexnet; default: that of --init-from."
+        ),
     ] = None,
     recipe: Annotated[
         str | None,

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from verydeep.basics.errors import UserError
 from verydeep.engines.library import Processor
 from verydeep.engines.stack import LANES, Kind, Stack, Step, from_blocks, to_blocks
+from verydeep.nets.layers import ConvLinear
 from verydeep.nets.network import Network
-from verydeep.nets.plain import Conv, MaxPool, Plain, Relu
+from verydeep.nets.plain import Concatenation, Conv, MaxPool, MeanPool, Normalization, Plain, Relu
 
 Accuracy = Literal["exact", "fast", "fixed16"]
 
@@ -21,7 +22,7 @@ _POOLS_ALONE = 3
 
 
 class NativeLayers:
-    """A network's layers, after `after` or from the image, up to `layer`, with weights packed for the native library.
+    """A network's layers, after `after` or from the image, up to `layer` or the last, packed for the native library.
 
     Weights are those of the moment. `exact` is float32 throughout; `fast` keeps the weights of fully connected layers
     in half precision where the processor widens it by itself, as those with AVX2 do; `fixed16` also multiplies 16-bit
@@ -32,16 +33,16 @@ class NativeLayers:
     def __init__(
         self,
         net: Network,
-        layer: str = "fc8",
+        layer: str | None = None,
         accuracy: Accuracy = "exact",
         processor: Processor | None = None,
         after: str | None = None,
     ) -> None:
         if accuracy not in get_args(Accuracy):
             raise UserError(f"accuracy {accuracy!r}: expected one of {', '.join(get_args(Accuracy))}")
-        self.net, self.layer, self.after = net, layer, after
+        self.net, self.layer, self.after = net, layer or net.layer_names[-1], after
         self.channels = _channels(net.plain_layers(None, after)) if after else 3
-        layers = net.one_view().plain_layers(after, layer)
+        layers = net.one_view().plain_layers(after, self.layer)
         self.parts = _parts(plan(layers, accuracy), self.channels, processor)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -94,7 +95,7 @@ class CompiledNet(nn.Module):
     def __init__(self, net: Network, accuracy: Accuracy = "exact", processor: Processor | None = None) -> None:
         super().__init__()
         self.made_of = net, accuracy, processor
-        self.native = NativeLayers(net, "fc8", accuracy, processor)
+        self.native = NativeLayers(net, None, accuracy, processor)
         self.net = net
         self.training = net.training
 
@@ -121,7 +122,7 @@ def compile_cpu(net: Network, accuracy: Accuracy = "exact", processor: Processor
 
     Parameters
     ----------
-    net : VGG
+    net : Network
         The network. In testing (`net.eval()`) its layers run natively, in training as they always did.
     accuracy : {"exact", "fast", "fixed16"}
         `exact`: float32 throughout, scores within 1e-4 relative (norm) of those in float64. `fast`: weights of fully
@@ -170,9 +171,10 @@ def plan(layers: Sequence[Plain], accuracy: Accuracy = "exact") -> list[Step | P
 Part = Callable[[Tensor, bool], Tensor]
 
 
-def _channels(layers: Sequence[Plain]) -> int:
+def _channels(layers: Sequence[Plain], before: int = 3) -> int:
     """Return how many channels come out."""
-    return next((layer.module.out_channels for layer in reversed(layers) if isinstance(layer, Conv)), 3)
+    known = (layer for layer in reversed(layers) if isinstance(layer, Conv | Concatenation))
+    return next((layer.module.out_channels for layer in known), before)
 
 
 def _parts(planned: Sequence[Step | Plain], channels: int, processor: Processor | None) -> list[Part]:
@@ -187,28 +189,28 @@ def _parts(planned: Sequence[Step | Plain], channels: int, processor: Processor 
         else:
             layers = cast(list[Plain], members)
             parts += [_by_torch(layer) for layer in layers]
-            channels = next(
-                (layer.module.out_channels for layer in reversed(layers) if isinstance(layer, Conv)), channels
-            )
+            channels = _channels(layers, channels)
     return parts
 
 
 def _step(layers: Sequence[Plain], low: Sequence[Kind], alone: bool, begins: bool) -> tuple[Step | None, int]:
     """Return the step that the first of the layers begin, None where it is for torch, and how many it takes."""
     first, *following = layers
-    if isinstance(first, MaxPool):
+    if isinstance(first, MaxPool) and first.halves:
         return Step(Kind.POOL, alone=alone), 1
     kind = _kind(first, begins) if isinstance(first, Conv) else None
     if kind is None or not isinstance(first, Conv):
         return None, 1
     relu = bool(following) and isinstance(following[0], Relu)
     behind = following[relu : relu + 1]
-    pool = kind == Kind.WINOGRAD and any(isinstance(layer, MaxPool) for layer in behind)
+    pool = kind == Kind.WINOGRAD and any(isinstance(layer, MaxPool) and layer.halves for layer in behind)
     return Step(kind, *first.folded(), relu, pool, kind in low, alone), 1 + relu + pool
 
 
 def _kind(layer: Conv, begins: bool) -> Kind | None:
-    if layer.padding == 0:
+    if layer.stride > 1 or layer.groups > 1:
+        return None
+    if layer.padding == 0 and (layer.kernel == 1 or isinstance(layer.module, ConvLinear)):
         return Kind.WINDOW
     if (layer.kernel, layer.padding) == (3, 1):
         return Kind.FIRST if begins and layer.module.in_channels < LANES else Kind.WINOGRAD
@@ -216,14 +218,18 @@ def _kind(layer: Conv, begins: bool) -> Kind | None:
 
 
 def _by_torch(layer: Plain) -> Part:
+    folded = layer.folded() if isinstance(layer, Conv) else None
+
     def run(x: Tensor, round_up: bool) -> Tensor:
         if isinstance(layer, MaxPool):
-            return F.max_pool2d(x, 2, 2, ceil_mode=round_up)
+            return F.max_pool2d(x, layer.kernel, layer.stride, layer.padding, ceil_mode=round_up)
+        if isinstance(layer, MeanPool):
+            return F.avg_pool2d(x, layer.kernel, layer.stride)
         if isinstance(layer, Relu):  # not in place: the tensor may be the caller's
             return F.relu(x)
-        if isinstance(layer, Conv):
-            return F.conv2d(x, *layer.folded(), padding=layer.padding)
-        y: Tensor = layer.module(x)
+        if isinstance(layer, Conv) and folded:
+            return F.conv2d(x, *folded, layer.stride, layer.padding, groups=layer.groups)
+        y: Tensor = cast(Normalization | Concatenation, layer).module(x)
         return y
 
     return run

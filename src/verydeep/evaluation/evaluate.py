@@ -29,12 +29,13 @@ from verydeep.inference.loading import Loader, batches
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
-from verydeep.nets.vgg import VGG, load
+from verydeep.nets.families import load
+from verydeep.nets.network import Network
 from verydeep.nets.weights import weights_hash
 
 
 def evaluate(
-    net: VGG | str | Path,
+    net: Network | str | Path,
     dataset: Dataset,
     protocol: Protocol | str | None = None,
     *,
@@ -47,7 +48,7 @@ def evaluate(
 
     Parameters
     ----------
-    net : VGG, str or Path
+    net : Network, str or Path
         The network or its weights file.
     dataset : Dataset
         Its classes must be among the network's, by name.
@@ -87,7 +88,7 @@ class Evaluator:
 
     def __init__(
         self,
-        net: VGG | str | Path,
+        net: Network | str | Path,
         dataset: Dataset,
         options: Options | None = None,
         runtime: Runtime = Runtime(),  # noqa: B008 (frozen)
@@ -95,8 +96,8 @@ class Evaluator:
         limit: int | None = None,
         cache: str | Path | None = None,
     ) -> None:
-        weights, digest = ("", _hash(net)) if isinstance(net, VGG) else (str(net), weights_hash(net))
-        net = net if isinstance(net, VGG) else load(net, "classify")
+        weights, digest = ("", _hash(net)) if isinstance(net, Network) else (str(net), weights_hash(net))
+        net = net if isinstance(net, Network) else load(net, "classify")
         net.check_task("classify")
         _check_number_of_labels(net, dataset, weights or "this network")
         self.dataset = dataset if limit is None else dataset.subset(evenly(dataset, limit))
@@ -233,21 +234,21 @@ def _protocol(protocol: Protocol | str) -> Protocol:
     return Protocol.parse(protocol) if isinstance(protocol, str) else protocol
 
 
-def match_labels(dataset: Dataset, net: VGG) -> NDArray[np.int64]:
+def match_labels(dataset: Dataset, net: Network) -> NDArray[np.int64]:
     """Return the labels as indices of the network's classes; -1 for none, and where there may be several."""
     place = _places(dataset, net)
     labels = [place[sample.label] if sample.label >= 0 else -1 for sample in dataset.samples]
     return np.array(labels, dtype=np.int64)
 
 
-def match_targets(dataset: Dataset, net: VGG) -> NDArray[np.int8]:
+def match_targets(dataset: Dataset, net: Network) -> NDArray[np.int8]:
     """Return which of the network's classes images have, N x K: 1 or -1, and 0 for classes the data set has not."""
     targets = np.zeros((len(dataset), len(net.classes)), np.int8)
     targets[:, _places(dataset, net)] = dataset.targets()
     return targets
 
 
-def _check_number_of_labels(net: VGG, dataset: Dataset, name: str) -> None:
+def _check_number_of_labels(net: Network, dataset: Dataset, name: str) -> None:
     if net.multi_label and not dataset.multi_label:
         raise UserError(
             f"{name}: its images may have several classes, {dataset.name} is read with one each; add --labels several "
@@ -260,7 +261,7 @@ def _check_number_of_labels(net: VGG, dataset: Dataset, name: str) -> None:
         )
 
 
-def _places(dataset: Dataset, net: VGG) -> list[int]:
+def _places(dataset: Dataset, net: Network) -> list[int]:
     """Return where the network has the data set's classes: matched by name, never by position."""
     # ILSVRC's networks call a class "n01440764 tench", its data sets "n01440764".
     wnids = {name.split(" ")[0]: i for i, name in enumerate(net.classes) if WNID.fullmatch(name.split(" ")[0])}
@@ -275,7 +276,7 @@ def _places(dataset: Dataset, net: VGG) -> list[int]:
     return [place[name] for name in dataset.classes]
 
 
-def _hash(net: VGG) -> str:
+def _hash(net: Network) -> str:
     digest = hashlib.sha256()
     for name, tensor in net.state_dict().items():
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())

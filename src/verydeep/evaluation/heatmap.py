@@ -14,7 +14,7 @@ from verydeep.basics.formatting import chart_text
 from verydeep.inference.forward import Forward
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.views import Picture, prepare
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 
 SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 
@@ -28,7 +28,7 @@ def class_map(forward: Forward, original: Picture, scale: int, index: int) -> tu
     return picture, forward.score_maps([picture])[0, index].cpu().numpy()
 
 
-def spread(scores: NDArray[np.float32], height: int, width: int, net: VGG) -> NDArray[np.float64]:
+def spread(scores: NDArray[np.float32], height: int, width: int, net: Network) -> NDArray[np.float64]:
     """Spread a score map over the `height` x `width` pixels of its picture.
 
     A cell's score stands at the center of its window; between centers it is interpolated linearly, and beyond the
@@ -40,7 +40,7 @@ def spread(scores: NDArray[np.float32], height: int, width: int, net: VGG) -> ND
     return np.stack([np.interp(rows, np.arange(scores.shape[0]), column) for column in across.T], axis=1)
 
 
-def draw_heatmap(path: Path, picture: Picture, scores: NDArray[np.float32], net: VGG, name: str) -> None:
+def draw_heatmap(path: Path, picture: Picture, scores: NDArray[np.float32], net: Network, name: str) -> None:
     """Write a drawing of the score map over its picture, both from `class_map`, with the window of the highest score.
 
     PNG, JPEG, PDF or SVG by its suffix, whole or not at all; UserError for another suffix.

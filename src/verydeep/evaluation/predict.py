@@ -20,7 +20,8 @@ from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
 from verydeep.inference.views import VIEWS, Picture, prepare
-from verydeep.nets.vgg import VGG, load
+from verydeep.nets.families import load
+from verydeep.nets.network import Network
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,7 @@ class Prediction:
 
 @overload
 def predict(
-    net: VGG | str | Path,
+    net: Network | str | Path,
     image: str | PathLike[str] | bytes | Image | Picture,
     protocol: Protocol | str | None = None,
     *,
@@ -57,7 +58,7 @@ def predict(
 ) -> Prediction: ...
 @overload
 def predict(
-    net: VGG | str | Path,
+    net: Network | str | Path,
     image: Sequence[Any],
     protocol: Protocol | str | None = None,
     *,
@@ -66,7 +67,7 @@ def predict(
     **runtime: Unpack[RuntimeOptions],
 ) -> list[Prediction]: ...
 def predict(
-    net: VGG | str | Path,
+    net: Network | str | Path,
     image: Any,
     protocol: Protocol | str | None = None,
     *,
@@ -78,7 +79,7 @@ def predict(
 
     Parameters
     ----------
-    net : VGG, str or Path
+    net : Network, str or Path
         The network or its weights file.
     image : path, bytes, PIL image or ndarray of uint8, shape (H, W, 3), or a sequence of them
         A file, its content, or upright RGB; of a sequence the predictions come as a list.
@@ -118,7 +119,7 @@ class Predictor:
 
     def __init__(
         self,
-        net: VGG | str | Path,
+        net: Network | str | Path,
         protocol: Protocol | str | None = None,
         top: int = 5,
         options: Options | None = None,
@@ -126,7 +127,7 @@ class Predictor:
         *,
         pictures: int | None = None,
     ) -> None:
-        net = net if isinstance(net, VGG) else load(net, "classify")
+        net = net if isinstance(net, Network) else load(net, "classify")
         net.check_task("classify")
         if top < 1:
             raise UserError(f"top {top}: at least one class must be asked for")

@@ -11,7 +11,7 @@ from torch import Tensor
 from verydeep.basics.progress import track
 from verydeep.exports.export_module import Contract
 from verydeep.exports.pictures import Picture, fit, sizes
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 
 # What goes into an exported network, and the two outputs of `Contract`.
 Array = NDArray[np.uint8] | NDArray[np.float32]
@@ -44,14 +44,14 @@ class Comparison:
     same_class: int
 
 
-def as_input(net: VGG, contract: Contract, pictures: Picture) -> Array:
+def as_input(net: Network, contract: Contract, pictures: Picture) -> Array:
     """Return pictures, uint8 N x H x W x 3, as the exported network takes them."""
     if contract.raw_input:
         return np.ascontiguousarray(pictures)
     return net.preprocessing(torch.tensor(pictures)).contiguous().numpy()
 
 
-def compare(net: VGG, contract: Contract, run: Runner, pictures: Sequence[Picture]) -> list[Comparison]:
+def compare(net: Network, contract: Contract, run: Runner, pictures: Sequence[Picture]) -> list[Comparison]:
     """Run the network and its exported form on one picture at the first of `sizes`, and on all at each of them.
 
     Pictures are rescaled and cropped to every size; `run` maps input to outputs, as the contract has them. A difference
@@ -62,7 +62,7 @@ def compare(net: VGG, contract: Contract, run: Runner, pictures: Sequence[Pictur
     return [_compare(net, contract, run, batch) for batch in track(batches, len(batches), "comparing", "batches")]
 
 
-def _compare(net: VGG, contract: Contract, run: Runner, pictures: Picture) -> Comparison:
+def _compare(net: Network, contract: Contract, run: Runner, pictures: Picture) -> Comparison:
     own_map, own = ours(net, pictures)
     answer, score_map = (torch.tensor(output) for output in run(as_input(net, contract, pictures)))
     posteriors = answer if contract.raw_input else net.posteriors(answer)
@@ -83,7 +83,7 @@ def _compare(net: VGG, contract: Contract, run: Runner, pictures: Picture) -> Co
 
 
 @torch.inference_mode()
-def ours(net: VGG, pictures: Picture) -> tuple[Tensor, Tensor]:
+def ours(net: Network, pictures: Picture) -> tuple[Tensor, Tensor]:
     """Return score map, N x K x h x w, and posteriors, N x K, of pictures, uint8 N x H x W x 3."""
     score_map = net.score_map(net.preprocessing(torch.tensor(pictures)))
     return score_map, net.posteriors(score_map.mean(dim=(2, 3)))

@@ -13,7 +13,8 @@ from verydeep.exports.comparison import Comparison, Runner, compare
 from verydeep.exports.export_module import Contract, Precision
 from verydeep.exports.pictures import Calibration, Picture, from_folder, photographs
 from verydeep.images.files import read_picture
-from verydeep.nets.vgg import VGG, load
+from verydeep.nets.families import load
+from verydeep.nets.network import Network
 
 FORMATS = {"onnx": "onnx_format", "openvino": "openvino_format", "torch": "torch_program"}
 """Modules of this folder; each is a `Format`."""
@@ -30,7 +31,9 @@ class Format(Protocol):
 
     SUFFIX: str
 
-    def write(self, net: VGG, contract: Contract, precision: str, calibration: Calibration | None, path: Path) -> None:
+    def write(
+        self, net: Network, contract: Contract, precision: str, calibration: Calibration | None, path: Path
+    ) -> None:
         """Write the file, perhaps with others beside it."""
 
     def runner(self, path: Path) -> Runner:
@@ -77,7 +80,7 @@ class Export:
 
 
 def export(
-    net: VGG | str | Path,
+    net: Network | str | Path,
     format: str,
     out: str | Path | None = None,
     *,
@@ -93,7 +96,7 @@ def export(
 
     Parameters
     ----------
-    net : VGG, str or Path
+    net : Network, str or Path
         The network or its weights file. Of a classifier on descriptors the file is that of one view of a picture.
     format : {"onnx", "openvino", "torch"}
         ONNX; OpenVINO's pair of files; a program of `torch.export`.
@@ -124,7 +127,7 @@ def export(
     chosen = _format(format, precision, calibration)
     path = _out(net, out, chosen.SUFFIX, precision)
     engine, contract = chosen.engine(), Contract(raw_input)
-    net = copy.deepcopy(net).cpu().eval() if isinstance(net, VGG) else load(net, "classify")
+    net = copy.deepcopy(net).cpu().eval() if isinstance(net, Network) else load(net, "classify")
     net.check_task("classify")
     folder = check or calibration
     words, pictures = _pictures(None if folder is None else Path(folder))
@@ -154,12 +157,12 @@ def _format(name: str, precision: str, calibration: str | Path | None) -> Format
     return cast(Format, import_module(f"verydeep.exports.{FORMATS[name]}"))
 
 
-def _out(net: VGG | str | Path, out: str | Path | None, suffix: str, precision: str) -> Path:
+def _out(net: Network | str | Path, out: str | Path | None, suffix: str, precision: str) -> Path:
     if out is not None:
         if Path(out).suffix != suffix:
             raise UserError(f"--out {out}: the name must end in {suffix}")
         return Path(out)
-    if isinstance(net, VGG):
+    if isinstance(net, Network):
         raise UserError("export: a network that comes from no file needs out, the file to write")
     stem = Path(net).stem
     return Path(net).with_name((stem if precision == "fp32" else f"{stem}-{precision}") + suffix)
@@ -173,7 +176,7 @@ def _pictures(folder: Path | None) -> tuple[str, list[Picture]]:
     return f"{len(files)} pictures of {folder}", [read_picture(file) for file in files]
 
 
-def _left_out(net: VGG) -> str:
+def _left_out(net: Network) -> str:
     """Return what a network does for several views of a picture at once, which a file gets one by one."""
     about = net.config.descriptor
     if about is None or (len(about.scales) == 1 and not about.flip):

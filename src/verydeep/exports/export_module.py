@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from verydeep.nets.layers import LocalResponseNorm, ViewDescriptor
-from verydeep.nets.plain import Conv, MaxPool, Plain, Relu
-from verydeep.nets.vgg import VGG
+from verydeep.nets.layers import Branches, LocalResponseNorm, ViewDescriptor
+from verydeep.nets.network import Network
+from verydeep.nets.plain import Concatenation, Conv, MaxPool, MeanPool, Plain, Relu
 
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -44,7 +44,7 @@ class ExportModule(nn.Module):
     With `half` weights and arithmetic between input and score map are float16. The network is not changed.
     """
 
-    def __init__(self, net: VGG, contract: Contract, half: bool = False) -> None:
+    def __init__(self, net: Network, contract: Contract, half: bool = False) -> None:
         super().__init__()
         plain = net.one_view().plain_layers()
         self.layers = nn.Sequential(OrderedDict((layer.name, _module(layer)) for layer in plain)).requires_grad_(False)
@@ -83,10 +83,17 @@ def _module(layer: Plain) -> nn.Module:
     if isinstance(layer, Conv):
         outputs, inputs = layer.module.out_channels, layer.module.in_channels
         with torch.device("meta"):
-            module = nn.Conv2d(inputs, outputs, layer.kernel, padding=layer.padding)
+            module = nn.Conv2d(inputs, outputs, layer.kernel, layer.stride, layer.padding, groups=layer.groups)
         weight, bias = (values.cpu().contiguous() for values in layer.folded())
         module.load_state_dict({"weight": weight, "bias": bias}, assign=True)
         return module
     if isinstance(layer, MaxPool):
-        return nn.MaxPool2d(2, ceil_mode=layer.round_up)
+        return nn.MaxPool2d(layer.kernel, layer.stride, layer.padding, ceil_mode=layer.round_up)
+    if isinstance(layer, MeanPool):
+        return nn.AvgPool2d(layer.kernel, layer.stride)
+    if isinstance(layer, Concatenation):
+        chains = (OrderedDict((part.name, _module(part)) for part in branch.layers) for branch in layer.branches)
+        names = (name for name, _ in layer.module.named_children())
+        built = {name: nn.Sequential(chain) for name, chain in zip(names, chains, strict=True)}
+        return Branches(built, layer.module.out_channels)
     return nn.ReLU() if isinstance(layer, Relu) else _Float32(layer.module)

@@ -9,13 +9,13 @@ from verydeep.exports.comparison import Array, Runner, as_input
 from verydeep.exports.export_module import Contract
 from verydeep.exports.onnx_graph import make_model
 from verydeep.exports.pictures import Calibration
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 
 SUFFIX = ".onnx"
 EXTRA = "onnx"
 
 
-def write(net: VGG, contract: Contract, precision: str, calibration: Calibration | None, path: Path) -> None:
+def write(net: Network, contract: Contract, precision: str, calibration: Calibration | None, path: Path) -> None:
     """Write the file; with precision int8 through ONNX Runtime's own quantizer."""
     model = make_model(net, contract, half=precision == "fp16")
     if calibration:
@@ -24,7 +24,7 @@ def write(net: VGG, contract: Contract, precision: str, calibration: Calibration
         need("onnx", EXTRA).save(model, str(path))
 
 
-def _quantize(model: Any, net: VGG, contract: Contract, calibration: Calibration, path: Path) -> None:
+def _quantize(model: Any, net: Network, contract: Contract, calibration: Calibration, path: Path) -> None:
     """Quantize all but the last convolution, whose outputs are the scores: static ranges, weights by channel."""
     quantization = need("onnxruntime.quantization", EXTRA)
 
@@ -43,7 +43,7 @@ def _quantize(model: Any, net: VGG, contract: Contract, calibration: Calibration
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Relu", "MaxPool"],
-            nodes_to_exclude=["fc8"],
+            nodes_to_exclude=[net.config.classifier],
             per_channel=True,
             # Weights of 7 bits: on processors without VNNI sums of products of 8-bit numbers overflow, silently.
             reduce_range=True,

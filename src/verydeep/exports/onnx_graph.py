@@ -1,6 +1,7 @@
 """An ONNX graph of a network, written node by node from its layers: no tracing, every name the paper's."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from verydeep.basics.extras import need
 from verydeep.basics.version import VERSION
 from verydeep.exports.export_module import Contract
 from verydeep.nets.layers import LEAST_NORM, LocalResponseNorm
-from verydeep.nets.plain import Conv, MaxPool, Plain, Relu
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
+from verydeep.nets.plain import Concatenation, Conv, MaxPool, MeanPool, Plain, Relu, convolutions
 from verydeep.nets.weights import describe
 
 OPSET, IR_VERSION = 17, 8
@@ -22,21 +23,20 @@ MOST_BYTES = 2**31 - 2**20
 """A protobuf message ends at 2 GiB; a margin is for all that is not weights."""
 
 
-def make_model(net: VGG, contract: Contract, half: bool = False) -> Any:
+def make_model(net: Network, contract: Contract, half: bool = False) -> Any:
     """Return the network as an `onnx.ModelProto`, batch, height and width free; `half` as in `ExportModule`.
 
     UserError where the package `onnx` is missing, or the weights are more than an ONNX file holds.
     """
     onnx = need("onnx", "onnx")
     layers = net.one_view().plain_layers()
-    size = sum(layer.module.weight.numel() for layer in layers if isinstance(layer, Conv)) * (2 if half else 4)
+    size = sum(layer.module.weight.numel() for layer in convolutions(layers)) * (2 if half else 4)
     if size > MOST_BYTES:
         raise UserError(f"{size / 2**30:.1f} GiB of weights: an ONNX file ends at 2; use --format openvino or torch")
     graph = _Graph(onnx, half)
     x = _preprocess(graph, net, contract.input) if contract.raw_input else contract.input
     x = graph.half(x)
-    for layer in layers:
-        x = _add_layer(graph, layer, x)
+    x = _add_layers(graph, layers, x)
     answer, score_map = contract.outputs
     if half:
         x = graph.node("Cast", [x], score_map, to=onnx.TensorProto.FLOAT)
@@ -84,7 +84,7 @@ class _Graph:
         to = self.onnx.TensorProto.FLOAT16
         return self.node("Cast", [x], f"{x}.half", to=to) if self.is_half else x
 
-    def proto(self, net: VGG, contract: Contract) -> Any:
+    def proto(self, net: Network, contract: Contract) -> Any:
         helper, types = self.onnx.helper, self.onnx.TensorProto
         classes = len(net.classes)
         if contract.raw_input:
@@ -94,7 +94,7 @@ class _Graph:
         shapes = (["batch", classes], ["batch", classes, "rows", "columns"])
         return helper.make_graph(
             self.nodes,
-            f"VGG {net.configuration.name}",
+            f"{type(net).__name__} {net.configuration.name}",
             [helper.make_tensor_value_info(contract.input, *given)],
             [
                 helper.make_tensor_value_info(name, types.FLOAT, shape)
@@ -104,7 +104,7 @@ class _Graph:
         )
 
 
-def _preprocess(graph: _Graph, net: VGG, x: str) -> str:
+def _preprocess(graph: _Graph, net: Network, x: str) -> str:
     """Add what `Preprocessing` does: uint8 N x H x W x 3, RGB, to float32 N x 3 x H x W."""
     preprocessing = net.preprocessing
     std = np.array(preprocessing.std)
@@ -120,16 +120,29 @@ def _preprocess(graph: _Graph, net: VGG, x: str) -> str:
     return graph.node("Transpose", [x], "preprocessing.pixels", perm=[0, 3, 1, 2])
 
 
+def _add_layers(graph: _Graph, layers: Iterable[Plain], x: str) -> str:
+    for layer in layers:
+        x = _add_layer(graph, layer, x)
+    return x
+
+
 def _add_layer(graph: _Graph, layer: Plain, x: str) -> str:
     name = layer.name
     if isinstance(layer, Conv):
         parts = zip(("weight", "bias"), layer.folded(), strict=True)
         inputs = [x, *(graph.weight(f"{name}.{part}", values.cpu().numpy()) for part, values in parts)]
-        return graph.node("Conv", inputs, name, kernel_shape=[layer.kernel] * 2, pads=[layer.padding] * 4)
+        about: dict[str, Any] = {"strides": [layer.stride] * 2} if layer.stride > 1 else {}
+        about |= {"group": layer.groups} if layer.groups > 1 else {}
+        return graph.node("Conv", inputs, name, kernel_shape=[layer.kernel] * 2, pads=[layer.padding] * 4, **about)
     if isinstance(layer, Relu):
         return graph.node("Relu", [x], name)
     if isinstance(layer, MaxPool):
-        return graph.node("MaxPool", [x], name, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=int(layer.round_up))
+        pads = {"pads": [layer.padding] * 4} if layer.padding else {}
+        return graph.node("MaxPool", [x], name, **_window(layer), **pads, ceil_mode=int(layer.round_up))
+    if isinstance(layer, MeanPool):
+        return graph.node("AveragePool", [x], name, **_window(layer))
+    if isinstance(layer, Concatenation):
+        return graph.node("Concat", [_add_layers(graph, branch.layers, x) for branch in layer.branches], name, axis=1)
     # Squares of activations do not fit float16.
     x = graph.node("Cast", [x], f"{name}.float", to=graph.onnx.TensorProto.FLOAT) if graph.is_half else x
     if isinstance(layer.module, LocalResponseNorm):
@@ -137,6 +150,10 @@ def _add_layer(graph: _Graph, layer: Plain, x: str) -> str:
     else:
         x = _add_division(graph, name, x)
     return graph.half(x)
+
+
+def _window(layer: MaxPool | MeanPool) -> dict[str, list[int]]:
+    return {"kernel_shape": [layer.kernel] * 2, "strides": [layer.stride] * 2}
 
 
 def _add_norm(graph: _Graph, name: str, lrn: LocalResponseNorm, x: str) -> str:

@@ -13,7 +13,7 @@ from verydeep.exports.comparison import Array, Runner, as_input
 from verydeep.exports.export_module import Contract
 from verydeep.exports.onnx_graph import make_model
 from verydeep.exports.pictures import Calibration
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.nets.weights import describe
 
 SUFFIX = ".xml"
@@ -26,7 +26,7 @@ def import_openvino() -> Any:
     return need("openvino", EXTRA)
 
 
-def write(net: VGG, contract: Contract, precision: str, calibration: Calibration | None, path: Path) -> None:
+def write(net: Network, contract: Contract, precision: str, calibration: Calibration | None, path: Path) -> None:
     """Write `path` and the weights beside it; with precision int8 through NNCF, OpenVINO's own quantizer."""
     openvino = import_openvino()
     graph = make_model(net, contract).SerializeToString()

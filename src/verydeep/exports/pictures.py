@@ -12,7 +12,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.progress import track
 from verydeep.images.files import find_pictures, read_picture
 from verydeep.images.rescale import rescaled_crop, rescaled_size
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 
 Picture = NDArray[np.uint8]
 
@@ -20,12 +20,12 @@ SIZES = ((224, 224), (256, 341), (384, 512))
 """A crop, and two whole pictures of which one has a side that no pool divides; for a window of 224 pixels."""
 
 
-def sizes(net: VGG) -> list[tuple[int, int]]:
+def sizes(net: Network) -> list[tuple[int, int]]:
     """Return `SIZES` in proportion to the network's window, (height, width) in pixels.
 
     Examples
     --------
-    >>> from verydeep.nets.vgg import create
+    >>> from verydeep.nets.families import create
     >>> sizes(create("A", width=1 / 64, image_size=64, fc_width=8))
     [(64, 64), (73, 97), (110, 146)]
     """
@@ -72,7 +72,7 @@ class Calibration:
 
     MOST = 300
 
-    def __init__(self, folder: Path, net: VGG) -> None:
+    def __init__(self, folder: Path, net: Network) -> None:
         self.files = from_folder(folder, self.MOST)
         self.net = net
 

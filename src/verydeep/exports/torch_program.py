@@ -14,14 +14,14 @@ from verydeep.basics.extras import need
 from verydeep.exports.comparison import Array, Runner, as_input
 from verydeep.exports.export_module import Contract, ExportModule
 from verydeep.exports.pictures import Calibration, fit, photographs, sizes
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.nets.weights import describe
 
 SUFFIX = ".pt2"
 EXTRA = "torch-int8"
 
 
-def write(net: VGG, contract: Contract, precision: str, calibration: Calibration | None, path: Path) -> None:
+def write(net: Network, contract: Contract, precision: str, calibration: Calibration | None, path: Path) -> None:
     """Write the program; with precision int8 through torchao, torch's own quantizer."""
     module: nn.Module = ExportModule(net, contract, half=precision == "fp16").eval()
     if calibration:
@@ -30,7 +30,7 @@ def write(net: VGG, contract: Contract, precision: str, calibration: Calibration
     torch.export.save(program, path, extra_files={"verydeep.json": json.dumps(describe(net))})
 
 
-def _trace(module: nn.Module, net: VGG, contract: Contract) -> ExportedProgram:
+def _trace(module: nn.Module, net: Network, contract: Contract) -> ExportedProgram:
     """Return the module as a program: batch free, height and width free from the least size on."""
     from torch.fx.experimental import _config
 
@@ -47,7 +47,7 @@ def _trace(module: nn.Module, net: VGG, contract: Contract) -> ExportedProgram:
         )
 
 
-def _quantize(module: Any, net: VGG, contract: Contract, calibration: Calibration) -> nn.Module:
+def _quantize(module: Any, net: Network, contract: Contract, calibration: Calibration) -> nn.Module:
     """Quantize all but the last convolution, whose outputs are the scores, as torch's compiler for x86 expects it."""
     logging.getLogger("torchao").setLevel(logging.ERROR)  # of its libraries for graphics cards that cannot be loaded
     steps = need("torchao.quantization.pt2e.quantize_pt2e", EXTRA)
@@ -55,7 +55,7 @@ def _quantize(module: Any, net: VGG, contract: Contract, calibration: Calibratio
     quantizer = x86.X86InductorQuantizer()
     # 7 of the activations' 8 bits: without VNNI, sums of products of 8-bit numbers overflow, silently.
     quantizer.set_global(x86.get_default_x86_inductor_quantization_config(reduce_range=True))
-    quantizer.set_module_name_qconfig("layers.fc8", None)
+    quantizer.set_module_name_qconfig(f"layers.{net.config.classifier}", None)
     observed = steps.prepare_pt2e(module, quantizer)
     for picture in calibration:
         observed(torch.tensor(as_input(net, contract, picture)))

@@ -33,6 +33,31 @@ def grid(height: int, width: int, size: int, n: int = 5) -> list[tuple[int, int]
     return [(top, left) for top in tops for left in lefts]
 
 
+def corners(height: int, width: int, size: int) -> list[tuple[int, int]]:
+    """Return (top, left) of the crops in the four corners and of the central one (Krizhevsky et al. 2012).
+
+    Examples
+    --------
+    >>> corners(256, 256, 224)
+    [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
+    """
+    middle = center(height, width, size)
+    return [(top, left) for top in (0, height - size) for left in (0, width - size)] + [middle]
+
+
+def squares(height: int, width: int) -> list[tuple[int, int]]:
+    """Return (top, left) of the largest squares at both ends and in the middle (Szegedy et al. 2014).
+
+    Examples
+    --------
+    >>> squares(256, 341), squares(300, 256)
+    ([(0, 0), (0, 42), (0, 85)], [(0, 0), (22, 0), (44, 0)])
+    """
+    side = min(height, width)
+    top, left = height - side, width - side
+    return [(0, 0), center(height, width, side), (top, left)]
+
+
 def _check(height: int, width: int, size: int) -> None:
     if size > min(height, width):
         raise UserError(f"a crop of {size} does not fit into an image of {height} x {width}: rescale to {size} or more")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from verydeep.basics.device import pick_device, place
@@ -18,7 +18,8 @@ from verydeep.inference.options import Options, PoolRounding
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.runtime import Run, Runtime, layers_by, pick_engine
 from verydeep.inference.views import VIEWS, Picture, views
-from verydeep.nets.vgg import VGG
+from verydeep.nets.architectures import Architecture
+from verydeep.nets.network import Network
 
 BATCHES_BETWEEN_RELEASES = 16
 MOST_AT_ONCE = 256  # views; larger batches gain nothing and save progress less often
@@ -31,11 +32,12 @@ class Forward:
     engine that is not to be had here.
     """
 
-    def __init__(self, net: VGG, options: Options, runtime: Runtime, views: int | None = None) -> None:
+    def __init__(self, net: Network, options: Options, runtime: Runtime, views: int | None = None) -> None:
         self.net, self.runtime = net, runtime
         self.device = pick_device(runtime.device)
-        self.engine = pick_engine(runtime.engine, self.device, options.precision, views)
+        self.engine = pick_engine(runtime.engine, self.device, options.precision, views, net)
         place(net, self.device)
+        _check_rounding(net, options)
         own: PoolRounding = "up" if net.preprocessing.pool_round_up else "down"
         self.options = replace(options, pool_rounding=options.pool_rounding or own)
         self._runs: dict[tuple[str, str | None], Run] = {}  # for each layer asked for, and the one before it
@@ -75,7 +77,7 @@ class Forward:
 
         NotFiniteError where scores are not finite.
         """
-        return self._run(images, "fc8", "scores")
+        return self._run(images, self.net.layer_names[-1], "scores")
 
     def activations(self, images: Sequence[Picture], layer: str) -> Tensor:
         """Return what a layer gives for pictures of one size, float32 N x C x h x w, on the device.
@@ -147,9 +149,13 @@ class Forward:
         assert about is not None
         parts = [self.descriptors(pictures, self.net.config.described, about.flip) for pictures in scales]
         rows = torch.from_numpy(combine([parts], about.aggregate, about.normalize)).double()
-        weight, bias = (tensor.detach().cpu().double() for tensor in self.net.get_submodule("fc8").parameters())
+        weight, bias = (tensor.detach().cpu().double() for tensor in self._classifier.parameters())
         scores = functional.linear(rows, weight.flatten(1), bias)
         return np.asarray(self.net.posteriors(scores).numpy(), np.float32)
+
+    @property
+    def _classifier(self) -> nn.Module:
+        return self.net.get_submodule(self.net.config.classifier)
 
     def posteriors(self, part: Protocol, pictures: Sequence[Picture]) -> NDArray[np.float32]:
         """Return the posteriors of pictures from `views.prepare` whose views have one size, float32 (N, K).
@@ -157,7 +163,8 @@ class Forward:
         Each is the mean over the views of their soft-max posteriors; of a network for images of several classes (its
         provenance says `multi_label`), of one sigmoid a class.
         """
-        every = [view for picture in pictures for view in views(part, self.net.image_size, picture)]
+        crop, interpolation = self.net.image_size, self.net.preprocessing.interpolation
+        every = [view for picture in pictures for view in views(part, crop, picture, interpolation)]
         size = self.at_once(*every[0].shape[:2])
         batches = (every[start : start + size] for start in range(0, len(every), size))
         posteriors = torch.cat([self._of_views(batch) for batch in batches])
@@ -168,3 +175,13 @@ class Forward:
         if self.options.softmax == "location":
             return self.net.posteriors(scores).mean(dim=(2, 3))
         return self.net.posteriors(scores.amax(dim=(2, 3)) if self.options.pool == "max" else scores.mean(dim=(2, 3)))
+
+
+def _check_rounding(net: Network, options: Options) -> None:
+    """Refuse to round pools otherwise than a network does whose weights fit one way alone."""
+    own = net.preprocessing.pool_round_up
+    if isinstance(net.configuration, Architecture) and options.pool_rounding not in (None, "up" if own else "down"):
+        raise UserError(
+            f"option pool-rounding {options.pool_rounding}: the pools of {net.configuration.name} round "
+            f"{'up' if own else 'down'}, as its paper has it; leave the option out"
+        )

@@ -14,7 +14,7 @@ from verydeep.images.decode import BYTES_A_PIXEL
 from verydeep.inference.memory import too_large
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.views import Picture, prepare, view_size
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 
 _MOST_THREADS = 16
 
@@ -25,7 +25,7 @@ class Loader:
     `memory` is in bytes, for pictures and network together; a quarter is for originals being decoded.
     """
 
-    def __init__(self, dataset: Dataset, net: VGG, memory: int, threads: int | None = None) -> None:
+    def __init__(self, dataset: Dataset, net: Network, memory: int, threads: int | None = None) -> None:
         self.dataset = dataset
         self.net = net
         self._memory = memory

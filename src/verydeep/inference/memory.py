@@ -11,7 +11,7 @@ from verydeep.images.rescale import rescaled_size
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.views import view_size
 from verydeep.nets.geometry import summarize
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _FLOAT = 4  # bytes of a float32
@@ -33,7 +33,7 @@ def parse_memory(text: str) -> int:
     return max(1, int(float(match[1]) * _UNITS[match[2].upper()]))
 
 
-def bytes_per_view(net: VGG, height: int, width: int) -> int:
+def bytes_per_view(net: Network, height: int, width: int) -> int:
     """Return the bytes that one picture of this size takes while the network scores it.
 
     Without gradients only a layer's input and output are alive at a time, so the greatest such pair counts (nearly
@@ -46,6 +46,8 @@ def bytes_per_view(net: VGG, height: int, width: int) -> int:
         alive = before + after
         if layer.name.startswith("fc"):
             alive += layer.macs // layer.output[0]  # its windows, laid out for one matrix product
+        elif layer.kind == "concat":
+            alive = 3 * after  # at most: what comes in, the branches, and these together
         elif layer.kind == "lrn":
             alive += 3 * before  # squares, their sums and powers
         elif net.batch_norm:
@@ -54,7 +56,7 @@ def bytes_per_view(net: VGG, height: int, width: int) -> int:
     return _FLOAT * most + (_FLOAT + 2) * pixels  # as float, as bytes, and as bytes of the batch to come
 
 
-def too_large(size: tuple[int, int], part: Protocol, net: VGG, memory: int) -> str:
+def too_large(size: tuple[int, int], part: Protocol, net: Network, memory: int) -> str:
     """Say why a picture cannot be worked on within `memory` bytes: decoded, rescaled, or in the network; else nothing.
 
     `size` is its height and width in pixels, `part` a protocol of one kind at one scale.

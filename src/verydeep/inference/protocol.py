@@ -5,30 +5,35 @@ from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 from verydeep.basics.errors import UserError
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 
-Kind = Literal["center", "dense", "crops", "dense+crops", "descriptor"]
+Kind = Literal["center", "dense", "crops", "dense+crops", "descriptor", "ten-crops", "square-crops"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-_GRAMMAR = re.compile(r"(?P<kind>[a-z+]+)@(?P<scales>\d{1,6}(,\d{1,6})*)")
+_GRAMMAR = re.compile(r"(?P<kind>[a-z+-]+)@(?P<scales>\d{1,6}(,\d{1,6})*)")
 
 
 @dataclass(frozen=True)
 class Protocol:
     """How an image becomes a posterior (paper section 3.2 and 4.3).
 
-    ===================  =====================================================================================
-    ``center@Q``         the central crop of the picture rescaled to smallest side Q; one view, no flip
-    ``dense@Q,...``      the whole uncropped picture and its flip, mean over both and over the scales Q
-    ``crops@Q,...``      a 5x5 grid of crops and their flips, 50 a scale, mean over all
-    ``dense+crops@...``  mean of the two
-    ``descriptor@Q,...`` the whole picture and its flip at all scales as one descriptor, classified once: for
-                         networks of `verydeep transfer`
-    ===================  =====================================================================================
+    ======================  ========================================================================================
+    ``center@Q``            the central crop of the picture rescaled to smallest side Q; one view, no flip
+    ``dense@Q,...``         the whole uncropped picture and its flip, mean over both and over the scales Q
+    ``crops@Q,...``         a 5x5 grid of crops and their flips, 50 a scale, mean over all
+    ``dense+crops@...``     mean of the two
+    ``descriptor@Q,...``    the whole picture and its flip at all scales as one descriptor, classified once: for
+                            networks of `verydeep transfer`
+    ``ten-crops@Q``         four corners and center of the central Q x Q square, and their flips: 10 a scale, mean over
+                            all; Krizhevsky et al. (2012, section 4.1) with Q = 256
+    ``square-crops@Q,...``  of the left, central and right (upper, central and lower) Q x Q square each the four
+                            corners, the center and the whole square rescaled to a crop, and their flips: 36 a scale,
+                            mean over all; Szegedy et al. (2014, section 7) with Q = 256, 288, 320, 352: 144 crops
+    ======================  ========================================================================================
 
     Parameters
     ----------
-    kind : {"center", "dense", "crops", "dense+crops", "descriptor"}
+    kind : {"center", "dense", "crops", "dense+crops", "descriptor", "ten-crops", "square-crops"}
         Which views of the picture are shown to the network.
     scales : tuple of int
         Smallest sides Q in pixels; kept in ascending order, for their mean does not depend on it.
@@ -121,7 +126,7 @@ class Protocol:
             )
 
 
-def default_protocol(net: VGG) -> Protocol:
+def default_protocol(net: Network) -> Protocol:
     """Return how a network is tested where nothing else is said.
 
     One whose classifier is one on descriptors by these. Any other by dense evaluation at the scale that suits the

@@ -10,6 +10,7 @@ from torch import Tensor
 from verydeep.basics.errors import UserError
 from verydeep.engines import library
 from verydeep.engines.compiled import NativeLayers
+from verydeep.nets.configurations import Configuration
 from verydeep.nets.network import Network
 
 Engine = Literal["native", "torch"]
@@ -54,12 +55,15 @@ class RuntimeOptions(TypedDict, total=False):
     memory: int
 
 
-def pick_engine(name: str, device: torch.device, precision: str = "float32", images: int | None = None) -> Engine:
+def pick_engine(
+    name: str, device: torch.device, precision: str = "float32", images: int | None = None, net: Network | None = None
+) -> Engine:
     """Return the engine called `name`; `auto` is the native one where it is sure to be faster, else torch.
 
     That is: on a CPU with AVX2 or AVX-512, in float32, for at least `FEW` images or an unknown number, where the
-    library was built. Nothing is measured. UserError for no such engine, or one that does not run on this device, in
-    this precision, or on this machine.
+    library was built; and for the paper's networks: the large, strided and grouped kernels of others are torch's in
+    either case, and the rest gains nothing. Nothing is measured. UserError for no such engine, or one that does not run
+    on this device, in this precision, or on this machine.
     """
     if name not in ("auto", *get_args(Engine)):
         raise UserError(f"engine {name!r}: expected one of auto, {', '.join(get_args(Engine))}")
@@ -70,7 +74,8 @@ def pick_engine(name: str, device: torch.device, precision: str = "float32", ima
         name = "native"
     if name == "auto":
         many = images is None or images >= FEW
-        fast = fits and many and library.find() is not None and library.best_processor() != "portable"
+        stacks = net is None or isinstance(net.configuration, Configuration)
+        fast = fits and many and stacks and library.find() is not None and library.best_processor() != "portable"
         return "native" if fast else "torch"
     if name == "torch":
         return "torch"
@@ -81,12 +86,13 @@ def pick_engine(name: str, device: torch.device, precision: str = "float32", ima
 
 
 def layers_by(
-    engine: Engine, net: Network, layer: str = "fc8", after: str | None = None, precision: str = "float32"
+    engine: Engine, net: Network, layer: str | None = None, after: str | None = None, precision: str = "float32"
 ) -> Run:
-    """Return what maps preprocessed images, N x 3 x H x W, or the values of `after`, to a layer's, N x C x h x w.
+    """Return what maps preprocessed images, N x 3 x H x W, or the values of `after`, to a layer's, or the last.
 
     The network is set to testing; the native engine keeps the weights and the rounding of pools that it has now.
     """
     if engine == "native":
         return NativeLayers(net, layer, "fixed16" if precision == "fixed16" else "exact", after=after)
-    return lambda x: net.activations(x, layer, after)
+    last = layer or net.layer_names[-1]
+    return lambda x: net.activations(x, last, after)

@@ -14,6 +14,7 @@ from verydeep.inference.options import Options
 from verydeep.inference.runtime import Runtime
 from verydeep.inference.views import Picture
 from verydeep.localization.boxes import Frame, cells_to_picture, decode
+from verydeep.nets.network import Network
 from verydeep.nets.vgg import VGG, is_head
 
 REMEDY = "start the localizer from this classifier (--init-from)"
@@ -28,8 +29,8 @@ class LocalizationModel:
 
     def __init__(
         self,
-        classifier: VGG,
-        localizer: VGG,
+        classifier: Network,
+        localizer: Network,
         options: Options,
         runtime: Runtime,
         names: tuple[str, str] = ("the classifier", "the localizer"),
@@ -86,9 +87,11 @@ def boxes_of_windows(
     return boxes.reshape(-1, len(classes), 4)
 
 
-def check_pair(classifier: VGG, localizer: VGG, names: tuple[str, str]) -> None:
+def check_pair(classifier: Network, localizer: Network, names: tuple[str, str]) -> None:
     """Raise UserError unless one network classifies, the other localizes, and both see the same windows alike."""
     classifier.check_task("classify", names[0])
+    if not isinstance(classifier, VGG):
+        raise UserError(f"{names[0]}: is {classifier.configuration.name}; boxes are found with the paper's networks")
     localizer.check_task("localize", names[1])
     together = f"{names[0]} and {names[1]}"
     for a, b in zip(classifier.classes, localizer.classes, strict=False):
@@ -111,7 +114,7 @@ def check_pair(classifier: VGG, localizer: VGG, names: tuple[str, str]) -> None:
             )
 
 
-def same_trunk(a: VGG, b: VGG) -> bool:
+def same_trunk(a: Network, b: Network) -> bool:
     """Return whether two networks have the same convolutions, bit by bit."""
     mine, yours = (
         {name: tensor for name, tensor in net.state_dict().items() if not is_head(name.partition(".")[0])}

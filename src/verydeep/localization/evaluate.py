@@ -28,7 +28,8 @@ from verydeep.localization.dense import LocalizationModel, boxes_of_windows
 from verydeep.localization.detections import MOST_DETECTIONS, Detections
 from verydeep.localization.merging import MergeRule
 from verydeep.localization.scoring import merge_detections, together
-from verydeep.nets.vgg import VGG, load
+from verydeep.nets.families import load
+from verydeep.nets.network import Network
 from verydeep.nets.weights import weights_hash
 
 _IDENTITY = ("localizer_hash", "classifier_hash", "data", "split", "limit", "options", "labels_from")
@@ -225,7 +226,7 @@ def windows_of(
     return boxes.astype(np.float32), posteriors[:, classes].astype(np.float32)
 
 
-def _about(classifier: VGG, localizer: VGG) -> dict[str, Any]:
+def _about(classifier: Network, localizer: Network) -> dict[str, Any]:
     scales = classifier.provenance.train_scales
     return {
         "run": localizer.provenance.to_dict(),

@@ -22,7 +22,8 @@ from verydeep.localization.dense import LocalizationModel
 from verydeep.localization.evaluate import check_protocol, views, windows_of
 from verydeep.localization.merging import MergeRule
 from verydeep.localization.scoring import best_box
-from verydeep.nets.vgg import VGG, load
+from verydeep.nets.families import load
+from verydeep.nets.network import Network
 
 DEFAULT_RULE = MergeRule(0.5)
 """Boxes that overlap well become one; `verydeep tune` finds the threshold for a data set."""
@@ -84,7 +85,7 @@ class Localizer:
 
     Parameters
     ----------
-    classifier, localizer : VGG, str or Path
+    classifier, localizer : Network, str or Path
         Networks or weights files that fit together. The classifier names the classes, as `verydeep predict` does,
         and rates boxes.
     protocol : Protocol or str, optional
@@ -101,8 +102,8 @@ class Localizer:
 
     def __init__(
         self,
-        classifier: VGG | str | Path,
-        localizer: VGG | str | Path,
+        classifier: Network | str | Path,
+        localizer: Network | str | Path,
         protocol: Protocol | str | None = None,
         *,
         top: int = 5,
@@ -112,9 +113,9 @@ class Localizer:
     ) -> None:
         if top < 1:
             raise UserError(f"top {top}: at least one class must be asked for")
-        names = tuple("the network" if isinstance(net, VGG) else str(net) for net in (classifier, localizer))
-        first = classifier if isinstance(classifier, VGG) else load(classifier, "classify")
-        second = localizer if isinstance(localizer, VGG) else load(localizer, "localize")
+        names = tuple("the network" if isinstance(net, Network) else str(net) for net in (classifier, localizer))
+        first = classifier if isinstance(classifier, Network) else load(classifier, "classify")
+        second = localizer if isinstance(localizer, Network) else load(localizer, "localize")
         self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or _usual(second)
         count = pictures and pictures * sum(VIEWS.get(part.kind, 0) for part in self.protocol.leaves)
         self.model = LocalizationModel(first, second, Options(), runtime, (names[0], names[1]), count)
@@ -123,7 +124,7 @@ class Localizer:
 
     def __call__(self, image: Any) -> Localized:
         """Return classes and boxes for a file or an array, uint8 (H, W, 3), upright RGB."""
-        net: VGG = self.model.classifier.net
+        net: Network = self.model.classifier.net
         memory, name = self.model.classifier.runtime.memory, str(image) if isinstance(image, str | PathLike) else ""
         original = open_picture(image, name or "picture", memory // BYTES_A_PIXEL)
         for part in self.protocol.leaves:
@@ -149,14 +150,14 @@ class Localizer:
         return Localized(name, height, width, self.protocol, tuple(top))
 
 
-def _usual(localizer: VGG) -> Protocol:
+def _usual(localizer: Network) -> Protocol:
     kind: Kind = "dense" if localizer.image_size >= DENSE_FROM else "crops"
     return Protocol(kind, default_protocol(localizer).scales)
 
 
 def localize(
-    classifier: VGG | str | Path,
-    localizer: VGG | str | Path,
+    classifier: Network | str | Path,
+    localizer: Network | str | Path,
     image: Any,
     protocol: Protocol | str | None = None,
     *,

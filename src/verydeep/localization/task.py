@@ -17,7 +17,7 @@ from verydeep.localization.boxes import Frame, as_array, decode, encode, iou
 from verydeep.localization.metrics import HIT
 from verydeep.localization.views import ObjectViews
 from verydeep.nets.config import Regression
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.training.recipe import Recipe
 from verydeep.training.task import CentralCrops, means
 
@@ -74,7 +74,7 @@ class Localization:
         """Return the loss of answering zeros where the object fills the window."""
         return (0.5**2 + 0.5**2 + 1 + 1) / 2
 
-    def layers_to_copy(self, source: VGG, network: VGG) -> tuple[str, ...] | None:
+    def layers_to_copy(self, source: Network, network: Network) -> tuple[str, ...] | None:
         """Return all layers but the last one, which is trained from random weights."""
         return tuple(n for n, layer in network.named_children() if isinstance(layer, nn.Conv2d) and n != "fc8")
 

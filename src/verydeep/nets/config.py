@@ -1,10 +1,11 @@
 """What a network is: everything that decides its layers, their input and what its outputs mean, as one value."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypedDict, get_args
 
 from verydeep.basics.errors import UserError
+from verydeep.nets.architectures import Architecture
 from verydeep.nets.configurations import Configuration, configuration
 from verydeep.nets.preprocessing import Preprocessing
 
@@ -84,24 +85,26 @@ class NetworkConfig:
 
     Attributes
     ----------
-    configuration : Configuration
-        Which convolutions there are.
+    configuration : Configuration or Architecture
+        Which layers there are: one of the paper's networks, or of those that it compares with.
     classes : tuple of str
         Class names, in the order of the scores. None at all make a trunk, which gives features and no scores.
     width : float
-        Factor on the channels of every convolution; 1 is the paper's.
+        Factor on the channels of every convolution; 1 is the paper's. Of grouped convolutions each group has as many.
     batch_norm : bool
         Whether batch norm follows every convolution; the paper has none.
     image_size : int
-        Side of fc6's window in pixels, a multiple of 32: 224 makes fc6 a 7x7 convolution, 64 a 2x2 one.
+        Side of the network's window in pixels, of the paper's a multiple of 32: 224 makes fc6 a 7x7 convolution, 64 a
+        2x2 one.
     fc_width : int
-        Channels of fc6 and fc7; 4096 in the paper.
+        Channels of fc6 and fc7; 4096 in the paper. Of networks whose layers differ they are in proportion.
     dropout : float
-        Rate at which outputs of fc6 and fc7 are zeroed in training.
+        Rate at which outputs of fc6 and fc7, or what a network has in their place, are zeroed in training.
     lrn_alpha : float
-        Constant of A-LRN's normalization, in Krizhevsky's written formula.
+        Constant of local response normalization, in Krizhevsky's written formula.
     preprocessing : Preprocessing
-        How images become the network's input.
+        How images become the network's input. Networks of other papers round their pools as these say, whatever is
+        given here.
     regression : {"scr", "pcr"}, optional
         None: fc8 gives a score for each class. ``scr``: center x, center y, width and height of one box for all
         classes; ``pcr``: of one box for each class, class after class.
@@ -113,6 +116,8 @@ class NetworkConfig:
     head : tuple of int, optional
         Channels of the fully connected layers before `fc8`, of any number, as in networks fine-tuned elsewhere; None
         for the paper's two of `fc_width`.
+    auxiliary : bool
+        Whether GoogLeNet has the classifiers beside it that help to train it; a network that is cut has none.
 
     Raises
     ------
@@ -120,7 +125,7 @@ class NetworkConfig:
         Sizes that make no network, or a descriptor and no classes for it.
     """
 
-    configuration: Configuration
+    configuration: Configuration | Architecture
     classes: tuple[str, ...]
     width: float = 1.0
     batch_norm: bool = False
@@ -133,12 +138,18 @@ class NetworkConfig:
     trunk: str | None = None
     descriptor: DescriptorConfig | None = None
     head: tuple[int, ...] | None = None
+    auxiliary: bool = False
 
     def __post_init__(self) -> None:
         if self.head is not None and not all(0 < size <= MOST_FC_WIDTH for size in self.head):
             raise UserError(f"head is {list(self.head)}, expected sizes from 1 to {MOST_FC_WIDTH:,}")
-        if self.image_size < STRIDE or self.image_size % STRIDE:
+        if isinstance(self.configuration, Architecture):
+            self._check_others(self.configuration)
+        elif self.image_size < STRIDE or self.image_size % STRIDE:
             raise UserError(f"image_size is {self.image_size}, expected a multiple of {STRIDE}, at least {STRIDE}")
+        if self.auxiliary and not self.configuration.auxiliary:
+            raise UserError(f"{self.configuration.name}: has no auxiliary classifiers; googlenet has")
+        object.__setattr__(self, "auxiliary", self.auxiliary and self.trunk is None)
         nothing = not self.classes and self.trunk is None
         sizes = 0 < self.width <= MOST_WIDTH and 0 < self.fc_width <= MOST_FC_WIDTH
         if not sizes or nothing or not 0 <= self.dropout < 1:
@@ -150,9 +161,22 @@ class NetworkConfig:
         if self.descriptor and (not self.classes or self.regression):
             raise UserError("a descriptor is for a classifier's fc8; this network has none")
 
+    def _check_others(self, architecture: Architecture) -> None:
+        """Refuse what the paper's networks alone have, and let pools round as the network has it."""
+        if self.regression or self.head is not None:
+            what = "learns no boxes" if self.regression else "has no other head"
+            raise UserError(f"{architecture.name}: {what}; the paper's networks do (A, A-LRN, B, C, D, E)")
+        rounded = replace(self.preprocessing, pool_round_up=architecture.round_up)
+        object.__setattr__(self, "preprocessing", rounded)
+
+    @property
+    def classifier(self) -> str:
+        """Name of the layer whose outputs are the classes."""
+        return self.configuration.classifier
+
     @property
     def outputs(self) -> int:
-        """Channels of fc8."""
+        """Channels of the classifier."""
         return {None: len(self.classes), "scr": 4, "pcr": 4 * len(self.classes)}[self.regression]
 
     @property
@@ -164,18 +188,18 @@ class NetworkConfig:
 
     @property
     def described(self) -> str:
-        """The layer that fc8 sees."""
-        return self.trunk or "fc7.relu"
+        """The layer that the classifier sees."""
+        return self.trunk or self.configuration.described
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-able values."""
         values = {**asdict(self), "configuration": self.configuration.name, "classes": list(self.classes)}
         if self.descriptor:
             values["descriptor"]["scales"] = list(self.descriptor.scales)
-        if values["head"] is None:
-            del values["head"]  # which earlier versions do not know
-        else:
-            values["head"] = list(values["head"])
+        values["head"] = None if self.head is None else list(self.head)
+        for key in ("head", "auxiliary"):  # which earlier versions do not know
+            if not values[key] and values[key] != []:
+                del values[key]
         return {**values, "preprocessing": self.preprocessing.to_dict()}
 
     @classmethod
@@ -189,7 +213,7 @@ class NetworkConfig:
         UserError
             Unknown configuration, or sizes that make no network.
         """
-        later = {key: values[key] for key in ("regression", "trunk") if key in values}
+        later = {key: values[key] for key in ("regression", "trunk", "auxiliary") if key in values}
         if values.get("descriptor") is not None:
             about = values["descriptor"]
             later["descriptor"] = DescriptorConfig(**{**about, "scales": tuple(about["scales"])})
@@ -217,3 +241,4 @@ class NetworkOptions(TypedDict, total=False):
     regression: Regression | None
     trunk: str | None
     head: tuple[int, ...] | None
+    auxiliary: bool

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import ClassVar
 
 from verydeep.basics.errors import UserError
+from verydeep.nets.architectures import ARCHITECTURES, Architecture
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,14 @@ class Configuration:
     blocks: tuple[tuple[Conv, ...], ...]
     lrn: bool = False
 
+    image_size: ClassVar[int] = 224
+    dropout: ClassVar[float] = 0.5
+    classifier: ClassVar[str] = "fc8"
+    described: ClassVar[str] = "fc7.relu"
+    trunk: ClassVar[str] = "pool5"
+    initialization: ClassVar[str] = "glorot"
+    auxiliary: ClassVar[tuple[str, ...]] = ()
+
     @property
     def weight_layers(self) -> int:
         """Layers with weights: the convolutions and fc6, fc7, fc8."""
@@ -70,8 +80,8 @@ CONFIGURATIONS: dict[str, Configuration] = {
 }
 
 
-def configuration(name: str) -> Configuration:
-    """Return the configuration called `name`.
+def configuration(name: str) -> Configuration | Architecture:
+    """Return the configuration called `name`: one of the paper's, or of the networks that it compares with.
 
     UserError: no configuration has this name; the message lists them.
 
@@ -80,12 +90,16 @@ def configuration(name: str) -> Configuration:
     >>> configuration("D").weight_layers
     16
     """
-    found = {known.upper(): configuration for known, configuration in CONFIGURATIONS.items()}.get(name.upper())
+    every: dict[str, Configuration | Architecture] = {**CONFIGURATIONS, **ARCHITECTURES}
+    found = {known.upper(): configuration for known, configuration in every.items()}.get(name.upper())
     if found is None:
         popular = {"VGG11": "A", "VGG13": "B", "VGG16": "D", "VGG19": "E"}
         nearest = popular.get(name.upper().replace("-", "")) or next(
-            iter(get_close_matches(name.upper(), CONFIGURATIONS, n=1)), "D"
+            iter([*get_close_matches(name.upper(), CONFIGURATIONS, n=1), *get_close_matches(name.lower(), every, n=1)]),
+            "D",
         )
-        known = ", ".join(CONFIGURATIONS)
-        raise UserError(f"no configuration {name!r}: the paper's are {known} (did you mean {nearest}?)")
+        known, others = ", ".join(CONFIGURATIONS), ", ".join(ARCHITECTURES)
+        raise UserError(
+            f"no configuration {name!r}: the paper's are {known}, other papers' {others} (did you mean {nearest}?)"
+        )
     return found

@@ -54,6 +54,24 @@ class ConvLinear(nn.Conv2d):
         return _linear(flat, weight.flatten(1), cast(Tensor, self.bias)).permute(0, 3, 1, 2)
 
 
+class Branches(nn.Module):
+    """Layers side by side, whose outputs' channels follow one another: Szegedy et al.'s Inception."""
+
+    def __init__(self, branches: dict[str, nn.Sequential], out_channels: int) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        for name, branch in branches.items():
+            self.add_module(name, branch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map N x C x H x W to N x `out_channels` x H x W."""
+        return torch.cat([branch(x) for branch in self.children()], dim=1)
+
+
+class Auxiliary(nn.Sequential):
+    """A classifier beside the network, which gives its lower layers a gradient in training and is for nothing else."""
+
+
 class ViewDescriptor(nn.Module):
     """What fc8 sees of one view of a picture where it was made for descriptors: the view stands in for every scale.
 

@@ -8,12 +8,14 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from typing_extensions import Self
 
 from verydeep.basics.errors import UserError
+from verydeep.nets.architectures import Architecture
 from verydeep.nets.config import DescriptorConfig, NetworkConfig, Regression
 from verydeep.nets.configurations import Configuration
-from verydeep.nets.layers import ConvLinear, ViewDescriptor, relu_pool
+from verydeep.nets.layers import Auxiliary, ConvLinear, ViewDescriptor, relu_pool
 from verydeep.nets.plain import Plain, least_size, plain_layers, stride
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.nets.run_info import RunInfo
@@ -30,7 +32,7 @@ class Network(nn.Sequential):
     config : NetworkConfig
         What it is.
     layers : sequence of (str, nn.Module)
-        What runs, in order; the scores come from `fc8`.
+        What runs, in order; the scores come from the last one.
 
     Attributes
     ----------
@@ -53,8 +55,8 @@ class Network(nn.Sequential):
         self._least_sizes = self.window, least_size(plain_layers(layers, round_up=True))
 
     @property
-    def configuration(self) -> Configuration:
-        """Which of the paper's configurations it is."""
+    def configuration(self) -> Configuration | Architecture:
+        """Which of the paper's configurations, or of the networks that it compares with."""
         return self.config.configuration
 
     @property
@@ -150,7 +152,7 @@ class Network(nn.Sequential):
         """
         if not self.classes:
             self.check_task("classify")
-        return self.activations(x, "fc8")
+        return self.activations(x, self.layer_names[-1])
 
     def activations(self, x: Tensor, layer: str, after: str | None = None) -> Tensor:
         """Return what one layer gives at every place of the image; the layers behind it are not run.
@@ -180,9 +182,11 @@ class Network(nn.Sequential):
         round_up = self.preprocessing.pool_round_up
         layers = [child for _, child in self.between(after, layer)]
         for child, following in zip(layers, [*layers[1:], None], strict=True):
-            if isinstance(child, nn.MaxPool2d):
+            if _halves(child):
                 x = relu_pool(x, round_up)
-            elif isinstance(child, nn.ReLU) and isinstance(following, nn.MaxPool2d):
+            elif isinstance(child, nn.MaxPool2d):
+                x = F.max_pool2d(x, child.kernel_size, child.stride, child.padding, ceil_mode=round_up)
+            elif isinstance(child, nn.ReLU) and _halves(following):
                 continue  # it runs with the pool
             elif isinstance(child, nn.ReLU) and after is not None and child is layers[0]:
                 x = child(x.clone())  # it works in place, and x is the caller's
@@ -197,7 +201,7 @@ class Network(nn.Sequential):
 
     def between(self, after: str | None, layer: str) -> list[tuple[str, nn.Module]]:
         """Return the modules that run behind a layer (from the first one where that is None) up to another."""
-        modules = list(self.named_children())
+        modules = self.chain
         names = [name for name, _ in modules]
         start = names.index(self.module_name(after)) + 1 if after else 0
         return modules[start : names.index(self.module_name(layer)) + 1]
@@ -205,15 +209,44 @@ class Network(nn.Sequential):
     @property
     def layer_names(self) -> tuple[str, ...]:
         """Names that `activations` takes, in order: `conv1_1`, `conv1_1.relu`, ..., `pool5`, ..., `fc7.relu`, `fc8`."""
-        return tuple(_ends(self.named_children()))
+        return tuple(_ends(self.chain))
 
     def module_name(self, layer: str) -> str:
         """Return the name of the module whose output a layer's is; UserError where there is no such layer."""
-        return find_layer(layer, self.named_children(), self.configuration.name)
+        return find_layer(layer, self.chain, self.configuration.name)
+
+    @property
+    def chain(self) -> list[tuple[str, nn.Module]]:
+        """What an image passes, in order: all modules but auxiliary classifiers."""
+        return [(name, module) for name, module in self.named_children() if not isinstance(module, Auxiliary)]
+
+    @property
+    def weighted(self) -> tuple[str, ...]:
+        """Names of the modules with weights, but for batch norm, which belongs to its convolution."""
+        return tuple(
+            name
+            for name, module in self.named_children()
+            if not isinstance(module, nn.BatchNorm2d) and any(True for _ in module.parameters())
+        )
+
+    @property
+    def normalized(self) -> dict[str, str]:
+        """Names of the batch norms, and of the convolution that each of them stands behind."""
+        names: dict[str, str] = {}
+        last = ""
+        for name, module in self.named_children():
+            if isinstance(module, nn.BatchNorm2d):
+                names[name] = last
+            last = name
+        return names
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the class scores of whole images, N x K: the spatial mean of the score map."""
         return self.score_map(x).mean(dim=(2, 3))
+
+    def in_training(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return what training makes its loss of: `forward`'s scores and those of auxiliary classifiers."""
+        return (self(x),)
 
     @property
     def multi_label(self) -> bool:
@@ -225,36 +258,36 @@ class Network(nn.Sequential):
         return scores.sigmoid() if self.multi_label else scores.softmax(dim=1)
 
     def one_view(self) -> Self:
-        """Return the network with an fc8 that takes one view: of stacked scales' blocks of weights, the sum.
+        """Return the network with a classifier that takes one view: of stacked scales' blocks of weights, the sum.
 
         It gives what this one gives, and shares its other weights.
         """
         about = self.config.descriptor
         if about is None or about.copies == 1:
             return self
-        weight = about.share * torch.stack(self._fc8_weight().chunk(about.copies, dim=1)).sum(dim=0)
-        return self._with_fc8(weight, replace(about, aggregate="mean"))
+        weight = about.share * torch.stack(self._last_weight().chunk(about.copies, dim=1)).sum(dim=0)
+        return self._with_last(weight, replace(about, aggregate="mean"))
 
     def linear(self) -> Self:
-        """Return the network with a score map that is linear in the layer before fc8, as a plain network's is.
+        """Return the network with a score map that is linear in the layer before its last, as a plain network's is.
 
-        The norm of each picture gives way to the mean norm of the training pictures. Of a network whose fc8
+        The norm of each picture gives way to the mean norm of the training pictures. Of a network whose last layer
         classifies no descriptors it is the network itself.
         """
         net, about = self.one_view(), self.config.descriptor
         if about is None:
             return self
         norm = 1.0 if about.normalize == "none" else about.norm
-        return net._with_fc8(net._fc8_weight() / norm, None)
+        return net._with_last(net._last_weight() / norm, None)
 
-    def _fc8_weight(self) -> Tensor:
-        return cast(ConvLinear, self.fc8).weight.detach().double()
+    def _last_weight(self) -> Tensor:
+        return cast(ConvLinear, self.get_submodule(self.config.classifier)).weight.detach().double()
 
-    def _with_fc8(self, weight: Tensor, descriptor: DescriptorConfig | None) -> Self:
+    def _with_last(self, weight: Tensor, descriptor: DescriptorConfig | None) -> Self:
         with torch.device("meta"):
             net = cast(Callable[[NetworkConfig], Self], type(self))(replace(self.config, descriptor=descriptor))
-        state = self.state_dict()
-        net.load_state_dict({**state, "fc8.weight": weight.to(state["fc8.weight"])}, assign=True)
+        state, name = self.state_dict(), f"{self.config.classifier}.weight"
+        net.load_state_dict({**state, name: weight.to(state[name])}, assign=True)
         net.provenance = self.provenance
         return net.train(self.training)
 
@@ -262,6 +295,11 @@ class Network(nn.Sequential):
         """Return what the network is a member of."""
         boxes = f", boxes: {self.regression}" if self.regression else ""
         return f"{self.configuration.name}, {len(self.classes)} classes, image_size={self.image_size}{boxes}"
+
+
+def _halves(module: nn.Module | None) -> bool:
+    """Say whether a module is the 2x2 max-pool of stride 2."""
+    return isinstance(module, nn.MaxPool2d) and (module.kernel_size, module.stride, module.padding) == (2, 2, 0)
 
 
 def _ends(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, str]:

@@ -1,20 +1,21 @@
-"""A network as plain layers: convolutions with their batch norm folded in, ReLUs, max-pools, normalizations.
+"""A network as plain layers: convolutions with their batch norm folded in, ReLUs, pools, normalizations, branches.
 
 Engines, exported files and the geometry all start from these records, whatever modules a family is written with.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from verydeep.nets.layers import LocalResponseNorm, ViewDescriptor
+from verydeep.nets.layers import Branches, LocalResponseNorm, ViewDescriptor
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution of stride 1 and the batch norm behind it; a fully connected layer is one without padding."""
+    """A convolution and the batch norm behind it; a fully connected layer is one without stride or padding."""
 
     name: str
     module: nn.Conv2d
@@ -30,6 +31,16 @@ class Conv:
         """Zeros around the map."""
         return int(self.module.padding[0])
 
+    @property
+    def stride(self) -> int:
+        """Inputs from one output to the next."""
+        return self.module.stride[0]
+
+    @property
+    def groups(self) -> int:
+        """Parts of the channels that see nothing of each other: two in Krizhevsky's network."""
+        return self.module.groups
+
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return weights, out x in x k x k, and biases of the one convolution that does both, without gradients."""
         weight, bias = self.module.weight.detach(), self.module.bias
@@ -38,11 +49,11 @@ class Conv:
 
     def side(self, side: int) -> int:
         """Return the outputs along an axis that `side` inputs give."""
-        return side - self.kernel + 1 + 2 * self.padding
+        return (side + 2 * self.padding - self.kernel) // self.stride + 1
 
     def least(self, side: int) -> int:
         """Return how few inputs along an axis give `side` outputs."""
-        return side + self.kernel - 1 - 2 * self.padding
+        return max(1, (side - 1) * self.stride + self.kernel - 2 * self.padding)
 
 
 @dataclass(frozen=True)
@@ -54,18 +65,47 @@ class Relu:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """A 2x2 max-pool of stride 2; an odd side's last line makes an output of its own where it rounds up."""
+    """A max-pool; where it rounds up, inputs left over at the end make an output of their own."""
 
     name: str
     round_up: bool
+    kernel: int = 2
+    stride: int = 2
+    padding: int = 0
+
+    @property
+    def halves(self) -> bool:
+        """Whether it is the 2x2 pool of stride 2."""
+        return (self.kernel, self.stride, self.padding) == (2, 2, 0)
 
     def side(self, side: int) -> int:
         """Return the outputs along an axis that `side` inputs give."""
-        return (side + self.round_up) // 2
+        left_over = self.stride - 1 if self.round_up else 0
+        outputs = (side + 2 * self.padding - self.kernel + left_over) // self.stride + 1
+        return min(outputs, (side + self.padding - 1) // self.stride + 1)  # a window begins inside
 
     def least(self, side: int) -> int:
         """Return how few inputs along an axis give `side` outputs."""
-        return 2 * side - self.round_up
+        left_over = self.stride - 1 if self.round_up else 0
+        begins = (side - 1) * self.stride + 1 - self.padding
+        return max(1, begins, (side - 1) * self.stride + self.kernel - 2 * self.padding - left_over)
+
+
+@dataclass(frozen=True)
+class MeanPool:
+    """The mean of a window that slides over the map, without padding."""
+
+    name: str
+    kernel: int
+    stride: int = 1
+
+    def side(self, side: int) -> int:
+        """Return the outputs along an axis that `side` inputs give."""
+        return (side - self.kernel) // self.stride + 1
+
+    def least(self, side: int) -> int:
+        """Return how few inputs along an axis give `side` outputs."""
+        return (side - 1) * self.stride + self.kernel
 
 
 @dataclass(frozen=True)
@@ -76,7 +116,48 @@ class Normalization:
     module: LocalResponseNorm | ViewDescriptor
 
 
-Plain = Conv | Relu | MaxPool | Normalization
+@dataclass(frozen=True)
+class Branch:
+    """Layers beside others, none of which changes the map's size."""
+
+    layers: "tuple[Plain, ...]"
+
+    @property
+    def kernel(self) -> int:
+        """Side of the window that one output sees."""
+        return 1 + sum(layer.kernel - 1 for layer in self.layers if isinstance(layer, Slides))
+
+
+@dataclass(frozen=True)
+class Concatenation:
+    """Branches that see the same map, and whose outputs' channels follow one another."""
+
+    name: str
+    module: Branches
+    branches: tuple[Branch, ...]
+
+    stride = 1
+
+    @property
+    def kernel(self) -> int:
+        """Side of the window that one output sees."""
+        return max(branch.kernel for branch in self.branches)
+
+    @property
+    def padding(self) -> int:
+        """How far that window reaches over the map's edge."""
+        return self.kernel // 2
+
+    def side(self, side: int) -> int:
+        """Return the outputs along an axis that `side` inputs give."""
+        return side
+
+    least = side
+
+
+Plain = Conv | Relu | MaxPool | MeanPool | Normalization | Concatenation
+Slides = Conv | MaxPool | MeanPool | Concatenation
+"""Layers whose outputs see more than one place."""
 
 
 def plain_layers(modules: Iterable[tuple[str, nn.Module]], round_up: bool) -> list[Plain]:
@@ -94,12 +175,43 @@ def plain_layers(modules: Iterable[tuple[str, nn.Module]], round_up: bool) -> li
         elif isinstance(module, nn.ReLU):
             layers.append(Relu(name))
         elif isinstance(module, nn.MaxPool2d):
-            layers.append(MaxPool(name, round_up))
+            layers.append(_max_pool(name, module, round_up))
+        elif isinstance(module, nn.AvgPool2d) and not (_one(module.padding) or module.ceil_mode):
+            layers.append(MeanPool(name, _one(module.kernel_size), _one(module.stride)))
         elif isinstance(module, LocalResponseNorm | ViewDescriptor):
             layers.append(Normalization(name, module))
+        elif isinstance(module, Branches):
+            layers.append(Concatenation(name, module, _branches(name, module, round_up)))
         elif not isinstance(module, nn.Dropout):
             raise TypeError(f"layer {name}: a {type(module).__name__} is none of the plain layers")
     return layers
+
+
+def _branches(name: str, module: Branches, round_up: bool) -> tuple[Branch, ...]:
+    """Return each branch's layers, under their names behind the module's and the branch's."""
+    return tuple(
+        Branch(tuple(plain_layers(((f"{name}_{part}_{n}", m) for n, m in branch.named_children()), round_up)))
+        for part, branch in module.named_children()
+    )
+
+
+def convolutions(layers: Iterable[Plain]) -> Iterator[Conv]:
+    """Yield the convolutions, those of branches among them."""
+    for layer in layers:
+        if isinstance(layer, Conv):
+            yield layer
+        elif isinstance(layer, Concatenation):
+            for branch in layer.branches:
+                yield from convolutions(branch.layers)
+
+
+def _max_pool(name: str, module: nn.MaxPool2d, round_up: bool) -> MaxPool:
+    return MaxPool(name, round_up, *(_one(value) for value in (module.kernel_size, module.stride, module.padding)))
+
+
+def _one(value: int | tuple[int, ...]) -> int:
+    """Return the number of a square window."""
+    return value if isinstance(value, int) else value[0]
 
 
 def fold(weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -125,14 +237,14 @@ def statistics(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor]:
 
 def stride(layers: Sequence[Plain]) -> int:
     """Return the pixels between neighboring cells of the last layer's map."""
-    return int(2 ** sum(isinstance(layer, MaxPool) for layer in layers))
+    return prod(layer.stride for layer in layers if isinstance(layer, Slides))
 
 
 def sides(layers: Sequence[Plain], side: int) -> list[int]:
     """Return the outputs along an axis that each layer gives for `side` pixels."""
     found = []
     for layer in layers:
-        if isinstance(layer, Conv | MaxPool):
+        if isinstance(layer, Slides):
             side = layer.side(side)
         found.append(side)
     return found
@@ -142,6 +254,6 @@ def least_size(layers: Sequence[Plain]) -> int:
     """Return the side in pixels of the smallest image that gives a map."""
     side = 1
     for layer in reversed(layers):
-        if isinstance(layer, Conv | MaxPool):
+        if isinstance(layer, Slides):
             side = layer.least(side)
     return side

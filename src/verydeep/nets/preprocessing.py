@@ -29,7 +29,7 @@ class Preprocessing:
         How images are rescaled; always antialiased.
     pool_round_up : bool
         Whether a pool's output size is rounded up, as in the paper's Caffe, or down. It matters only to images
-        whose sides are no multiple of 32.
+        whose sides are no multiple of 32. Networks of other papers round as these say.
     """
 
     channel_order: str = "RGB"

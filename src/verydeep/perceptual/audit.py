@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from verydeep.checkpoints.inputs import CONVENTIONS
-from verydeep.nets.vgg import VGG, trunk_of
+from verydeep.nets.families import trunk_of
+from verydeep.nets.network import Network
 from verydeep.perceptual.pictures import MetricName, make_metric, on_tensors
 
 Change = Callable[[Tensor], Tensor]
@@ -25,12 +26,14 @@ _MISTAKES: dict[str, tuple[Change, dict[str, Any]]] = {
 }
 
 
-def audit(name: MetricName, net: VGG, pair: list[Tensor], fitted: Path | None = None) -> Iterator[tuple[str, float]]:
+def audit(
+    name: MetricName, net: Network, pair: list[Tensor], fitted: Path | None = None
+) -> Iterator[tuple[str, float]]:
     """Yield each way of giving a pair of pictures (uint8, 1 x 3 x H x W), and the distance; the right one first."""
     unit = [x / 255 for x in pair]
     own = net.preprocessing
 
-    def distance(trunk: VGG, change: Change, words: dict[str, Any]) -> float:
+    def distance(trunk: Network, change: Change, words: dict[str, Any]) -> float:
         metric = make_metric(name, trunk, fitted, check="never", **words).to(unit[0].device)
         return float(on_tensors(metric, [change(x) for x in unit]))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.perceptual.calibration import installed, read_calibration
 from verydeep.perceptual.comparison import Comparison
 from verydeep.perceptual.features import Features
@@ -27,7 +27,7 @@ class DISTS(Comparison):
 
     Parameters
     ----------
-    net : VGG
+    net : Network
         D, whole or its trunk. Published figures are of torchvision's (`vd.trunk("torchvision:vgg16")`).
     weights : str or Path, optional
         The authors' `weights.pt` (pyiqa's `DISTS_weights` are the same arrays) with `alpha` and `beta`; by default the
@@ -41,7 +41,7 @@ class DISTS(Comparison):
         Another network than D, no weights, or an array that is missing, too much or misshapen.
     """
 
-    def __init__(self, net: VGG, weights: str | Path | None = None, **given: Unpack[PictureOptions]) -> None:
+    def __init__(self, net: Network, weights: str | Path | None = None, **given: Unpack[PictureOptions]) -> None:
         check_is_d(net, "DISTS")
         super().__init__(Features(net, LAYERS, l2_pool, **given))
         self.widths = [3, *(self.features.channels(layer) for layer in LAYERS)]

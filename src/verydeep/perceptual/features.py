@@ -10,8 +10,8 @@ from typing_extensions import Self, Unpack
 from verydeep.basics.errors import UserError
 from verydeep.engines.compiled import NativeLayers, is_plain
 from verydeep.inference.runtime import pick_engine
+from verydeep.nets.network import Network
 from verydeep.nets.plain import Conv
-from verydeep.nets.vgg import VGG
 from verydeep.perceptual.pixels import PictureOptions, Pixels, network_input
 from verydeep.perceptual.trunk import describe_trunk, frozen
 
@@ -26,7 +26,7 @@ class Features(nn.Module):
 
     def __init__(
         self,
-        net: VGG,
+        net: Network,
         layers: Sequence[str],
         pool: Callable[[Tensor], Tensor] | None = None,
         **given: Unpack[PictureOptions],
@@ -51,7 +51,7 @@ class Features(nn.Module):
         self.checked = False
 
     @property
-    def net(self) -> VGG:
+    def net(self) -> Network:
         """The network, cut behind the last layer."""
         return self.frozen[0]
 
@@ -130,12 +130,12 @@ class Features(nn.Module):
         return f"{', '.join(self.layers)}; trunk: {self.trunk}; pictures: {pictures}"
 
 
-def features(net: VGG, layers: Sequence[str], **given: Unpack[PictureOptions]) -> Features:
+def features(net: Network, layers: Sequence[str], **given: Unpack[PictureOptions]) -> Features:
     """Return a module that gives several layers of a network in one pass, differentiable in the pictures alone.
 
     Parameters
     ----------
-    net : VGG
+    net : Network
         A network or a trunk; its tensors are shared, and stay as they are. Batch norm runs as in testing.
     layers : sequence of str
         Any of `net.layer_names` before `fc8`: `conv4_2` is before the ReLU, `conv4_2.relu` after it.
@@ -161,7 +161,7 @@ def features(net: VGG, layers: Sequence[str], **given: Unpack[PictureOptions]) -
 
     Examples
     --------
-    >>> from verydeep.nets.vgg import create
+    >>> from verydeep.nets.families import create
     >>> net = create("D", 0, width=1 / 16, trunk="pool5")
     >>> maps = features(net, ["conv1_2.relu", "conv3_3"])(torch.rand(1, 3, 48, 64))
     >>> {name: tuple(map.shape) for name, map in maps.items()}

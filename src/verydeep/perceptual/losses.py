@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from verydeep.basics.errors import UserError
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.perceptual.comparison import Comparison
 from verydeep.perceptual.features import Features
 from verydeep.perceptual.pixels import PictureOptions
@@ -29,7 +29,7 @@ class _Weighted(Comparison):
 
     difference: Callable[[Tensor, Tensor, int], Tensor]
 
-    def __init__(self, net: VGG, layers: Weights, **given: Unpack[PictureOptions]) -> None:
+    def __init__(self, net: Network, layers: Weights, **given: Unpack[PictureOptions]) -> None:
         if not isinstance(layers, Mapping) or not all(0 < weight < float("inf") for weight in layers.values()):
             raise UserError(f"layers {layers!r}: expected layers' names with weights above 0, as in {dict(CONTENT)}")
         super().__init__(Features(net, tuple(layers), **given))
@@ -61,7 +61,7 @@ class PerceptualLoss(_Weighted):
 
     Parameters
     ----------
-    net : VGG
+    net : Network
         The network.
     layers : mapping of str to float
         Weights above 0 by names of layers: `conv5_4` is before the ReLU, `conv5_4.relu` after it.
@@ -76,7 +76,7 @@ class PerceptualLoss(_Weighted):
         No such layer, or a weight or word that is none.
     """
 
-    def __init__(self, net: VGG, layers: Weights, norm: Norm = "l1", **given: Unpack[PictureOptions]) -> None:
+    def __init__(self, net: Network, layers: Weights, norm: Norm = "l1", **given: Unpack[PictureOptions]) -> None:
         if norm not in get_args(Norm):
             raise UserError(f"norm is {norm!r}, expected l1 or l2")
         super().__init__(net, layers, **given)
@@ -99,7 +99,7 @@ class ContentLoss(PerceptualLoss):
     Their equation 1 is half the sum: this times C h w / 2. Parameters are those of `PerceptualLoss`.
     """
 
-    def __init__(self, net: VGG, layers: Weights = CONTENT, **given: Unpack[PictureOptions]) -> None:
+    def __init__(self, net: Network, layers: Weights = CONTENT, **given: Unpack[PictureOptions]) -> None:
         super().__init__(net, layers, "l2", **given)
 
 
@@ -108,7 +108,7 @@ class StyleLoss(_Weighted):
 
     Parameters
     ----------
-    net : VGG
+    net : Network
         The network.
     layers : mapping of str to float
         Weights above 0 by names of layers; by default the first of each block after its ReLU, 1/5 each, as in Gatys et
@@ -128,7 +128,7 @@ class StyleLoss(_Weighted):
 
     def __init__(
         self,
-        net: VGG,
+        net: Network,
         layers: Weights = STYLE,
         statistic: Statistic = "gram",
         **given: Unpack[PictureOptions],

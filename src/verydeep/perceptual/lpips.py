@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from verydeep.basics.errors import UserError
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.perceptual.calibration import installed, read_calibration
 from verydeep.perceptual.comparison import Comparison
 from verydeep.perceptual.features import Features
@@ -34,7 +34,7 @@ class LPIPS(Comparison):
 
     Parameters
     ----------
-    net : VGG
+    net : Network
         D, whole or its trunk. Published figures are of torchvision's (`vd.trunk("torchvision:vgg16")`).
     weights : str or Path, optional
         The `vgg.pth` of version 0.1 with the five layers' weights of channels; by default the one in the installed
@@ -48,7 +48,7 @@ class LPIPS(Comparison):
         Another network than D, no weights, or an array that is missing, too much or misshapen.
     """
 
-    def __init__(self, net: VGG, weights: str | Path | None = None, **given: Unpack[PictureOptions]) -> None:
+    def __init__(self, net: Network, weights: str | Path | None = None, **given: Unpack[PictureOptions]) -> None:
         check_is_d(net, "LPIPS")
         super().__init__(Features(net, LAYERS, **given))
         names = [f"lin{number}.model.1.weight" for number, _ in enumerate(LAYERS)]
@@ -89,7 +89,7 @@ class LPIPS(Comparison):
         return f"weights: {self.calibration}"
 
 
-def check_is_d(net: VGG, metric: str) -> None:
+def check_is_d(net: Network, metric: str) -> None:
     """Raise UserError where a metric that is made of D's layers is given another network."""
     if net.configuration.name != "D" or net.batch_norm:
         norm = " with batch norm" if net.batch_norm else ""

@@ -13,7 +13,7 @@ from torch import Tensor
 from verydeep.basics.errors import UserError
 from verydeep.images.files import find_pictures, read_picture
 from verydeep.inference.memory import bytes_per_view
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.perceptual.comparison import Comparison
 from verydeep.perceptual.dists import DISTS
 from verydeep.perceptual.losses import ContentLoss, StyleLoss
@@ -35,7 +35,7 @@ class Pair:
     reference: Path
 
 
-def make_metric(name: MetricName, net: VGG, fitted: Path | None = None, **words: Any) -> Comparison:
+def make_metric(name: MetricName, net: Network, fitted: Path | None = None, **words: Any) -> Comparison:
     """Return a metric by its name, for pictures in bytes unless `words` say else; `fitted` is LPIPS's or DISTS's."""
     words = {"range": (0, 255), **words}
     if fitted is not None and name not in ("lpips", "dists"):
@@ -80,7 +80,7 @@ def _by_name(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_pair(pair: Pair, net: VGG, memory: int) -> tuple[Picture, Picture]:
+def read_pair(pair: Pair, net: Network, memory: int) -> tuple[Picture, Picture]:
     """Read both pictures; UserError where one is damaged, their sizes differ, or they take more than may be taken."""
     picture, reference = (read_picture(path) for path in (pair.picture, pair.reference))
     if picture.shape != reference.shape:

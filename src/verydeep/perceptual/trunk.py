@@ -10,19 +10,21 @@ import torch
 from verydeep.basics.files import file_hash
 from verydeep.checkpoints.reading import load
 from verydeep.nets.configurations import CONFIGURATIONS
+from verydeep.nets.families import create, trunk_of
+from verydeep.nets.network import Network
 from verydeep.nets.run_info import RunInfo
-from verydeep.nets.vgg import VGG, create, is_head, trunk_of
+from verydeep.nets.vgg import is_head
 
 PUBLISHED = "397923af"
 """Beginning of the SHA-256 of torchvision's file of VGG-16, which LPIPS's and DISTS's own weights were fitted to."""
 
 
-def trunk(source: VGG | str | Path, seed: int | None = None) -> VGG:
+def trunk(source: Network | str | Path, seed: int | None = None) -> Network:
     """Return a network of convolutions alone: for D 59 MB, where the whole network has 553.
 
     Parameters
     ----------
-    source : VGG, str or Path
+    source : Network, str or Path
         A network, whose tensors are shared; a weights file of any known format; the name of public weights, such as
         `torchvision:vgg16`; or a configuration (`A` to `E`), whose weights are then random numbers.
     seed : int, optional
@@ -30,7 +32,7 @@ def trunk(source: VGG | str | Path, seed: int | None = None) -> VGG:
 
     Returns
     -------
-    VGG
+    Network
         Cut behind pool5, in evaluation mode.
 
     Raises
@@ -44,7 +46,7 @@ def trunk(source: VGG | str | Path, seed: int | None = None) -> VGG:
     >>> net.layer_names[-1], sum(p.numel() for p in net.parameters())
     ('pool5', 14714688)
     """
-    if isinstance(source, VGG):
+    if isinstance(source, Network):
         return trunk_of(source).eval()
     if source in CONFIGURATIONS:
         net = create(str(source), 0, trunk="pool5", seed=seed)
@@ -78,7 +80,7 @@ class TrunkInfo:
         return f"{self.configuration}, {self.origin}, SHA-256 {self.sha256[:12]}, input {self.input}"
 
 
-def describe_trunk(net: VGG) -> TrunkInfo:
+def describe_trunk(net: Network) -> TrunkInfo:
     """Say which trunk a network has."""
     about, digest = net.provenance, hashlib.sha256()
     for name, tensor in net.state_dict().items():
@@ -102,7 +104,7 @@ def _origin(about: RunInfo) -> str:
     return str(about.more.get("weights") or "weights of unknown origin")
 
 
-def frozen(net: VGG, last: str) -> VGG:
+def frozen(net: Network, last: str) -> Network:
     """Return a network cut behind a layer before fc8, in evaluation mode, no weight of which ever gets a gradient.
 
     Tensors are shared. UserError where it has no such layer.

@@ -24,7 +24,7 @@ from verydeep.inference.runtime import Runtime
 from verydeep.localization.detections import Detections
 from verydeep.localization.drawing import draw_boxes
 from verydeep.localization.metrics import HIT, overlaps
-from verydeep.nets.vgg import load
+from verydeep.nets.families import load
 
 HEIGHT = 180  # px of a picture in the report
 

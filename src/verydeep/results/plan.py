@@ -18,8 +18,9 @@ from verydeep.inference.views import VIEWS
 from verydeep.localization.evaluate import VIEWS as BOX_VIEWS
 from verydeep.nets.config import NetworkConfig
 from verydeep.nets.configurations import configuration
+from verydeep.nets.families import make_on_meta
 from verydeep.nets.geometry import macs, summarize
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.results.study import Data, Preset, Run, StudyFolder, load_preset, make_plan
 
 # Images whose sizes are looked at for an estimate.
@@ -66,19 +67,18 @@ def cost(run: Run, data: Data, trained: bool = False, tested: Iterable[Protocol]
     return Cost(0 if trained else training, testing)
 
 
-def testing_macs(net: VGG, leaves: Iterable[Protocol], data: Data) -> int:
+def testing_macs(net: Network, leaves: Iterable[Protocol], data: Data) -> int:
     """Return the multiply-adds of testing a network by protocols of one kind at one scale, on all test images."""
     return sum(_view_macs(net, leaf, data) * VIEWS[leaf.kind] for leaf in leaves) * data.test_images
 
 
-def empty_network(run: Run, classes: int) -> VGG:
+def empty_network(run: Run, classes: int) -> Network:
     """Return the run's network without memory for its weights."""
     names, settings = tuple(map(str, range(classes))), run.recipe.network.model_dump()
-    with torch.device("meta"):
-        return VGG(NetworkConfig(configuration(run.configuration), names, **settings, regression=run.regression))
+    return make_on_meta(NetworkConfig(configuration(run.configuration), names, **settings, regression=run.regression))
 
 
-def _view_macs(net: VGG, leaf: Protocol, data: Data) -> int:
+def _view_macs(net: Network, leaf: Protocol, data: Data) -> int:
     if leaf.kind != "dense":
         return macs(net, net.image_size, net.image_size)
     return macs(net, *rescaled_size(data.height, data.width, leaf.scales[0]))

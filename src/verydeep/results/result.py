@@ -20,11 +20,12 @@ from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
 from verydeep.localization.detections import Detections
 from verydeep.localization.metrics import localization_metrics
+from verydeep.nets.architectures import ARCHITECTURES
 from verydeep.nets.configurations import CONFIGURATIONS
 from verydeep.nets.run_info import RunInfo
 from verydeep.results.published import Scales
 
-ORDER = list(CONFIGURATIONS)
+ORDER = [*CONFIGURATIONS, *ARCHITECTURES]
 FC_ONLY, BATCH_NORM = "FC only", "batch norm"
 
 

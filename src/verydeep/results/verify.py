@@ -12,7 +12,7 @@ from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.metrics import ErrorRate, errors
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.results import published
 from verydeep.results.plan import measure_data, testing_macs
 from verydeep.results.study import PUBLISHED
@@ -134,7 +134,7 @@ def check_request(
     return data, {"D": weights_d, "E": weights_e}
 
 
-def _network(name: str, source: str | Path) -> VGG:
+def _network(name: str, source: str | Path) -> Network:
     net = load(source)
     net.check_task("classify", source)
     if net.configuration.name != name:

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from verydeep.basics.errors import UserError
 from verydeep.checkpoints.inputs import TORCHVISION
-from verydeep.nets.layers import LocalResponseNorm
+from verydeep.nets.layers import Branches, LocalResponseNorm
+from verydeep.nets.network import Network
 from verydeep.nets.plain import fold, statistics
 from verydeep.nets.preprocessing import Preprocessing
-from verydeep.nets.vgg import VGG
 from verydeep.scoremaps.bands import Rectangle, bands, extents, map_size
+from verydeep.scoremaps.branches import Branched
 from verydeep.scoremaps.finer import finer
 from verydeep.scoremaps.layers import Axis, Convolution, Layer, MaxPool, MeanPool, Pointwise
 
@@ -85,13 +86,14 @@ def densify(
     Parameters
     ----------
     model : nn.Module
-        A `VGG` of this project, torchvision's or timm's VGG or AlexNet, or an `nn.Sequential`, nested or not.
+        A network of this project, torchvision's or timm's VGG or AlexNet, or an `nn.Sequential`, nested or not.
     image_size : int
-        Side in pixels of the crops it was trained on: the window of a cell. A `VGG` knows its own.
+        Side in pixels of the crops it was trained on: the window of a cell. A network of this project knows its own.
     classes : sequence of str, optional
-        Names, in the order of the scores; by default their numbers. A `VGG` knows its own.
+        Names, in the order of the scores; by default their numbers. A network of this project knows its own.
     preprocessing : Preprocessing, optional
-        By default torchvision's: RGB in [0, 1], ImageNet's mean and standard deviation. A `VGG` knows its own.
+        By default torchvision's: RGB in [0, 1], ImageNet's mean and standard deviation. A network of this project
+        knows its own.
 
     Returns
     -------
@@ -110,10 +112,10 @@ def densify(
     >>> dense.window, dense.stride, [layer.name for layer in dense.layers]
     (8, 2, ['0', '2', '4'])
     """
-    if isinstance(model, VGG):
+    if isinstance(model, Network):
         model.check_task("classify")
         model = model.linear()
-        layers = _Builder(model.window, model.preprocessing.pool_round_up).build(model.named_children())
+        layers = _Builder(model.window, model.preprocessing.pool_round_up).build(model.chain)
         name, preprocessing = model.configuration.name, model.preprocessing
         return Dense(name, layers, model.window, model.stride, model.classes, preprocessing, model.multi_label)
     layers = _Builder(image_size).build(_flat(model))
@@ -232,6 +234,8 @@ class _Builder:
             self._append(self._linear(name, module))
         elif isinstance(module, nn.Conv2d):
             self._append(self._convolution(name, module))
+        elif isinstance(module, Branches):
+            self._append(Branched.of(name, tuple(self._branch(part) for part in module.children())))
         elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
             self._append(self._pool(name, module))
         elif isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
@@ -240,6 +244,11 @@ class _Builder:
             self.layers[-1] = _folded(name, cast(Convolution, self.layers[-1]), module)
         elif not isinstance(module, _NOTHING):
             self._behind(self._pointwise(name, module), name, module)
+
+    def _branch(self, modules: nn.Module) -> tuple[Layer, ...]:
+        builder = _Builder(self.height, self.round_up)
+        builder.channels = self.channels
+        return builder.build(modules.named_children())
 
     @property
     def _foldable(self) -> bool:
@@ -279,14 +288,14 @@ class _Builder:
     def _pool(self, name: str, module: nn.MaxPool2d | nn.AvgPool2d) -> Layer:
         if self.flattened:
             raise _refused(name, module, "stands behind a flatten")
-        up = module.ceil_mode if self.round_up is None else self.round_up
         if isinstance(module, nn.AvgPool2d):
-            if up or any(_pair(module.padding)) or module.divisor_override:
+            if module.ceil_mode or any(_pair(module.padding)) or module.divisor_override:
                 raise _refused(name, module, "pads, rounds up or divides by a number of its own")
             rows, columns = (Axis(_pair(module.kernel_size)[i], _pair(module.stride)[i]) for i in (0, 1))
             return MeanPool(name, rows, columns, self.channels, self.channels)
         if module.return_indices:
             raise _refused(name, module, "returns indices")
+        up = module.ceil_mode if self.round_up is None else self.round_up
         rows, columns = (_pool_axis(module, axis, up) for axis in (0, 1))
         return MaxPool(name, rows, columns, self.channels, self.channels, fill=-torch.inf)
 
@@ -368,6 +377,8 @@ def _check_statistics(name: str, module: nn.BatchNorm2d) -> None:
 
 
 def _moved(layer: Layer, device: torch.device) -> Layer:
+    if isinstance(layer, Branched):
+        return replace(layer, branches=tuple(tuple(_moved(one, device) for one in branch) for branch in layer.branches))
     if not isinstance(layer, Convolution):
         return layer
     bias = None if layer.bias is None else layer.bias.to(device)

@@ -189,7 +189,7 @@ def score_map(
 
     Examples
     --------
-    >>> from verydeep.nets.vgg import create
+    >>> from verydeep.nets.families import create
     >>> net = create("A", 5, width=1 / 64, image_size=64, fc_width=8).eval()
     >>> found = score_map(np.zeros((300, 200, 3), np.uint8), net)
     >>> found.levels[0].values.shape, found.levels[0].window_of(1, 2)

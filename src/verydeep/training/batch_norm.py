@@ -6,18 +6,18 @@ import torch
 from torch import nn
 
 from verydeep.datasets.loader import Batch
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.training.step import arithmetic, set_training
 
 
-def trained_batch_norm(net: VGG) -> dict[str, nn.BatchNorm2d]:
+def trained_batch_norm(net: Network) -> dict[str, nn.BatchNorm2d]:
     """Return the batch norm whose statistics follow the data: all but that of layers that are not trained."""
-    layers = {name: layer for name, layer in net.named_children() if isinstance(layer, nn.BatchNorm2d)}
+    layers = {name: layer for name, layer in net.named_modules() if isinstance(layer, nn.BatchNorm2d)}
     return {name: layer for name, layer in layers.items() if layer.weight.requires_grad}
 
 
 @torch.no_grad()
-def measure_statistics(net: VGG, batches: Iterable[Batch], parts: int, precision: str) -> None:
+def measure_statistics(net: Network, batches: Iterable[Batch], parts: int, precision: str) -> None:
     """Replace a copy's running statistics by the means of those of some batches of training views.
 
     Running statistics are of weights that have changed since, and after a few steps still mostly what they began with,
@@ -32,7 +32,8 @@ def measure_statistics(net: VGG, batches: Iterable[Batch], parts: int, precision
     for layer in layers.values():
         layer.reset_running_stats()
         layer.momentum = None  # the plain mean of all batches
-    last = list(layers)[-1].replace("bn", "conv")
+    last = list(layers)[-1].partition(".")[0]
+    last = net.normalized.get(last, last)
     with arithmetic(device, precision):
         for batch in batches:
             for part in torch.arange(len(batch.images)).tensor_split(parts):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from verydeep.basics.files import write_text
 from verydeep.basics.machine import describe_machine
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.training.log import best_epoch, read_log
 from verydeep.training.recipe import Recipe
 from verydeep.training.run_folder import RunFolder
@@ -47,7 +47,7 @@ Preprocessing: {preprocessing}.
 """
 
 
-def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
+def write_card(folder: RunFolder, recipe: Recipe, net: Network, task: Task) -> None:
     """Write `card.md` into a finished run's folder, from its log and its weights' provenance."""
     epochs = read_log(folder.path, "epoch")
     best = best_epoch(epochs, first_metric(task))
@@ -87,13 +87,13 @@ def write_card(folder: RunFolder, recipe: Recipe, net: VGG, task: Task) -> None:
     write_text(folder.card, text)
 
 
-def _answers(net: VGG) -> str:
+def _answers(net: Network) -> str:
     boxes = {None: "", "scr": "one box for all of ", "pcr": "a box for each of "}[net.regression]
     several = ", of which an image may have several" if net.multi_label else ""
     return f"{boxes}{len(net.classes)} classes{several}"
 
 
-def _metrics(task: Task, net: VGG, best: Mapping[str, float]) -> str:
+def _metrics(task: Task, net: Network, best: Mapping[str, float]) -> str:
     names = shown(task, len(net.classes))
     names |= {key: f"average precision, {key.removeprefix(BY_CLASS)}" for key in best if key.startswith(BY_CLASS)}
     return "\n".join(f"| {name} | {best[key]:.2%} |" for key, name in names.items())

@@ -41,7 +41,8 @@ class Network(_Section):
 
     width: Positive = 1.0
     batch_norm: bool = False
-    image_size: Annotated[int, Field(ge=32, multiple_of=32)] = 224
+    # Of the paper's networks a multiple of 32.
+    image_size: Count = 224
     fc_width: Count = 4096
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     # Krizhevsky's formula as written; torch's and Caffe's, which divide it by 5, are alpha = 2e-5 here.

@@ -29,7 +29,7 @@ from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
 from verydeep.inference.views import prepare
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.nets.weights import save
 from verydeep.training.batch_norm import measure_statistics, trained_batch_norm
 from verydeep.training.card import write_card
@@ -126,7 +126,7 @@ class Run:
         self,
         recipe: Recipe,
         folder: RunFolder,
-        net: VGG,
+        net: Network,
         new_layers: Sequence[str],
         images: Images,
         task: Task,
@@ -328,7 +328,7 @@ class Run:
             save(tested, self.folder.weights)
         self._save()
 
-    def _validate(self, tested: VGG) -> dict[str, float]:
+    def _validate(self, tested: Network) -> dict[str, float]:
         result = dict.fromkeys(("val_loss", *self.task.metrics), math.nan)
         if self.processes.first:
             options = Options(precision=self.recipe.precision)
@@ -339,7 +339,7 @@ class Run:
             set_training(tested)
         return self.processes.share(result)
 
-    def _tested(self) -> VGG:
+    def _tested(self) -> Network:
         """Return the network that is tested and saved: the average where there is one, with statistics of its own."""
         measured = bool(trained_batch_norm(self.net))
         if not (self.state.average or measured):

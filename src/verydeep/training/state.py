@@ -11,7 +11,7 @@ import torch
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.training.schedule import Schedule
 from verydeep.training.step import MovingAverage
 
@@ -59,7 +59,7 @@ class Progress:
 class State:
     """What a checkpoint holds: weights, momentum, moving average, schedule, progress."""
 
-    net: VGG
+    net: Network
     optimizer: torch.optim.SGD
     schedule: Schedule
     average: MovingAverage | None

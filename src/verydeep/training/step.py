@@ -13,10 +13,13 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.rng import generator
 from verydeep.datasets.loader import Batch
 from verydeep.inference.runtime import layers_by, pick_engine
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.training.parallel import Processes
 from verydeep.training.recipe import Optimizer, Recipe
 from verydeep.training.task import Classification, Task
+
+AUXILIARY_WEIGHT = 0.3
+"""Of each auxiliary classifier's loss (Szegedy et al. 2014, section 5)."""
 
 _MIXUP = 1
 """Key that keeps mixup's draws apart from those of samples."""
@@ -30,7 +33,7 @@ class StepResult:
     wrong: Tensor
 
 
-def make_optimizer(net: VGG, settings: Optimizer) -> torch.optim.SGD:
+def make_optimizer(net: Network, settings: Optimizer) -> torch.optim.SGD:
     """Return SGD with momentum over the trained layers, weights and biases in groups of their own.
 
     UserError for a factor on layers that the network has not, or where nothing is left to train.
@@ -65,10 +68,10 @@ def make_optimizer(net: VGG, settings: Optimizer) -> torch.optim.SGD:
     )
 
 
-def layer_factors(net: VGG, settings: Optimizer) -> dict[str, float]:
+def layer_factors(net: Network, settings: Optimizer) -> dict[str, float]:
     """Return the factor on the learning rate of each of the network's modules; batch norm has its convolution's."""
     rates, factors = settings.layer_learning_rates, {}
-    names = {name: name.replace("bn", "conv") for name, _ in net.named_children()}
+    names = {name: net.normalized.get(name, name) for name, _ in net.named_children()}
     for prefix in rates:
         if not any(layer.startswith(prefix) for layer in names.values()):
             raise UserError(
@@ -82,7 +85,7 @@ def layer_factors(net: VGG, settings: Optimizer) -> dict[str, float]:
     return factors
 
 
-def set_training(net: VGG) -> None:
+def set_training(net: Network) -> None:
     """Put a network in training mode, but for the batch norm of layers that are not trained: it stays as it is."""
     net.train()
     for layer in net.children():
@@ -96,7 +99,7 @@ def arithmetic(device: torch.device, precision: str) -> AbstractContextManager[o
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def frozen_until(net: VGG) -> str | None:
+def frozen_until(net: Network) -> str | None:
     """Return the last pool before which nothing is trained and no chance is drawn; None where there is none."""
     last = None
     for name, module in net.named_children():
@@ -106,16 +109,16 @@ def frozen_until(net: VGG) -> str | None:
     return last
 
 
-def _forward(net: VGG, device: torch.device, precision: str) -> Callable[[Tensor], Tensor]:
+def _forward(net: Network, device: torch.device, precision: str) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """Return what scores a batch: layers that are not trained run by the engine of inference, as they are now."""
     layer = frozen_until(net)
-    engine = pick_engine("auto", device, precision)
+    engine = pick_engine("auto", device, precision, net=net)
     if layer is None or engine == "torch":
-        return net
+        return net.in_training
     tested = copy(net)
     tested.training = False  # of the network alone: its layers, which it shares, stay as they are
-    first = layers_by(engine, tested, layer)
-    return lambda x: net.activations(first(x), "fc8", after=layer).mean(dim=(2, 3))
+    first, last = layers_by(engine, tested, layer), net.layer_names[-1]
+    return lambda x: (net.activations(first(x), last, after=layer).mean(dim=(2, 3)),)
 
 
 class Stepper:
@@ -123,7 +126,7 @@ class Stepper:
 
     def __init__(
         self,
-        net: VGG,
+        net: Network,
         optimizer: torch.optim.SGD,
         recipe: Recipe,
         processes: Processes,
@@ -136,7 +139,7 @@ class Stepper:
         self.recipe = recipe
         self.processes = processes
         self.device = next(net.parameters()).device
-        self.forward = torch.compile(net) if compiled else _forward(net, self.device, recipe.precision)
+        self.forward = torch.compile(net.in_training) if compiled else _forward(net, self.device, recipe.precision)
         self.autocast = arithmetic(self.device, recipe.precision)
 
     def __call__(self, batch: Batch, epoch: int, step: int, factor: float) -> StepResult:
@@ -148,9 +151,9 @@ class Stepper:
         total = StepResult(torch.zeros((), device=self.device), torch.zeros((), device=self.device))
         share, partner = self._mixing(len(batch.labels), epoch, step)
         for part in torch.arange(len(batch.labels)).tensor_split(self.recipe.optimizer.accumulation):
-            result = self._part(batch, part, share, partner)
+            result, beside = self._part(batch, part, share, partner)
             weight = len(part) / len(batch.labels)
-            (result.loss * weight).backward()  # type: ignore[no-untyped-call]
+            ((result.loss + beside) * weight).backward()  # type: ignore[no-untyped-call]
             total = StepResult(total.loss + result.loss.detach() * weight, total.wrong + result.wrong * weight)
         gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
         self.processes.average(gradients)
@@ -159,20 +162,24 @@ class Stepper:
         self.optimizer.step()
         return total
 
-    def _part(self, batch: Batch, part: Tensor, share: float, partner: Tensor) -> StepResult:
-        """Return loss and error of the images numbered `part`; mixup takes its partners from the whole batch."""
+    def _part(self, batch: Batch, part: Tensor, share: float, partner: Tensor) -> tuple[StepResult, Tensor | float]:
+        """Return loss and error of the images numbered `part`, and the loss of auxiliary classifiers.
+
+        Mixup takes its partners from the whole batch.
+        """
         part = part.to(self.device)
         x = self.net.preprocessing(batch.images[part], batch.shifts[part])
         other = partner[part]
         if share < 1:
             x = x.mul_(share).add_(self.net.preprocessing(batch.images[other], batch.shifts[other]), alpha=1 - share)
         with self.autocast:
-            scores = self.forward(x)
-        scores = scores.float()
-        loss = self.task.loss(scores, batch, part, self.recipe)
+            every = [scores.float() for scores in self.forward(x)]
+        losses = [self.task.loss(scores, batch, part, self.recipe) for scores in every]
         if share < 1:
-            loss = share * loss + (1 - share) * self.task.loss(scores, batch, other, self.recipe)
-        return StepResult(loss, self.task.wrong(scores.detach(), batch, part).float().mean())
+            others = [self.task.loss(scores, batch, other, self.recipe) for scores in every]
+            losses = [share * loss + (1 - share) * of for loss, of in zip(losses, others, strict=True)]
+        wrong = self.task.wrong(every[0].detach(), batch, part).float().mean()
+        return StepResult(losses[0], wrong), AUXILIARY_WEIGHT * sum(losses[1:])
 
     def _mixing(self, count: int, epoch: int, step: int) -> tuple[float, Tensor]:
         """Draw mixup's share of the image itself, and every image's partner in the batch."""
@@ -188,12 +195,12 @@ class Stepper:
 class MovingAverage:
     """Exponential moving average of weights and buffers; each step keeps the share `decay` of the old one."""
 
-    def __init__(self, net: VGG, decay: float) -> None:
+    def __init__(self, net: Network, decay: float) -> None:
         self.decay = decay
         self.steps = 0
         self.average = {name: tensor.detach().clone() for name, tensor in net.state_dict().items()}
 
-    def update(self, net: VGG) -> None:
+    def update(self, net: Network) -> None:
         """Take in the weights after a step."""
         self.steps += 1
         # Early on the average follows faster, lest the random initial weights stay in it for long.
@@ -205,6 +212,6 @@ class MovingAverage:
                 old.copy_(new)
 
 
-def _pairs(average: dict[str, Tensor], net: VGG) -> Iterator[tuple[Tensor, Tensor]]:
+def _pairs(average: dict[str, Tensor], net: Network) -> Iterator[tuple[Tensor, Tensor]]:
     for name, tensor in net.state_dict().items():
         yield average[name], tensor.detach()

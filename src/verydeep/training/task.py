@@ -17,7 +17,7 @@ from verydeep.images.view import View, draw_view
 from verydeep.inference.ranks import ranks
 from verydeep.nets.config import Regression
 from verydeep.nets.initialization import COPIED_FROM_A
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.training.recipe import Recipe
 
 BY_CLASS = "average_precision/"
@@ -72,7 +72,7 @@ class Task(Protocol):
     def guessing(self, classes: int) -> float:
         """Return the loss of a network that knows nothing."""
 
-    def layers_to_copy(self, source: VGG, network: VGG) -> tuple[str, ...] | None:
+    def layers_to_copy(self, source: Network, network: Network) -> tuple[str, ...] | None:
         """Return the layers that `network` takes from the one it starts from; None for all."""
 
     def sampler(self, dataset: Dataset, crop: int, recipe: Recipe) -> ViewSampler | None:
@@ -132,7 +132,7 @@ class Classification:
         """Return the cross-entropy of equal posteriors."""
         return math.log(classes)
 
-    def layers_to_copy(self, source: VGG, network: VGG) -> tuple[str, ...] | None:
+    def layers_to_copy(self, source: Network, network: Network) -> tuple[str, ...] | None:
         """Return None, all layers, for the same configuration, and the paper's seven for a deeper one."""
         return None if source.configuration == network.configuration else COPIED_FROM_A
 

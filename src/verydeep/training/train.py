@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from typing_extensions import Unpack
 
 from verydeep.basics.device import pick_device, place
@@ -21,10 +20,11 @@ from verydeep.datasets.opening import Reading
 from verydeep.images.color import ColorStatistics
 from verydeep.nets.config import NetworkConfig
 from verydeep.nets.configurations import configuration
+from verydeep.nets.families import load, make_on_meta, with_random_weights
 from verydeep.nets.initialization import standard_deviation
+from verydeep.nets.network import Network
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.nets.run_info import RunInfo
-from verydeep.nets.vgg import VGG, load, with_random_weights
 from verydeep.training.initial_weights import check_classes, check_fits, layers_taken, recipe_from, take_over
 from verydeep.training.log import best_epoch, read_log
 from verydeep.training.multi_label import MultiLabel
@@ -84,7 +84,8 @@ def train(
     Parameters
     ----------
     net : str or None
-        Configuration: `A`, `A-LRN`, `B`, `C`, `D`, `E` or `B-5x5`; None: that of `init_from`.
+        Configuration: `A`, `A-LRN`, `B`, `C`, `D`, `E` or `B-5x5`, or another paper's such as `alexnet`; None: that of
+        `init_from`.
     data : str or Path
         Data set: a folder, a tar file, or `scenes`.
     recipe : Recipe, str or Path, optional
@@ -178,7 +179,7 @@ def train(
     return _result(folder, task, processes)
 
 
-def _source(init_from: str | Path | None) -> VGG | None:
+def _source(init_from: str | Path | None) -> Network | None:
     """Return the network to start from: a classifier, or a trunk."""
     if init_from is None:
         return None
@@ -189,7 +190,7 @@ def _source(init_from: str | Path | None) -> VGG | None:
     return source
 
 
-def _name(net: str | None, source: VGG | None) -> str:
+def _name(net: str | None, source: Network | None) -> str:
     if net is not None:
         return configuration(net).name
     if source is None:
@@ -197,7 +198,7 @@ def _name(net: str | None, source: VGG | None) -> str:
     return source.configuration.name
 
 
-def _recipe(recipe: Recipe | str | Path | None, overrides: Iterable[str], source: VGG | None) -> Recipe:
+def _recipe(recipe: Recipe | str | Path | None, overrides: Iterable[str], source: Network | None) -> Recipe:
     overrides = list(overrides)
     if isinstance(recipe, Recipe):
         if overrides:
@@ -207,16 +208,15 @@ def _recipe(recipe: Recipe | str | Path | None, overrides: Iterable[str], source
     return load_recipe(name, overrides) if source is None else recipe_from(source, name, overrides)
 
 
-def create_empty(net: str, recipe: Recipe, task: Task, classes: Sequence[str]) -> VGG:
+def create_empty(net: str, recipe: Recipe, task: Task, classes: Sequence[str]) -> Network:
     """Return the network that a recipe asks for, its weights on the meta device."""
-    config = NetworkConfig(
-        configuration(net), tuple(classes), **recipe.network.model_dump(), regression=task.regression
-    )
-    with torch.device("meta"):
-        return VGG(config)
+    known, settings = configuration(net), recipe.network.model_dump()
+    beside = bool(known.auxiliary)
+    config = NetworkConfig(known, tuple(classes), **settings, regression=task.regression, auxiliary=beside)
+    return make_on_meta(config)
 
 
-def _check(net: str, recipe: Recipe, task: Task, source: VGG | None, init_from: str | Path | None) -> None:
+def _check(net: str, recipe: Recipe, task: Task, source: Network | None, init_from: str | Path | None) -> None:
     """Refuse what cannot be, before the data set is opened."""
     standard_deviation(recipe.initialization.scheme, 1, 1)
     network = create_empty(net, recipe, task, ("any",))

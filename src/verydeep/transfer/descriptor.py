@@ -16,12 +16,12 @@ from verydeep.inference.combine import Rows, combine
 from verydeep.inference.memory import parse_memory
 from verydeep.inference.runtime import DEFAULT_MEMORY, Runtime
 from verydeep.nets.config import check_choices
-from verydeep.nets.vgg import VGG
+from verydeep.nets.network import Network
 from verydeep.transfer.data import as_dataset
 from verydeep.transfer.elementary import LayerDescriptor, Source, usual_layer
 from verydeep.transfer.store import Store
 
-Weights = VGG | str | Path
+Weights = Network | str | Path
 
 
 class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -33,7 +33,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    weights : str, Path, VGG, or list of these
+    weights : str, Path, Network, or list of these
         Weights file, folder of a run, or network; of several, the descriptors are stacked.
     layer : str, optional
         One of the network's `layer_names`. `fc7` is before the ReLU, `fc7.relu`, which the paper uses and which
@@ -193,7 +193,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             raise UserError("weights: at least one network is needed")
         memory = parse_memory(self.memory) if isinstance(self.memory, str) else self.memory
         runtime = Runtime(self.device, self.engine, memory)
-        asked = ([str(w) if not isinstance(w, VGG) else id(w) for w in given], runtime)
+        asked = ([str(w) if not isinstance(w, Network) else id(w) for w in given], runtime)
         kept = self.__dict__.get("_kept")
         if kept is None or kept[0] != asked:
             kept = self._kept = (asked, [Source(weights, runtime) for weights in given])

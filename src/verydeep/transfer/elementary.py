@@ -22,37 +22,39 @@ from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
 from verydeep.inference.views import Picture
+from verydeep.nets.configurations import Configuration
+from verydeep.nets.families import load
 from verydeep.nets.geometry import summarize
-from verydeep.nets.vgg import VGG, load
+from verydeep.nets.network import Network
 from verydeep.nets.weights import describe, weights_hash
 from verydeep.training.run_folder import find_weights
 
-PAPERS_LAYER = "fc7.relu"
+PAPERS_LAYER = Configuration.described
 PIXELS_SIDE, HOG_SIDE = 32, 128
 
 
-def usual_layer(net: VGG) -> str:
+def usual_layer(net: Network) -> str:
     """Return the layer that pictures are described by unless another is named.
 
     The paper's, where the network has it; else the last ReLU of its convolutions.
 
     Examples
     --------
-    >>> from verydeep.nets.vgg import create
+    >>> from verydeep.nets.families import create
     >>> [usual_layer(create("D", 0, width=1 / 64, trunk=trunk)) for trunk in ("pool5", "conv4_1")]
     ['conv5_3.relu', 'conv3_3.relu']
     """
-    names = [name for name in net.layer_names if name != "fc8"]
-    if PAPERS_LAYER in names:
-        return PAPERS_LAYER
+    names = [name for name in net.layer_names if name != net.config.classifier]
+    if (layer := net.configuration.described) in names:
+        return layer
     return next((n for n in reversed(names) if n.startswith("conv") and n.endswith(".relu")), names[-1])
 
 
 class Source:
     """A network ready to describe pictures; `hash` is of its weights and of all that belongs to them."""
 
-    def __init__(self, weights: VGG | str | Path, runtime: Runtime = Runtime()) -> None:  # noqa: B008 (frozen)
-        if isinstance(weights, VGG):
+    def __init__(self, weights: Network | str | Path, runtime: Runtime = Runtime()) -> None:  # noqa: B008 (frozen)
+        if isinstance(weights, Network):
             self.net, self.path, self.hash = weights, "", network_hash(weights)
         else:
             path = find_weights(weights)
@@ -66,7 +68,7 @@ class Source:
         return rows[layer.partition(".")[0]].output[0]
 
 
-def network_hash(net: VGG) -> str:
+def network_hash(net: Network) -> str:
     """Return a hash of a network that comes from no file: of its weights and all that is said of them."""
     about = {key: value for key, value in describe(net).items() if key != "provenance"}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())

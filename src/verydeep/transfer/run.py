@@ -21,6 +21,8 @@ from verydeep.inference.combine import Rows
 from verydeep.inference.protocol import default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
 from verydeep.nets.config import DescriptorConfig
+from verydeep.nets.families import make_on_meta
+from verydeep.nets.network import Network
 from verydeep.nets.run_info import RunInfo
 from verydeep.nets.vgg import VGG
 from verydeep.nets.weights import save, weights_hash
@@ -53,7 +55,7 @@ def transfer(
 
     Parameters
     ----------
-    weights : sequence of VGG, str or Path
+    weights : sequence of Network, str or Path
         Networks; the descriptors of several are stacked. None are needed for the baselines `pixels` and `hog`.
     data : str
         Folder, tar, or `scenes`.
@@ -170,8 +172,11 @@ def _no_network(work: Transfer) -> str | None:
         return f"baseline {work.settings.baseline} is there to compare with"
     if work.data.boxes is not None:
         return "a classifier of whole pictures and persons' boxes takes two descriptors, and a network one picture"
-    if "fc8" in work.descriptor.layers():
-        return "a classifier on fc8, the scores of other classes, has no place in a network; take another --layer"
+    for source, layer in zip(work.descriptor.sources(), work.descriptor.layers(), strict=True):
+        names, classifier = source.net.layer_names, source.net.config.classifier
+        if classifier in names and layer in names[names.index(classifier) :]:
+            what = f"a classifier on {layer}, the scores of other classes,"
+            return f"{what} has no place in a network; take another --layer"
     return None
 
 
@@ -225,15 +230,15 @@ def _config(work: Transfer, scales: list[LayerDescriptor]) -> DescriptorConfig:
 
 def _as_network(
     scales: list[LayerDescriptor], linear: Linear, config: DescriptorConfig, classes: tuple[str, ...]
-) -> VGG:
+) -> Network:
     """Return the network up to the layer, whose weights are shared, with the classifier behind it."""
     net, layer = scales[0].source.net, scales[0].layer
-    trunk = None if layer == PAPERS_LAYER else layer
-    with torch.device("meta"):
-        new = VGG(replace(net.config, classes=classes, trunk=trunk, descriptor=config, regression=None))
+    trunk = None if layer == PAPERS_LAYER and isinstance(net, VGG) else layer
+    new = make_on_meta(replace(net.config, classes=classes, trunk=trunk, descriptor=config, regression=None))
     state = {name: tensor.cpu() for name, tensor in net.state_dict().items() if name in new.state_dict()}
-    state["fc8.weight"] = torch.from_numpy(linear.weights.astype(np.float32))[:, :, None, None]
-    state["fc8.bias"] = torch.from_numpy(linear.biases.astype(np.float32))
+    last = new.config.classifier
+    state[f"{last}.weight"] = torch.from_numpy(linear.weights.astype(np.float32))[:, :, None, None]
+    state[f"{last}.bias"] = torch.from_numpy(linear.biases.astype(np.float32))
     new.load_state_dict(state, assign=True)
     return new.eval()
 

@@ -19,7 +19,8 @@ from verydeep.inference.combine import Rows, combine
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.runtime import Runtime
 from verydeep.nets.config import Aggregate, Normalize, check_choices
-from verydeep.nets.vgg import VGG, load, with_random_weights
+from verydeep.nets.families import load, with_random_weights
+from verydeep.nets.network import Network
 from verydeep.training.run_folder import find_weights
 from verydeep.transfer.data import one_class, read_data
 from verydeep.transfer.descriptor import Descriptor, Weights
@@ -129,7 +130,7 @@ class Transfer:
         nets = list(weights)
         if choice.baseline == "random":
             # He's initialization carries the signal through any depth: of the schemes here the strongest opponent.
-            trained = [net if isinstance(net, VGG) else load(find_weights(net)) for net in weights]
+            trained = [net if isinstance(net, Network) else load(find_weights(net)) for net in weights]
             nets = [with_random_weights(net.config, "he", 0).eval() for net in trained]
         aggregate = choice.aggregate or self.protocol.aggregate
         where = vars(self.runtime)
