@@ -307,6 +307,7 @@ def test_weights_begin_as_the_paper_says(name: str) -> None:
     ("options", "words"),
     [
         ({"image_size": 20}, "image_size is 20: nothing of it is left before fc6 of alexnet, which is made for 227"),
+        ({"image_size": 0, "trunk": "conv3"}, "image_size is 0, expected 227, or some other above 0"),
         ({"regression": "scr"}, "alexnet: learns no boxes"),
         ({"head": (8,)}, "alexnet: has no other head"),
     ],

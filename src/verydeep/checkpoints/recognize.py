@@ -57,7 +57,7 @@ def recognize(
     pool5; where it ends with a sigmoid, or has one class, its provenance says `multi_label`. UserError names a layer
     that is none that the paper's networks have in its place, is missing, too much, of another shape or not finite.
     """
-    name = (checkpoint.description or {}).get("configuration", "A")
+    name = str((checkpoint.description or {}).get("configuration", "A"))
     if name in ARCHITECTURES:
         raise UserError(f"{path}: holds {name}; such a network is read from verydeep's own weights file alone")
     layers, preprocessing = fold_input(checkpoint.layers, checkpoint.preprocessing, path, stated=stated)

@@ -166,6 +166,10 @@ class NetworkConfig:
         if self.regression or self.head is not None:
             what = "learns no boxes" if self.regression else "has no other head"
             raise UserError(f"{architecture.name}: {what}; the paper's networks do (A, A-LRN, B, C, D, E)")
+        if self.image_size < 1:
+            raise UserError(
+                f"image_size is {self.image_size}, expected {architecture.image_size}, or some other above 0"
+            )
         rounded = replace(self.preprocessing, pool_round_up=architecture.round_up)
         object.__setattr__(self, "preprocessing", rounded)
 
