@@ -39,9 +39,11 @@ class NativeLayers:
         if accuracy not in get_args(Accuracy):
             raise UserError(f"accuracy {accuracy!r}: expected {' or '.join(get_args(Accuracy))}")
         self.net, self.layer, self.after = net, layer, after
-        self.channels = _channels(net.plain_layers(None, after)) if after else 3
+        before = net.plain_layers(None, after) if after else []
+        self.channels = _channels(before)
         layers = net.one_view().plain_layers(after, layer)
-        self.parts = _parts(plan(layers, accuracy == "fast"), self.channels, processor)
+        pools = sum(isinstance(one, MaxPool) for one in before)
+        self.parts = _parts(plan(layers, accuracy == "fast", pools), self.channels, processor)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the network's `activations` returns for the layer, N x C x h x w.
@@ -132,13 +134,13 @@ def _is_plain(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.float32 and not tracked and not low
 
 
-def plan(layers: Sequence[Plain], half: bool = False) -> list[Step | Plain]:
+def plan(layers: Sequence[Plain], half: bool = False, pools: int = 0) -> list[Step | Plain]:
     """Return layers as steps for the native library, and as they are where torch has to run them.
 
-    With `half` the weights of fully connected layers are to be kept in half precision.
+    With `half` the weights of fully connected layers are to be kept in half precision. `pools` are passed before.
     """
     planned: list[Step | Plain] = []
-    pools = index = 0
+    index = 0
     while index < len(layers):
         begins = not planned or not isinstance(planned[-1], Step)
         step, taken = _step(layers[index:], half, pools < _POOLS_ALONE, begins)

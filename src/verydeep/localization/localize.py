@@ -1,5 +1,6 @@
 """Classes and boxes of single pictures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,7 +17,7 @@ from verydeep.inference.memory import too_large
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Kind, Protocol, default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
-from verydeep.inference.views import VIEWS, prepare
+from verydeep.inference.views import VIEWS, Picture, prepare
 from verydeep.localization.boxes import Frame, clip
 from verydeep.localization.dense import LocalizationModel
 from verydeep.localization.evaluate import check_protocol, views, windows_of
@@ -123,19 +124,31 @@ class Localizer:
 
     def __call__(self, image: Any) -> Localized:
         """Return classes and boxes for a file or an array, uint8 (H, W, 3), upright RGB."""
+        name = str(image) if isinstance(image, str | PathLike) else ""
+        return self.localized(*self.prepare(image, name), name)
+
+    def prepare(self, image: Any, name: str = "") -> tuple[tuple[int, int], list[Picture]]:
+        """Return a picture's height and width, and it rescaled for each part of the protocol.
+
+        BadImageError where it takes more than the memory.
+        """
         net: VGG = self.model.classifier.net
-        memory, name = self.model.classifier.runtime.memory, str(image) if isinstance(image, str | PathLike) else ""
+        memory = self.model.classifier.runtime.memory
         original = open_picture(image, name or "picture", memory // BYTES_A_PIXEL)
+        size = original.shape[0], original.shape[1]
         for part in self.protocol.leaves:
-            if reason := too_large((original.shape[0], original.shape[1]), part, net, memory):
+            if reason := too_large(size, part, net, memory):
                 raise BadImageError(name or "picture", reason)
-        height, width = original.shape[:2]
+        return size, [prepare(part, net, original) for part in self.protocol.leaves]
+
+    def localized(self, size: tuple[int, int], prepared: Sequence[Picture], name: str = "") -> Localized:
+        """Return classes and boxes for a picture from `prepare`."""
+        net: VGG = self.model.classifier.net
         found: list[tuple[NDArray[np.float32], NDArray[np.float32], Frame]] = []
         posterior = np.zeros(len(net.classes))
-        for part in self.protocol.leaves:
-            picture = prepare(part, net, original)
+        for part, picture in zip(self.protocol.leaves, prepared, strict=True):
             posterior += self.model.classifier.posteriors(part, [picture])[0] / len(self.protocol.leaves)
-            shown = views(part, picture, (height, width), self.model.size)
+            shown = views(part, picture, size, self.model.size)
             maps = self.model.maps([view for view, _ in shown])
             found += [(score, answer, frame) for score, answer, (_, frame) in zip(*maps, shown, strict=True)]
         best = np.argsort(-posterior, kind="stable")[: self.top]
@@ -144,9 +157,9 @@ class Localizer:
         top = []
         for k, label in enumerate(best.tolist()):
             box, rating = best_box(boxes[:, k], scores[:, k], self.rule)
-            xmin, ymin, xmax, ymax = clip(box, height, width).tolist()
+            xmin, ymin, xmax, ymax = clip(box, *size).tolist()
             top.append(Found(net.classes[label], float(posterior[label]), (xmin, ymin, xmax, ymax), rating))
-        return Localized(name, height, width, self.protocol, tuple(top))
+        return Localized(name, *size, self.protocol, tuple(top))
 
 
 def _usual(localizer: VGG) -> Protocol:
