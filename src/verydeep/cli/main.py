@@ -36,6 +36,7 @@ COMMANDS = (
     ("export", "export"),
     ("features", "features"),
     ("transfer", "transfer"),
+    ("serve", "serve"),
 )
 GROUPS = (("data", "data"), ("bench", "bench"))
 

@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from typing_extensions import Unpack
 
-from verydeep.basics.errors import BadImageError, UserError
-from verydeep.images.decode import BYTES_A_PIXEL
-from verydeep.images.files import is_one_picture, open_picture
+from verydeep.basics.errors import UserError
+from verydeep.images.files import is_one_picture
 from verydeep.inference.forward import Forward
-from verydeep.inference.memory import too_large
+from verydeep.inference.loading import open_prepared
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
-from verydeep.inference.views import VIEWS, Picture, prepare, view_size
+from verydeep.inference.views import VIEWS, Picture, view_size
 from verydeep.nets.vgg import VGG, load
 
 
@@ -144,12 +143,7 @@ class Predictor:
 
     def prepare(self, image: Any, name: str = "") -> list[Picture]:
         """Return a file or an array rescaled for each of `parts`; BadImageError where it takes more than the memory."""
-        net, memory = self.forward.net, self.forward.runtime.memory
-        original = open_picture(image, name or "picture", memory // BYTES_A_PIXEL)
-        for part in self.parts:
-            if reason := too_large((original.shape[0], original.shape[1]), part, net, memory):
-                raise BadImageError(name or "picture", reason)
-        return [prepare(part, net, original) for part in self.parts]
+        return open_prepared(image, name, self.parts, self.forward.net, self.forward.runtime.memory)[1]
 
     def pictures_at_once(self, prepared: Sequence[Picture]) -> int:
         """Return how many pictures of the sizes of this one, from `prepare`, share a batch."""

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from verydeep.basics.errors import BadImageError, UserError
-from verydeep.images.decode import BYTES_A_PIXEL
-from verydeep.images.files import is_one_picture, open_picture
-from verydeep.inference.memory import too_large
+from verydeep.basics.errors import UserError
+from verydeep.images.files import is_one_picture
+from verydeep.inference.forward import Forward
+from verydeep.inference.loading import open_prepared
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Kind, Protocol, default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
-from verydeep.inference.views import VIEWS, Picture, prepare
+from verydeep.inference.views import VIEWS, Picture
 from verydeep.localization.boxes import Frame, clip
 from verydeep.localization.dense import LocalizationModel
 from verydeep.localization.evaluate import check_protocol, views, windows_of
@@ -87,7 +87,7 @@ class Localizer:
     ----------
     classifier, localizer : VGG, str or Path
         Networks or weights files that fit together. The classifier names the classes, as `verydeep predict` does,
-        and rates boxes.
+        and rates boxes; it may be one made ready, a `Forward`.
     protocol : Protocol or str, optional
         By default at the localizer's scale of training: dense, or for windows below `DENSE_FROM` a grid of crops.
     top : int
@@ -102,7 +102,7 @@ class Localizer:
 
     def __init__(
         self,
-        classifier: VGG | str | Path,
+        classifier: VGG | Forward | str | Path,
         localizer: VGG | str | Path,
         protocol: Protocol | str | None = None,
         *,
@@ -113,8 +113,8 @@ class Localizer:
     ) -> None:
         if top < 1:
             raise UserError(f"top {top}: at least one class must be asked for")
-        names = tuple("the network" if isinstance(net, VGG) else str(net) for net in (classifier, localizer))
-        first = classifier if isinstance(classifier, VGG) else load(classifier, "classify")
+        names = tuple(str(net) if isinstance(net, str | Path) else "the network" for net in (classifier, localizer))
+        first = load(classifier, "classify") if isinstance(classifier, str | Path) else classifier
         second = localizer if isinstance(localizer, VGG) else load(localizer, "localize")
         self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or _usual(second)
         count = pictures and pictures * sum(VIEWS.get(part.kind, 0) for part in self.protocol.leaves)
@@ -132,14 +132,8 @@ class Localizer:
 
         BadImageError where it takes more than the memory.
         """
-        net: VGG = self.model.classifier.net
-        memory = self.model.classifier.runtime.memory
-        original = open_picture(image, name or "picture", memory // BYTES_A_PIXEL)
-        size = original.shape[0], original.shape[1]
-        for part in self.protocol.leaves:
-            if reason := too_large(size, part, net, memory):
-                raise BadImageError(name or "picture", reason)
-        return size, [prepare(part, net, original) for part in self.protocol.leaves]
+        classifier = self.model.classifier
+        return open_prepared(image, name, self.protocol.leaves, classifier.net, classifier.runtime.memory)
 
     def localized(self, size: tuple[int, int], prepared: Sequence[Picture], name: str = "") -> Localized:
         """Return classes and boxes for a picture from `prepare`."""
