@@ -37,6 +37,7 @@ COMMANDS = (
     ("features", "features"),
     ("transfer", "transfer"),
     ("perceive", "perceive"),
+    ("serve", "serve"),
 )
 GROUPS = (("data", "data"), ("bench", "bench"))
 

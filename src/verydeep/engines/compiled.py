@@ -41,9 +41,11 @@ class NativeLayers:
         if accuracy not in get_args(Accuracy):
             raise UserError(f"accuracy {accuracy!r}: expected one of {', '.join(get_args(Accuracy))}")
         self.net, self.layer, self.after = net, layer or net.layer_names[-1], after
-        self.channels = _channels(net.plain_layers(None, after)) if after else 3
+        before = net.plain_layers(None, after) if after else []
+        self.channels = _channels(before)
         layers = net.one_view().plain_layers(after, self.layer)
-        self.parts = _parts(plan(layers, accuracy), self.channels, processor)
+        pools = sum(isinstance(one, MaxPool) for one in before)
+        self.parts = _parts(plan(layers, accuracy, pools), self.channels, processor)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the network's `activations` returns for the layer, N x C x h x w.
@@ -155,10 +157,13 @@ _LOW: dict[Accuracy, tuple[Kind, ...]] = {"exact": (), "fast": (Kind.WINDOW,), "
 """Kinds of layers in less precision."""
 
 
-def plan(layers: Sequence[Plain], accuracy: Accuracy = "exact") -> list[Step | Plain]:
-    """Return layers as steps for the native library, and as they are where torch has to run them."""
+def plan(layers: Sequence[Plain], accuracy: Accuracy = "exact", pools: int = 0) -> list[Step | Plain]:
+    """Return layers as steps for the native library, and as they are where torch has to run them.
+
+    `pools` are passed before.
+    """
     planned: list[Step | Plain] = []
-    pools = index = 0
+    index = 0
     while index < len(layers):
         begins = not planned or not isinstance(planned[-1], Step)
         step, taken = _step(layers[index:], _LOW[accuracy], pools < _POOLS_ALONE, begins)

@@ -41,11 +41,18 @@ def spread(scores: NDArray[np.float32], height: int, width: int, net: Network) -
 
 
 def draw_heatmap(path: Path, picture: Picture, scores: NDArray[np.float32], net: Network, name: str) -> None:
-    """Write a drawing of the score map over its picture, both from `class_map`, with the window of the highest score.
+    """Write the drawing of `heatmap`: PNG, JPEG, PDF or SVG by its suffix, whole or not at all.
 
-    PNG, JPEG, PDF or SVG by its suffix, whole or not at all; UserError for another suffix.
+    UserError for another suffix.
     """
     check_suffix(path)
+    figure = heatmap(picture, scores, net, name)
+    with write_aside(path) as aside:
+        figure.savefig(aside, bbox_inches="tight")
+
+
+def heatmap(picture: Picture, scores: NDArray[np.float32], net: Network, name: str) -> Figure:
+    """Draw the score map over its picture, both from `class_map`, with the window of the highest score."""
     height, width = picture.shape[:2]
     figure = Figure(figsize=(10 * width / (width + height) + 1.5, 10 * height / (width + height) + 0.5), dpi=120)
     FigureCanvasAgg(figure)
@@ -62,8 +69,7 @@ def draw_heatmap(path: Path, picture: Picture, scores: NDArray[np.float32], net:
     axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
     axes.set_title(f"{chart_text(name)}: score map of {scores.shape[0]} x {scores.shape[1]} cells")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.09), frameon=False, fontsize="small")
-    with write_aside(path) as aside:
-        figure.savefig(aside, bbox_inches="tight")
+    return figure
 
 
 def check_suffix(path: Path) -> None:

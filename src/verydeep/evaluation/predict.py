@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from typing_extensions import Unpack
 
-from verydeep.basics.errors import BadImageError, UserError
-from verydeep.images.decode import BYTES_A_PIXEL
-from verydeep.images.files import is_one_picture, open_picture
+from verydeep.basics.errors import UserError
+from verydeep.images.files import is_one_picture
 from verydeep.inference.forward import Forward
-from verydeep.inference.memory import too_large
+from verydeep.inference.loading import open_prepared
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
-from verydeep.inference.views import VIEWS, Picture, prepare
+from verydeep.inference.views import VIEWS, Picture, view_size
 from verydeep.nets.families import load
 from verydeep.nets.network import Network
 
@@ -132,6 +131,7 @@ class Predictor:
         if top < 1:
             raise UserError(f"top {top}: at least one class must be asked for")
         self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or default_protocol(net)
+        self.parts = tuple(one for leaf in self.protocol.leaves for one in leaf.each_scale)
         self.top = top
         views = pictures and pictures * sum(VIEWS[part.kind] * len(part.scales) for part in self.protocol.leaves)
         self.forward = Forward(net, options or Options(), runtime, views)
@@ -139,21 +139,33 @@ class Predictor:
 
     def __call__(self, image: Any) -> Prediction:
         """Return the prediction for a file or an array."""
-        net = self.forward.net
-        memory, name = self.forward.runtime.memory, str(image) if isinstance(image, str | PathLike) else ""
-        original = open_picture(image, name or "picture", memory // BYTES_A_PIXEL)
-        for part in (one for leaf in self.protocol.leaves for one in leaf.each_scale):
-            if reason := too_large((original.shape[0], original.shape[1]), part, net, memory):
-                raise BadImageError(name or "picture", reason)
-        posterior = self._posterior(original)
+        name = str(image) if isinstance(image, str | PathLike) else ""
+        return self.predictions([self.prepare(image, name)], [name])[0]
+
+    def prepare(self, image: Any, name: str = "") -> list[Picture]:
+        """Return a file or an array rescaled for each of `parts`; BadImageError where it takes more than the memory."""
+        return open_prepared(image, name, self.parts, self.forward.net, self.forward.runtime.memory)[1]
+
+    def pictures_at_once(self, prepared: Sequence[Picture]) -> int:
+        """Return how many pictures of the sizes of this one, from `prepare`, share a batch."""
+        sizes = (
+            view_size(part, self.forward.net.image_size, *picture.shape[:2])
+            for part, picture in zip(self.parts, prepared, strict=True)
+        )
+        return min(self.forward.pictures_at_once(part, *size) for part, size in zip(self.parts, sizes, strict=True))
+
+    def predictions(self, prepared: Sequence[Sequence[Picture]], names: Sequence[str]) -> list[Prediction]:
+        """Return the predictions for pictures from `prepare` that are of the same sizes."""
+        return [self._named(name, posterior) for name, posterior in zip(names, self._posteriors(prepared), strict=True)]
+
+    def _named(self, name: str, posterior: NDArray[np.float32]) -> Prediction:
         best = np.argsort(-posterior, kind="stable")[: self.top]
-        top = tuple((net.classes[k], float(posterior[k])) for k in best)
+        top = tuple((self.forward.net.classes[k], float(posterior[k])) for k in best)
         return Prediction(name, self.protocol, top, posterior)
 
-    def _posterior(self, original: Picture) -> NDArray[np.float32]:
-        forward, protocol = self.forward, self.protocol
-        if protocol.kind == "descriptor":
-            scales = [[prepare(part, forward.net, original)] for part in protocol.each_scale]
-            return np.asarray(forward.by_descriptor(scales)[0])
-        parts = [forward.posteriors(part, [prepare(part, forward.net, original)])[0] for part in protocol.leaves]
-        return np.asarray(np.mean(parts, axis=0, dtype=np.float64), np.float32)
+    def _posteriors(self, prepared: Sequence[Sequence[Picture]]) -> NDArray[np.float32]:
+        by_part = [list(pictures) for pictures in zip(*prepared, strict=True)]
+        if self.protocol.kind == "descriptor":
+            return self.forward.by_descriptor(by_part)
+        every = [self.forward.posteriors(part, pictures) for part, pictures in zip(self.parts, by_part, strict=True)]
+        return np.asarray(np.mean(every, axis=0, dtype=np.float64), np.float32)

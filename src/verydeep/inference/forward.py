@@ -28,6 +28,9 @@ MOST_AT_ONCE = 256  # views; larger batches gain nothing and save progress less 
 class Forward:
     """A network made ready for testing: on the runtime's device, with the choices of how scores become posteriors.
 
+    Runs to several layers that pass the same `stops`, layers to be set before the first run, share the engine's copy of
+    the weights up to there.
+
     `views` is how many will be run, where that is known: for few, engine `auto` is torch. UserError for a device or an
     engine that is not to be had here.
     """
@@ -41,6 +44,7 @@ class Forward:
         own: PoolRounding = "up" if net.preprocessing.pool_round_up else "down"
         self.options = replace(options, pool_rounding=options.pool_rounding or own)
         self._runs: dict[tuple[str, str | None], Run] = {}  # for each layer asked for, and the one before it
+        self.stops: tuple[str, ...] = ()
         self._batches = 0
 
     @contextmanager
@@ -101,8 +105,17 @@ class Forward:
     def layers(self, layer: str, after: str | None = None) -> Run:
         """Return what runs the layers between two by the engine, made once; for use inside `testing`."""
         if (layer, after) not in self._runs:
-            self._runs[layer, after] = layers_by(self.engine, self.net, layer, after, self.options.precision)
+            self._runs[layer, after] = self._made(layer, after)
         return self._runs[layer, after]
+
+    def _made(self, layer: str, after: str | None) -> Run:
+        names = [name for name in self.net.layer_names if name in {*self.stops, layer, after}]
+        self.net.module_name(layer)  # must be there
+        passed = names[names.index(after) + 1 if after else 0 : names.index(layer)]
+        if not passed:
+            return layers_by(self.engine, self.net, layer, after, self.options.precision)
+        first, second = self.layers(passed[-1], after), self.layers(layer, passed[-1])
+        return lambda x: second(first(x))
 
     def count_batch(self) -> None:
         """Give freed memory back now and then, between batches."""

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from verydeep.basics.errors import BadImageError
 from verydeep.basics.machine import cores
@@ -11,6 +12,7 @@ from verydeep.basics.progress import track
 from verydeep.basics.threads import in_threads
 from verydeep.datasets.dataset import Dataset
 from verydeep.images.decode import BYTES_A_PIXEL
+from verydeep.images.files import open_picture
 from verydeep.inference.memory import too_large
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.views import Picture, prepare, view_size
@@ -69,6 +71,22 @@ class Loader:
         with self._budget.hold(BYTES_A_PIXEL * height * width):
             original = self.dataset.image(index)
             return [prepare(part, self.net, original) for part in parts]
+
+
+def open_prepared(
+    image: Any, name: str, parts: Sequence[Protocol], net: Network, memory: int
+) -> tuple[tuple[int, int], list[Picture]]:
+    """Return the height and width of what a user calls a picture, and it rescaled for every one of some protocols.
+
+    BadImageError, with its `name`, where it cannot be read, or takes more than `memory` bytes.
+    """
+    name = name or "picture"
+    original = open_picture(image, name, memory // BYTES_A_PIXEL)
+    size = original.shape[0], original.shape[1]
+    for part in parts:
+        if reason := too_large(size, part, net, memory):
+            raise BadImageError(name, reason)
+    return size, [prepare(part, net, original) for part in parts]
 
 
 def batches(

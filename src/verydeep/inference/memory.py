@@ -56,15 +56,21 @@ def bytes_per_view(net: Network, height: int, width: int) -> int:
     return _FLOAT * most + (_FLOAT + 2) * pixels  # as float, as bytes, and as bytes of the batch to come
 
 
+def bytes_to_prepare(size: tuple[int, int], scale: int) -> int:
+    """Return the bytes that decoding a picture of this height and width, and rescaling it, takes at most."""
+    height, width = size
+    rows, columns = rescaled_size(height, width, scale)
+    rescaling = 3 * height * width + 4 * columns * (height + rows) + 7 * rows * columns  # across, then down
+    return max(BYTES_A_PIXEL * height * width, rescaling)
+
+
 def too_large(size: tuple[int, int], part: Protocol, net: Network, memory: int) -> str:
     """Say why a picture cannot be worked on within `memory` bytes: decoded, rescaled, or in the network; else nothing.
 
     `size` is its height and width in pixels, `part` a protocol of one kind at one scale.
     """
     (height, width), scale = size, part.scales[0]
-    rows, columns = rescaled_size(height, width, scale)
-    rescaling = 3 * height * width + 4 * columns * (height + rows) + 7 * rows * columns  # across, then down
-    needs = max(BYTES_A_PIXEL * height * width, rescaling)
+    needs = bytes_to_prepare(size, scale)
     if needs <= memory:
         needs = bytes_per_view(net, *view_size(part, net.image_size, height, width))
     if needs <= memory:

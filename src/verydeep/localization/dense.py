@@ -29,18 +29,19 @@ class LocalizationModel:
 
     def __init__(
         self,
-        classifier: Network,
+        classifier: Network | Forward,
         localizer: Network,
         options: Options,
         runtime: Runtime,
         names: tuple[str, str] = ("the classifier", "the localizer"),
         views: int | None = None,
     ) -> None:
-        check_pair(classifier, localizer, names)
-        self.size = classifier.image_size
-        self.classifier = Forward(classifier, options, runtime, views)
+        net = classifier.net if isinstance(classifier, Forward) else classifier
+        check_pair(net, localizer, names)
+        self.size = net.image_size
+        self.classifier = classifier if isinstance(classifier, Forward) else Forward(net, options, runtime, views)
         self.localizer = Forward(localizer, options, runtime, views)
-        self.shares_trunk = same_trunk(classifier, localizer)
+        self.shares_trunk = same_trunk(net, localizer)
 
     @property
     def least_size(self) -> int:

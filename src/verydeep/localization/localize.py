@@ -1,5 +1,6 @@
 """Classes and boxes of single pictures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -9,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from verydeep.basics.errors import BadImageError, UserError
-from verydeep.images.decode import BYTES_A_PIXEL
-from verydeep.images.files import is_one_picture, open_picture
-from verydeep.inference.memory import too_large
+from verydeep.basics.errors import UserError
+from verydeep.images.files import is_one_picture
+from verydeep.inference.forward import Forward
+from verydeep.inference.loading import open_prepared
 from verydeep.inference.options import Options
 from verydeep.inference.protocol import Kind, Protocol, default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
-from verydeep.inference.views import VIEWS, prepare
+from verydeep.inference.views import VIEWS, Picture
 from verydeep.localization.boxes import Frame, clip
 from verydeep.localization.dense import LocalizationModel
 from verydeep.localization.evaluate import check_protocol, views, windows_of
@@ -87,7 +88,7 @@ class Localizer:
     ----------
     classifier, localizer : Network, str or Path
         Networks or weights files that fit together. The classifier names the classes, as `verydeep predict` does,
-        and rates boxes.
+        and rates boxes; it may be one made ready, a `Forward`.
     protocol : Protocol or str, optional
         By default at the localizer's scale of training: dense, or for windows below `DENSE_FROM` a grid of crops.
     top : int
@@ -102,7 +103,7 @@ class Localizer:
 
     def __init__(
         self,
-        classifier: Network | str | Path,
+        classifier: Network | Forward | str | Path,
         localizer: Network | str | Path,
         protocol: Protocol | str | None = None,
         *,
@@ -113,8 +114,8 @@ class Localizer:
     ) -> None:
         if top < 1:
             raise UserError(f"top {top}: at least one class must be asked for")
-        names = tuple("the network" if isinstance(net, Network) else str(net) for net in (classifier, localizer))
-        first = classifier if isinstance(classifier, Network) else load(classifier, "classify")
+        names = tuple(str(net) if isinstance(net, str | Path) else "the network" for net in (classifier, localizer))
+        first = load(classifier, "classify") if isinstance(classifier, str | Path) else classifier
         second = localizer if isinstance(localizer, Network) else load(localizer, "localize")
         self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or _usual(second)
         count = pictures and pictures * sum(VIEWS.get(part.kind, 0) for part in self.protocol.leaves)
@@ -124,19 +125,25 @@ class Localizer:
 
     def __call__(self, image: Any) -> Localized:
         """Return classes and boxes for a file or an array, uint8 (H, W, 3), upright RGB."""
+        name = str(image) if isinstance(image, str | PathLike) else ""
+        return self.localized(*self.prepare(image, name), name)
+
+    def prepare(self, image: Any, name: str = "") -> tuple[tuple[int, int], list[Picture]]:
+        """Return a picture's height and width, and it rescaled for each part of the protocol.
+
+        BadImageError where it takes more than the memory.
+        """
+        classifier = self.model.classifier
+        return open_prepared(image, name, self.protocol.leaves, classifier.net, classifier.runtime.memory)
+
+    def localized(self, size: tuple[int, int], prepared: Sequence[Picture], name: str = "") -> Localized:
+        """Return classes and boxes for a picture from `prepare`."""
         net: Network = self.model.classifier.net
-        memory, name = self.model.classifier.runtime.memory, str(image) if isinstance(image, str | PathLike) else ""
-        original = open_picture(image, name or "picture", memory // BYTES_A_PIXEL)
-        for part in self.protocol.leaves:
-            if reason := too_large((original.shape[0], original.shape[1]), part, net, memory):
-                raise BadImageError(name or "picture", reason)
-        height, width = original.shape[:2]
         found: list[tuple[NDArray[np.float32], NDArray[np.float32], Frame]] = []
         posterior = np.zeros(len(net.classes))
-        for part in self.protocol.leaves:
-            picture = prepare(part, net, original)
+        for part, picture in zip(self.protocol.leaves, prepared, strict=True):
             posterior += self.model.classifier.posteriors(part, [picture])[0] / len(self.protocol.leaves)
-            shown = views(part, picture, (height, width), self.model.size)
+            shown = views(part, picture, size, self.model.size)
             maps = self.model.maps([view for view, _ in shown])
             found += [(score, answer, frame) for score, answer, (_, frame) in zip(*maps, shown, strict=True)]
         best = np.argsort(-posterior, kind="stable")[: self.top]
@@ -145,9 +152,9 @@ class Localizer:
         top = []
         for k, label in enumerate(best.tolist()):
             box, rating = best_box(boxes[:, k], scores[:, k], self.rule)
-            xmin, ymin, xmax, ymax = clip(box, height, width).tolist()
+            xmin, ymin, xmax, ymax = clip(box, *size).tolist()
             top.append(Found(net.classes[label], float(posterior[label]), (xmin, ymin, xmax, ymax), rating))
-        return Localized(name, height, width, self.protocol, tuple(top))
+        return Localized(name, *size, self.protocol, tuple(top))
 
 
 def _usual(localizer: Network) -> Protocol:

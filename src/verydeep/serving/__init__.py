@@ -1,0 +1,1 @@
+"""Networks behind HTTP: one process, a bounded queue, batches of requests."""

@@ -1,0 +1,133 @@
+"""The service from its start to its end."""
+
+import ipaddress
+import re
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+import uvicorn
+
+from verydeep.basics.errors import UserError
+from verydeep.inference.runtime import Runtime
+from verydeep.serving.app import make_app
+from verydeep.serving.connections import PatientProtocol
+from verydeep.serving.guard import Guard
+from verydeep.serving.metrics import Metrics
+from verydeep.serving.models import Models
+from verydeep.serving.service import Service, shares_of
+
+LEAST_MEMORY = 128 * 2**20
+MOST_WAIT = 10.0
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a service listens, and the token that it asks for."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+
+
+def parse_wait(text: str) -> float:
+    """Return the seconds that a text such as ``5ms`` or ``0.1s`` names.
+
+    UserError where it names none, or more than ten.
+
+    Examples
+    --------
+    >>> parse_wait("5ms"), parse_wait("0.1s")
+    (0.005, 0.1)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*(ms|s)\s*", text)
+    seconds = float(match[1]) / (1000 if match[2] == "ms" else 1) if match else MOST_WAIT + 1
+    if seconds > MOST_WAIT:
+        raise UserError(f"--wait {text}: expected a time up to {MOST_WAIT:g}s, for example 5ms")
+    return seconds
+
+
+def serve(
+    weights: Sequence[str],
+    localizer: str | None,
+    protocol: str | None,
+    address: Address,
+    runtime: Runtime,
+    wait: float,
+) -> None:
+    """Answer requests until SIGTERM or Ctrl-C, then finish those that were accepted.
+
+    `runtime.memory` is for all that requests take, beside weights. UserError where the networks cannot be served, or
+    nothing can listen there.
+    """
+    if runtime.memory < LEAST_MEMORY:
+        raise UserError(f"--memory: a service needs {LEAST_MEMORY >> 20} MiB at least")
+    if address.token is not None and not address.token.strip():
+        raise UserError("--token: is empty; give one, or leave it out")
+    listener = _bound(address)
+    try:
+        metrics = Metrics()
+        shares, runtime = shares_of(runtime.memory, runtime)
+        service = Service(Models(weights, localizer, protocol, runtime, metrics), wait, shares, metrics)
+        app = make_app(service)
+        guard = app.state.guard = Guard(app, shares.requests, address.token, metrics)
+        _say(service, listener, address)
+        _Server(guard).run([listener])
+        service.stop()
+    finally:
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    """Tells the guard of the end before connections are closed, so that nothing is accepted that will not be done."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        config = uvicorn.Config(
+            guard,
+            http=PatientProtocol,
+            ws="none",
+            lifespan="off",
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+        )
+        super().__init__(config)
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Run until a signal comes; SIGTERM is a usual end."""
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn raises it anew at its end
+        try:
+            super().run(sockets)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._guard.stopping = True
+        super().handle_exit(sig, frame)
+
+
+def _bound(address: Address) -> socket.socket:
+    host, port = address.host, address.port
+    try:
+        ((family, kind, proto, _, where), *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--host {host} --port {port}: cannot listen there ({reason}); choose others") from None
+    return listener
+
+
+def _say(service: Service, listener: socket.socket, address: Address) -> None:
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    names = ", ".join(service.models.names)
+    print(f"verydeep: serving {names} at {url} ({url}/docs says how)", file=sys.stderr, flush=True)
+    if not ipaddress.ip_address(host).is_loopback and not address.token:
+        print("verydeep: warning: anyone who reaches this address may ask: give a --token", file=sys.stderr, flush=True)
