@@ -157,10 +157,13 @@ def run(names: list[str], seed: int, minutes: float, first: int = 0) -> dict[str
             read(path)
     ends, faults, number = Counter[str](), list[list[Any]](), first
     until = time.monotonic() + 60 * minutes
-    while time.monotonic() < until:
+    stopped = [False]
+    signal.signal(signal.SIGTERM, lambda *_: stopped.__setitem__(0, True))  # ends with its figures, too
+    while time.monotonic() < until and not stopped[0]:
         inlet, outlet = os.pipe()
         if (child := os.fork()) == 0:
             os.close(inlet)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             many(names, seed, number, TRIALS, outlet)
             os._exit(0)
         os.close(outlet)
