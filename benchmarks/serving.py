@@ -246,10 +246,11 @@ def _asker(name: str, port: int) -> Ask:
         if connection is None:
             connection = local.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
         try:
-            if name == "bentoml":  # which takes lists in JSON where it gathers batches
-                body, kind = json.dumps({"files": [base64.b64encode(file).decode()]}).encode(), "application/json"
-            else:
-                body, kind = file, "application/octet-stream"
+            body, kind = file, "application/octet-stream"
+            if name != "verydeep":  # the others gather batches of what came as JSON
+                word = base64.b64encode(file).decode()
+                said_json = {"files": [word]} if name == "bentoml" else {"file": word}
+                body, kind = json.dumps(said_json).encode(), "application/json"
             connection.request("POST", path, body, {"Content-Type": kind})
             answer = connection.getresponse()
             said = answer.read().decode()

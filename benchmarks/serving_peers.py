@@ -62,7 +62,6 @@ if os.environ.get(SERVER) == "bentoml":
 
 if os.environ.get(SERVER) == "litserve":
     import litserve
-    from starlette.requests import Request
 
     class Api(litserve.LitAPI):
         """The network behind LitServe."""
@@ -70,8 +69,8 @@ if os.environ.get(SERVER) == "litserve":
         def setup(self, device: str) -> None:
             self.peer = Peer()
 
-        async def decode_request(self, request: Request) -> bytes:
-            return await request.body()
+        def decode_request(self, request: dict[str, str]) -> bytes:
+            return base64.b64decode(request["file"])
 
         def batch(self, inputs: list[bytes]) -> list[bytes]:
             return list(inputs)
