@@ -35,6 +35,7 @@ WEIGHTS = {
     "convert": "convert {} out.safetensors",
     "export": "export {} --format onnx --out out.onnx",
     "train": "train --init-from {} --data data --out out",
+    "serve": "serve {} --port 0",
 }
 PICTURES = {
     "predict": "predict {} --weights w.safetensors",
