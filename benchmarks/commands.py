@@ -172,6 +172,27 @@ def inference(
 
 
 @app.command()
+def serving(
+    net: Annotated[str, typer.Option(help="Configuration: A, B, C, D, E, ...")] = "D",
+    clients: Annotated[int, typer.Option(min=1, help="That ask at the same time.")] = 32,
+    requests: Annotated[int, typer.Option(min=1, help="In each round.")] = 96,
+    repeats: Repeats = 3,
+    width: Width = 1.0,
+    csv: Csv = False,
+    json_: Json = False,
+) -> None:
+    """Ask `verydeep serve`, LitServe and BentoML for the classes of JPEG files, and run the bare engine, in turn.
+
+    Servers that are not installed are named and left out.
+
+    Example: verydeep bench serving --net A --width 0.125 --clients 4 --requests 8 --repeats 1
+    """
+    from benchmarks.serving import run, text
+
+    _show(run(net, clients, requests, repeats, width), text, json_, csv)
+
+
+@app.command()
 def scoremap(
     side: Annotated[int, typer.Option(help="Side of the square image in pixels.")] = 2048,
     memory: Annotated[str, typer.Option(help="Limit of the limited way.")] = "2GiB",

@@ -36,6 +36,7 @@ WEIGHTS = {
     "export": "export {} --format onnx --out out.onnx",
     "train": "train --init-from {} --data data --out out",
     "perceive": "perceive photo.png photo.png --metric content --weights {}",
+    "serve": "serve {} --port 0",
 }
 PICTURES = {
     "predict": "predict {} --weights w.safetensors",

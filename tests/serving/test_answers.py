@@ -120,6 +120,8 @@ def _metrics(service: Running) -> dict[str, float]:
         ("/models/a/classify?top=0", 422, "query.top"),
         ("/models/a/descriptor?scale=8", 422, "least is"),
         ("/models/a/descriptor?scale=99999", 422, "--memory allows"),
+        ("/models/a/descriptor?scale=" + "9" * 40, 422, "query.scale.0"),
+        ("/models/a/descriptor?" + "&".join(f"scale={64 + k}" for k in range(9)), 422, "query.scale"),
         ("/models/a", 404, "/docs"),
         ("/models", 405, "/docs"),
     ],

@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from tests.serving.conftest import CLASSES
 from verydeep.basics.errors import UserError
 from verydeep.inference.runtime import Runtime
 from verydeep.serving import batching, connections, guard
 from verydeep.serving.batching import Batcher
 from verydeep.serving.guard import Guard
 from verydeep.serving.metrics import Metrics
-from verydeep.serving.models import Models, name_of
+from verydeep.serving.models import name_of
 from verydeep.serving.refusal import RefusedError
 from verydeep.serving.serve import Address, _bound, _Server, parse_wait, serve
 
@@ -201,13 +200,14 @@ def test_slow_clients_are_not_waited_for(listening: tuple[int, Echo, Guard], sen
 
 
 def test_bytes_one_by_one_are_slow_too(listening: tuple[int, Echo, Guard]) -> None:
-    def drip(client: socket.socket) -> None:
+    with socket.create_connection(("127.0.0.1", listening[0]), 20) as client:
         for _ in range(200):
-            client.sendall(b"X")
+            try:
+                client.sendall(b"X")
+            except ConnectionError:
+                return
             time.sleep(0.05)
-
-    with socket.create_connection(("127.0.0.1", listening[0]), 20) as client, pytest.raises(ConnectionError):
-        drip(client)
+    raise AssertionError("waited for")
 
 
 def test_an_answer_that_is_not_taken(listening: tuple[int, Echo, Guard]) -> None:
@@ -339,5 +339,3 @@ def test_names(tmp_path: Any) -> None:
     (tmp_path / "runs" / "D").mkdir(parents=True)
     assert name_of(str(tmp_path / "runs" / "D")) == "D"
     assert name_of("a b/ü ?.safetensors") == "ü--"
-    assert issubclass(Models, object)
-    assert len(CLASSES) == 8

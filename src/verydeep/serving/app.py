@@ -1,11 +1,13 @@
 """The service's paths."""
 
 import html
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from pydantic import Field
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from verydeep.basics.errors import UserError
@@ -19,6 +21,7 @@ from verydeep.serving.uploads import picture_of
 
 Name = Annotated[str, Path(description="One of /models.")]
 Top = Annotated[int, Query(ge=1, description="Classes to name.")]
+Side = Annotated[int, Field(ge=1, le=100_000)]
 _FILE = {"type": "string", "format": "binary"}
 _PICTURE = {
     "requestBody": {
@@ -51,7 +54,7 @@ def _add_own(app: FastAPI, service: Service) -> None:
     async def classify(request: Request, name: Name, top: Top = 5) -> dict[str, Any]:
         model = service.models[name]
         task = _needed(model.classify, "this network names no classes: it gives descriptors alone")
-        (prediction,) = await service.run(task, [await _picture(request)], request.scope["exchange"])
+        (prediction,) = await service.run(task, [await _picture(request, service)], request.scope["exchange"])
         named = [{"class": label, "posterior": value} for label, value in prediction.top[:top]]
         return {**_by(name, model), "protocol": str(prediction.protocol), "top": named}
 
@@ -59,7 +62,7 @@ def _add_own(app: FastAPI, service: Service) -> None:
     async def localize(request: Request, name: Name, top: Top = 5) -> dict[str, Any]:
         model = service.models[name]
         task = _needed(model.localize, "this network has no localizer; --localizer gives the first of WEIGHTS one")
-        (found,) = await service.run(task, [await _picture(request)], request.scope["exchange"])
+        (found,) = await service.run(task, [await _picture(request, service)], request.scope["exchange"])
         objects = [
             {"class": one.name, "posterior": one.posterior, "box": list(one.box), "rating": one.rating}
             for one in found.top[:top]
@@ -77,18 +80,18 @@ def _add_own(app: FastAPI, service: Service) -> None:
     async def heat(request: Request, name: Name, label: Annotated[str | None, Query(alias="class")] = None) -> Response:
         model = service.models[name]
         exchange: Exchange = request.scope["exchange"]
-        (found,) = await service.run(model.heat_map(label), [await _picture(request)], exchange)
+        (found,) = await service.run(model.heat_map(label), [await _picture(request, service)], exchange)
         return Response(await service.draw(found, model.net), media_type="image/png")
 
     @app.post("/models/{name}/descriptor", summary="Describe a picture by features", openapi_extra=_PICTURE)
     async def descriptor(
         request: Request,
         name: Name,
-        scale: Annotated[list[int], Query(max_length=8, description="Smallest sides in pixels; their mean.")] = [],  # noqa: B006
+        scale: Annotated[list[Side], Query(max_length=8, description="Smallest sides in pixels; their mean.")] = [],  # noqa: B006
     ) -> dict[str, Any]:
         model = service.models[name]
         task = model.describe(scale)
-        (row,) = await service.run(task, [await _picture(request)], request.scope["exchange"])
+        (row,) = await service.run(task, [await _picture(request, service)], request.scope["exchange"])
         return {**_by(name, model), "layer": task.layer, "scales": list(task.scales), "descriptor": row.tolist()}
 
 
@@ -125,9 +128,9 @@ def _add_open_inference(app: FastAPI, service: Service) -> None:
         body, length = await request.body(), request.headers.get(open_inference.LENGTH)
         text = len(body) if length is None else min(len(body), int(length) if length.isdecimal() else 0)
         exchange.hold(open_inference.JSON_COST * text + len(body))
-        asked = await service.in_thread(lambda: open_inference.Inference(body, length))
+        asked = await service.in_thread(partial(open_inference.Inference, body, length))
         predictions = await service.run(task, asked.pictures, exchange)
-        content, headers = asked.answer(name, model, predictions)
+        content, headers = await service.in_thread(partial(asked.answer, name, model, predictions))
         return Response(content, headers=headers)
 
 
@@ -171,8 +174,9 @@ def _say_errors_in_one_line(app: FastAPI) -> None:
         return JSONResponse({"error": f"{error.detail}; /docs lists what there is"}, error.status_code, error.headers)
 
 
-async def _picture(request: Request) -> bytes:
-    return picture_of(request.headers.get("content-type", ""), await request.body())
+async def _picture(request: Request, service: Service) -> bytes:
+    kind, body = request.headers.get("content-type", ""), await request.body()
+    return await service.in_thread(partial(picture_of, kind, body))  # taking a form apart may take its time
 
 
 def _needed(task: Any, otherwise: str) -> Any:

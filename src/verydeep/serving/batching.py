@@ -89,7 +89,7 @@ class Batcher:
                 self._jobs = [job for job in self._jobs if not job.future.cancelled()]
                 if self._jobs:
                     first = self._jobs[0]
-                    most = first.task.at_once(first.prepared)
+                    most = self._at_once(first)
                     batch = [job for job in self._jobs if job.key == first.key][:most]
                     left = first.since + self.wait - monotonic()
                     if len(batch) == most or left <= 0 or self._stopping:
@@ -101,6 +101,13 @@ class Batcher:
                     return []
                 else:
                     self._changed.wait()
+
+    @staticmethod
+    def _at_once(job: _Job) -> int:
+        try:
+            return job.task.at_once(job.prepared)
+        except Exception:  # alone it fails for itself, and not this thread with it
+            return 1
 
     def _run(self, batch: Sequence[_Job]) -> None:
         try:

@@ -129,11 +129,15 @@ class Models:
         self._thread.join()
 
     def _load(self, name: str) -> Model:
-        first = next(iter(self._sources)) == name
-        return Model(self._sources[name], self._localizer if first else None, self._protocol, self._runtime)
+        localizer = next(iter(self._localizers(name)), None)
+        return Model(self._sources[name], localizer, self._protocol, self._runtime)
+
+    def _localizers(self, name: str) -> list[str]:
+        """Return the first network's localizer, where there is one; none of the others'."""
+        return [self._localizer] if self._localizer and next(iter(self._sources)) == name else []
 
     def _signature(self, name: str) -> Signature:
-        files = [self._sources[name], *([self._localizer] if self._localizer else [])]
+        files = [self._sources[name], *self._localizers(name)]
         found = []
         for file in files:
             path = RunFolder(Path(file)).weights if Path(file).is_dir() else Path(file)

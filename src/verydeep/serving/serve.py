@@ -12,6 +12,7 @@ from types import FrameType
 import uvicorn
 
 from verydeep.basics.errors import UserError
+from verydeep.inference.memory import give_back_early
 from verydeep.inference.runtime import Runtime
 from verydeep.serving.app import make_app
 from verydeep.serving.connections import PatientProtocol
@@ -68,10 +69,12 @@ def serve(
     if address.token is not None and not address.token.strip():
         raise UserError("--token: is empty; give one, or leave it out")
     listener = _bound(address)
+    give_back_early()
     try:
         metrics = Metrics()
         shares, runtime = shares_of(runtime.memory, runtime)
         service = Service(Models(weights, localizer, protocol, runtime, metrics), wait, shares, metrics)
+        service.warm_up()
         app = make_app(service)
         guard = app.state.guard = Guard(app, shares.requests, address.token, metrics)
         _say(service, listener, address)

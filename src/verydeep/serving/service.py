@@ -9,6 +9,8 @@ from io import BytesIO
 from threading import Lock
 from typing import Any, TypeVar
 
+import numpy as np
+
 from verydeep.basics.machine import cores
 from verydeep.basics.memory import Budget
 from verydeep.evaluation.heatmap import heatmap
@@ -88,6 +90,12 @@ class Service:
             title = f"{heat.label} ({heat.posterior:.0%})"
             heatmap(heat.picture, heat.scores, net, title).savefig(file, format="png", bbox_inches="tight")
         return file.getvalue()
+
+    def warm_up(self) -> None:
+        """Draw once: fonts are loaded then."""
+        model = self.models[self.models.names[0]]
+        blank = np.zeros((64, 64, 3), np.uint8)
+        self._threads.submit(self._draw, Heat(blank, np.zeros((1, 1), np.float32), "", 0.0), model.net).result()
 
     def gauges(self) -> dict[str, float]:
         """Return what is so now."""
