@@ -37,6 +37,7 @@ COMMANDS = (
     ("features", "features"),
     ("transfer", "transfer"),
     ("perceive", "perceive"),
+    ("stylize", "stylize"),
 )
 GROUPS = (("data", "data"), ("bench", "bench"))
 
