@@ -99,5 +99,5 @@ def test_numbers_that_are_none(net, pictures, words):
 
 
 def test_a_network_without_the_layers(pictures):
-    with pytest.raises(UserError, match="no layer 'conv4_1.relu'"):
+    with pytest.raises(UserError, match=r"no layer 'conv4_1\.relu'"):
         vd.stylize(vd.trunk(vd.create("D", 0, width=1 / 16, trunk="conv4_1")), *pictures, size=48)

@@ -20,7 +20,7 @@ def stylize(
     out: Annotated[Path, typer.Option(help="The picture: .png, .jpg or .jpeg.")],
     size: Annotated[int, typer.Option(help="Its smallest side in pixels.")] = 384,
     steps: Annotated[int, typer.Option(help="Steps at each size; time is in proportion.")] = 200,
-    style_weight: Annotated[float, typer.Option(help="More gives up more of the content.")] = 10.0,
+    style_weight: Annotated[float, typer.Option(help="More gives up more of the content.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Of the noise that it begins with.")] = 0,
     preview: Annotated[Path | None, typer.Option(help="Picture file to look at meanwhile, new at every step.")] = None,
     memory: Memory = "4GiB",

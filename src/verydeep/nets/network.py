@@ -179,15 +179,17 @@ class Network(nn.Sequential):
             self.check_size(x.shape[2], x.shape[3])
         round_up = self.preprocessing.pool_round_up
         layers = [child for _, child in self.between(after, layer)]
+        before = None
         for child, following in zip(layers, [*layers[1:], None], strict=True):
             if isinstance(child, nn.MaxPool2d):
                 x = relu_pool(x, round_up)
-            elif isinstance(child, nn.ReLU) and isinstance(following, nn.MaxPool2d):
+            elif isinstance(child, nn.ReLU) and isinstance(following, nn.MaxPool2d) and not _is_hooked(child):
                 continue  # it runs with the pool
-            elif isinstance(child, nn.ReLU) and after is not None and child is layers[0]:
-                x = child(x.clone())  # it works in place, and x is the caller's
+            elif isinstance(child, nn.ReLU) and (before is None or _is_hooked(before)):
+                x = child(x.clone())  # it works in place, and x is the caller's, or another program's that keeps it
             else:
                 x = child(x)
+            before = child
         return x
 
     def plain_layers(self, after: str | None = None, layer: str | None = None) -> list[Plain]:
@@ -262,6 +264,12 @@ class Network(nn.Sequential):
         """Return what the network is a member of."""
         boxes = f", boxes: {self.regression}" if self.regression else ""
         return f"{self.configuration.name}, {len(self.classes)} classes, image_size={self.image_size}{boxes}"
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Say whether another program waits for a module to run, as Captum's guided backpropagation does for ReLUs."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)
 
 
 def _ends(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, str]:

@@ -23,8 +23,13 @@ from verydeep.perceptual.losses import CONTENT, STYLE, gram
 
 Picture = NDArray[np.uint8]
 
+STYLE_WEIGHT = 20.0
+
 COARSEST = 64
 """Least side of the first, smallest picture."""
+
+NOISE = 0.1
+"""Share of noise in what the search begins with. From noise alone it takes longer, and grain remains of it."""
 
 _MEMORY = 20  # pairs of gradients and steps that L-BFGS remembers
 _LEAST = 1e-6  # mean activation of a layer that is not dead
@@ -36,16 +41,17 @@ def stylize(
     style: Any,
     size: int = 384,
     steps: int = 200,
-    style_weight: float = 1.0,
+    style_weight: float = STYLE_WEIGHT,
     seed: int = 0,
     on_step: Callable[[Picture], None] | None = None,
 ) -> Picture:
     """Paint what is in one picture in the style of another, as Gatys, Ecker and Bethge did (2016).
 
-    A picture is sought, by L-BFGS-B from noise on, whose map `conv4_2.relu` is the content picture's, and whose Gram
-    matrices of `conv1_1.relu` to `conv5_1.relu` are those of the style picture (equations 1 to 7 there). It is sought
-    at a small size first, and what is found begins the search at twice that size. In place of a network with rescaled
-    weights, each layer's maps are divided by their mean over the given picture; pools stay maxima.
+    A picture is sought whose map `conv4_2.relu` is the content picture's, and whose Gram matrices of `conv1_1.relu` to
+    `conv5_1.relu` are those of the style picture (equations 1 to 7 there): by L-BFGS-B, from the content picture with a
+    little noise on. It is sought at a small size first, and what is found begins the search at twice that size. In
+    place of a network with rescaled weights, each layer's maps are divided by their mean over the given picture; pools
+    stay maxima.
 
     Parameters
     ----------
@@ -57,7 +63,7 @@ def stylize(
         Smallest side of the result in pixels; its proportions are the content's.
     steps : int, default 200
         Of L-BFGS-B at each size. Time is in proportion.
-    style_weight : float, default 1
+    style_weight : float, default 20
         Above 0; more gives up more of the content.
     seed : int, default 0
         Of the noise. The same seed, machine and threads give the same picture.
@@ -87,8 +93,8 @@ def stylize(
         content_, style_ = (_unit(rescale(picture, side)).to(device) for picture in pictures)
         aim = Aim.of(features, content_, style_, style_weight)
         if found is None:
-            noise = generator(seed).random(content_.shape, np.float32)
-            found = torch.from_numpy(noise).to(device)
+            noise = torch.from_numpy(generator(seed).random(content_.shape, np.float32)).to(device)
+            found = torch.lerp(content_, noise, NOISE)
         else:
             found = F.interpolate(found, content_.shape[2:], mode="bicubic", antialias=True).clamp(0, 1)
         found = _search(aim.value, found, steps, on_step)
