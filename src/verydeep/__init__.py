@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from verydeep.perceptual.losses import PerceptualLoss as PerceptualLoss
     from verydeep.perceptual.losses import StyleLoss as StyleLoss
     from verydeep.perceptual.lpips import LPIPS as LPIPS
+    from verydeep.perceptual.stylize import stylize as stylize
     from verydeep.perceptual.torchmetric import as_torchmetric as as_torchmetric
     from verydeep.perceptual.trunk import trunk as trunk
     from verydeep.scoremaps.densify import densify as densify
@@ -64,6 +65,7 @@ _PUBLIC = {
     "ContentLoss": "verydeep.perceptual.losses",
     "StyleLoss": "verydeep.perceptual.losses",
     "PerceptualLoss": "verydeep.perceptual.losses",
+    "stylize": "verydeep.perceptual.stylize",
     "as_torchmetric": "verydeep.perceptual.torchmetric",
 }
 

@@ -37,6 +37,7 @@ WEIGHTS = {
     "train": "train --init-from {} --data data --out out",
     "perceive": "perceive photo.png photo.png --metric content --weights {}",
     "serve": "serve {} --port 0",
+    "stylize": "stylize photo.png photo.png --weights {} --out out.png",
 }
 PICTURES = {
     "predict": "predict {} --weights w.safetensors",
@@ -44,6 +45,7 @@ PICTURES = {
     "scoremap": "scoremap {} --weights w.safetensors --out out.zarr --memory 16GiB",
     "features": "features {} --weights w.safetensors --out out.npy",
     "perceive": "perceive photo.png {} --metric content --weights w.safetensors",
+    "stylize": "stylize photo.png {} --weights w.safetensors --size 64 --steps 1 --out out.png",
 }
 DATA = {
     "train": "train --net A --data {} --out out",
@@ -61,6 +63,7 @@ OUT = {
     "transfer": "transfer --weights w.safetensors --data data --protocol folder --scales 64 --out {}",
     "convert": "convert w.safetensors {}.safetensors",
     "export": "export w.safetensors --format onnx --out {}.onnx",
+    "stylize": "stylize photo.png photo.png --weights w.safetensors --out {}.png",
     "heat map": "predict photo.png --weights w.safetensors --heatmap {}.png",
     "reproduce": "reproduce --preset demo --data scenes --out {}",
 }

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,7 +16,7 @@ def track(
     size: int = 1,
     patience: float = 2.0,
     quiet: bool = False,
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Pass `iterable` through, drawing progress, rate and time left.
 
     `total` counts units, None where unknown; each item stands for `size` of them (a batch of 64 images counts 64). The

@@ -38,6 +38,7 @@ COMMANDS = (
     ("transfer", "transfer"),
     ("perceive", "perceive"),
     ("serve", "serve"),
+    ("stylize", "stylize"),
 )
 GROUPS = (("data", "data"), ("bench", "bench"))
 

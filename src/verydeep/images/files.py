@@ -1,5 +1,6 @@
-"""Picture files of a user: found in folders, read upright."""
+"""Picture files of a user: found in folders, read upright, written."""
 
+import os
 from collections.abc import Iterable
 from functools import partial
 from os import PathLike
@@ -8,12 +9,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import Image
+from PIL.Image import Image, fromarray
 
 from verydeep.basics.errors import BadImageError, UserError
-from verydeep.basics.files import open_regular
+from verydeep.basics.files import open_regular, write_aside
 from verydeep.images.decode import MAX_PIXELS, decode, from_pillow
 from verydeep.images.formats import HEAD, counted, is_picture
+
+WRITTEN = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
 def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -87,3 +90,18 @@ def _head(file: Path) -> bytes:
             return opened.read(HEAD)
     except OSError:  # a folder, a pipe
         return b""
+
+
+def check_writable(path: Path) -> None:
+    """Raise UserError, before the work, where no picture could be written: by the name's ending or the folder."""
+    if path.suffix.lower() not in WRITTEN:
+        raise UserError(f"{path}: the name must end in {', '.join(WRITTEN)}")
+    folder = next(each for each in path.absolute().parents if each.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise UserError(f"{path}: cannot be written; choose another place")
+
+
+def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write RGB pixels, (H, W, 3), as the file that its name says, whole or not at all."""
+    with write_aside(path) as aside:
+        fromarray(picture).save(aside, WRITTEN[path.suffix.lower()], quality=95)

@@ -181,17 +181,19 @@ class Network(nn.Sequential):
             self.check_size(x.shape[2], x.shape[3])
         round_up = self.preprocessing.pool_round_up
         layers = [child for _, child in self.between(after, layer)]
+        before = None
         for child, following in zip(layers, [*layers[1:], None], strict=True):
             if _halves(child):
                 x = relu_pool(x, round_up)
             elif isinstance(child, nn.MaxPool2d):
                 x = F.max_pool2d(x, child.kernel_size, child.stride, child.padding, ceil_mode=round_up)
-            elif isinstance(child, nn.ReLU) and _halves(following):
+            elif isinstance(child, nn.ReLU) and _halves(following) and not _is_hooked(child):
                 continue  # it runs with the pool
-            elif isinstance(child, nn.ReLU) and after is not None and child is layers[0]:
-                x = child(x.clone())  # it works in place, and x is the caller's
+            elif isinstance(child, nn.ReLU) and (before is None or _is_hooked(before)):
+                x = child(x.clone())  # it works in place, and x is the caller's, or another program's that keeps it
             else:
                 x = child(x)
+            before = child
         return x
 
     def plain_layers(self, after: str | None = None, layer: str | None = None) -> list[Plain]:
@@ -300,6 +302,12 @@ class Network(nn.Sequential):
 def _halves(module: nn.Module | None) -> bool:
     """Say whether a module is the 2x2 max-pool of stride 2."""
     return isinstance(module, nn.MaxPool2d) and (module.kernel_size, module.stride, module.padding) == (2, 2, 0)
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Say whether another program waits for a module to run, as Captum's guided backpropagation does for ReLUs."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(hooks)
 
 
 def _ends(modules: Iterable[tuple[str, nn.Module]]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
+from verydeep.images.decode import BYTES_A_PIXEL
 from verydeep.images.files import find_pictures, read_picture
 from verydeep.inference.memory import bytes_per_view
 from verydeep.nets.network import Network
@@ -82,7 +83,7 @@ def _by_name(folder: Path) -> dict[str, Path]:
 
 def read_pair(pair: Pair, net: Network, memory: int) -> tuple[Picture, Picture]:
     """Read both pictures; UserError where one is damaged, their sizes differ, or they take more than may be taken."""
-    picture, reference = (read_picture(path) for path in (pair.picture, pair.reference))
+    picture, reference = (read_picture(path, memory // BYTES_A_PIXEL) for path in (pair.picture, pair.reference))
     if picture.shape != reference.shape:
         sizes = " and ".join(f"{shape[1]} x {shape[0]}" for shape in (picture.shape, reference.shape))
         raise UserError(f"{pair.picture} and {pair.reference}: {sizes} pixels; expected one size")
