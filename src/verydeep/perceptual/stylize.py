@@ -103,9 +103,10 @@ def stylize(
 
 
 def check_memory(net: VGG, content: Picture, size: int, memory: int) -> None:
-    """Raise UserError where the steps at full size would take more than `memory` bytes: the tape holds most layers."""
+    """Raise UserError where the steps at full size would take more than `memory` bytes."""
     height, width = rescaled_size(content.shape[0], content.shape[1], size)
-    needs = 2 * 4 * sum(prod(layer.output) for layer in summarize(net, height, width))
+    # Of every layer in float32: its map, its copy behind the ReLU or the pool, and both gradients, at the worst.
+    needs = 4 * 4 * sum(prod(layer.output) for layer in summarize(net, height, width))
     needs += 8 * 3 * height * width * (2 * _MEMORY + 10)  # L-BFGS-B's own, in float64
     if needs > memory:
         raise UserError(
