@@ -37,6 +37,7 @@ WEIGHTS = {
     "train": "train --init-from {} --data data --out out",
     "perceive": "perceive photo.png photo.png --metric content --weights {}",
     "stylize": "stylize photo.png photo.png --weights {} --out out.png",
+    "explain": "explain photo.png --weights {} --out out.png",
 }
 PICTURES = {
     "predict": "predict {} --weights w.safetensors",

@@ -38,6 +38,7 @@ COMMANDS = (
     ("transfer", "transfer"),
     ("perceive", "perceive"),
     ("stylize", "stylize"),
+    ("explain", "explain"),
 )
 GROUPS = (("data", "data"), ("bench", "bench"))
 

@@ -54,6 +54,14 @@ def bytes_per_view(net: VGG, height: int, width: int) -> int:
     return _FLOAT * most + (_FLOAT + 2) * pixels  # as float, as bytes, and as bytes of the batch to come
 
 
+def tape_bytes(net: VGG, height: int, width: int) -> int:
+    """Return the most bytes that one picture of this size takes with gradients to it.
+
+    Of every layer in float32: its map, its copy behind the ReLU or the pool, and the gradients of both.
+    """
+    return 4 * _FLOAT * sum(prod(layer.output) for layer in summarize(net, height, width))
+
+
 def too_large(size: tuple[int, int], part: Protocol, net: VGG, memory: int) -> str:
     """Say why a picture cannot be worked on within `memory` bytes: decoded, rescaled, or in the network; else nothing.
 
