@@ -38,6 +38,7 @@ WEIGHTS = {
     "perceive": "perceive photo.png photo.png --metric content --weights {}",
     "serve": "serve {} --port 0",
     "stylize": "stylize photo.png photo.png --weights {} --out out.png",
+    "explain": "explain photo.png --weights {} --out out.png",
 }
 PICTURES = {
     "predict": "predict {} --weights w.safetensors",

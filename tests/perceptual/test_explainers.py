@@ -107,7 +107,7 @@ def test_captum_says_where_a_pool_is_asked_for(classifier, x, attr):
 
 @pytest.mark.parametrize(("module", "layer"), [*EITHER_SIDE_OF_A_RELU, BEFORE_A_POOL])
 def test_grad_cam_of_pytorch_grad_cam(peers, classifier, x, module, layer):
-    cam = pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed (make test installs it)")
+    cam = pytest.importorskip("pytorch_grad_cam", reason="not there: pip install --no-deps grad-cam ttach")
     module = module if not classifier.batch_norm else module.replace("conv", "bn")
     target = cam.utils.model_targets.ClassifierOutputTarget(CLASS)
     with cam.GradCAM(classifier, [getattr(classifier, module)]) as explain:

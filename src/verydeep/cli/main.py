@@ -39,6 +39,7 @@ COMMANDS = (
     ("perceive", "perceive"),
     ("serve", "serve"),
     ("stylize", "stylize"),
+    ("explain", "explain"),
 )
 GROUPS = (("data", "data"), ("bench", "bench"))
 

@@ -65,6 +65,14 @@ def bytes_to_prepare(size: tuple[int, int], scale: int) -> int:
     return max(BYTES_A_PIXEL * height * width, rescaling)
 
 
+def tape_bytes(net: Network, height: int, width: int) -> int:
+    """Return the most bytes that one picture of this size takes with gradients to it.
+
+    Of every layer in float32: its map, its copy behind the ReLU or the pool, and the gradients of both.
+    """
+    return 4 * _FLOAT * sum(prod(layer.output) for layer in summarize(net, height, width))
+
+
 def too_large(size: tuple[int, int], part: Protocol, net: Network, memory: int) -> str:
     """Say why a picture cannot be worked on within `memory` bytes: decoded, rescaled, or in the network; else nothing.
 

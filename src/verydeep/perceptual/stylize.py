@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.rng import generator
 from verydeep.images.files import open_picture
 from verydeep.images.rescale import rescale, rescaled_size
-from verydeep.nets.geometry import summarize
+from verydeep.inference.memory import tape_bytes
 from verydeep.nets.network import Network
 from verydeep.perceptual.features import Features
 from verydeep.perceptual.losses import CONTENT, STYLE, gram
@@ -103,9 +102,9 @@ def stylize(
 
 
 def check_memory(net: Network, content: Picture, size: int, memory: int) -> None:
-    """Raise UserError where the steps at full size would take more than `memory` bytes: the tape holds most layers."""
+    """Raise UserError where the steps at full size would take more than `memory` bytes."""
     height, width = rescaled_size(content.shape[0], content.shape[1], size)
-    needs = 2 * 4 * sum(prod(layer.output) for layer in summarize(net, height, width))
+    needs = tape_bytes(net, height, width)
     needs += 8 * 3 * height * width * (2 * _MEMORY + 10)  # L-BFGS-B's own, in float64
     if needs > memory:
         raise UserError(
