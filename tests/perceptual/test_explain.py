@@ -51,7 +51,7 @@ def _close(found, expected):
     assert np.linalg.norm(found - expected) < 1e-5 * np.linalg.norm(expected)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:captum")
+@pytest.mark.filterwarnings("error::UserWarning:captum")
 def test_each_method_is_its_formula(captum, net, original):
     net.double()
     found = {

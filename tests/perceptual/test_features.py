@@ -50,7 +50,7 @@ def test_it_stops_after_the_last_layer(net, pair):
     module(pair[0])
     assert (module.net.layer_names[-1], run) == (
         "conv2_1.relu",
-        ["conv1_1", "relu1_1", "conv1_2", "conv2_1", "relu2_1"],
+        ["conv1_1", "relu1_1", "conv1_2", "relu1_2", "conv2_1", "relu2_1"],
     )
 
 

@@ -1,5 +1,6 @@
 """Which places of a picture speak for a class, by Captum's methods."""
 
+import warnings
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
@@ -55,7 +56,9 @@ def explain(
         cam = attr.LayerGradCam(net, _last_relu(net)).attribute(x, index, relu_attributions=True)
         places = F.interpolate(cam, x.shape[2:], mode="bilinear")[0, 0]
     elif method == "guided":
-        places = attr.GuidedBackprop(net).attribute(x.requires_grad_(), index)[0].abs().amax(dim=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its hooks, which it takes away
+            places = attr.GuidedBackprop(net).attribute(x.requires_grad_(), index)[0].abs().amax(dim=0)
     elif method == "integrated":
         black = net.preprocessing(torch.zeros_like(pixels)).to(weight)
         words: dict[str, Any] = {"n_steps": _STEPS, "internal_batch_size": 1}
