@@ -16,7 +16,7 @@ from verydeep.inference.memory import give_back_early
 from verydeep.inference.runtime import Runtime
 from verydeep.serving.app import make_app
 from verydeep.serving.connections import PatientProtocol
-from verydeep.serving.guard import Guard
+from verydeep.serving.guard import WITHIN, Guard
 from verydeep.serving.metrics import Metrics
 from verydeep.serving.models import Models
 from verydeep.serving.service import Service, shares_of
@@ -97,6 +97,7 @@ class _Server(uvicorn.Server):
             log_level="error",
             access_log=False,
             server_header=False,
+            timeout_keep_alive=int(WITHIN),
             proxy_headers=False,
         )
         super().__init__(config)
