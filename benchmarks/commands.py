@@ -175,8 +175,8 @@ def inference(
 def serving(
     net: Annotated[str, typer.Option(help="Configuration: A, B, C, D, E, ...")] = "D",
     clients: Annotated[int, typer.Option(min=1, help="That ask at the same time.")] = 32,
-    requests: Annotated[int, typer.Option(min=1, help="In each round.")] = 96,
-    repeats: Repeats = 3,
+    requests: Annotated[int, typer.Option(min=1, help="In each round.")] = 64,
+    repeats: Repeats = 5,
     width: Width = 1.0,
     csv: Csv = False,
     json_: Json = False,

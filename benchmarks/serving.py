@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -48,7 +48,7 @@ class Load:
     repeats: int
 
 
-def run(net: str = "D", clients: int = 32, requests: int = 96, repeats: int = 3, width: float = 1.0) -> dict[str, Any]:
+def run(net: str = "D", clients: int = 32, requests: int = 64, repeats: int = 5, width: float = 1.0) -> dict[str, Any]:
     """Ask each server for the classes of JPEG files, in turn, and run the engine on the same pictures in memory.
 
     All look at the central crop at 8/7 of the network's side. The bare engine begins with prepared pictures, and runs
@@ -92,11 +92,13 @@ def run(net: str = "D", clients: int = 32, requests: int = 96, repeats: int = 3,
         bare = Bare(weights, files)
         servers = ("verydeep", *(peer for peer in PEERS if is_installed(peer)))
         times: dict[str, list[tuple[float, list[float]]]] = {"bare engine": [], **{name: [] for name in servers}}
-        for _ in range(repeats):
-            times["bare engine"].append(bare.round(load))
-            for name in servers:  # one at a time: idle ones keep threads and memory
-                with _server(name, weights, Path(folder)) as ask:
-                    times[name].append(_round(ask, files, bare.best, load))
+        with ExitStack() as running:  # all of them all the time, so that short rounds of each follow one another
+            asks = {name: running.enter_context(_server(name, weights, Path(folder))) for name in servers}
+            for number in range(repeats + 1):
+                found = {"bare engine": bare.round(load)}
+                found |= {name: _round(ask, files, bare.best, load) for name, ask in asks.items()}
+                for name, measured in found.items() if number else ():  # the first round warms up
+                    times[name].append(measured)
     rows = _rows(times, load)
     missing = {peer: "not installed (pip install " + peer + ")" for peer in PEERS if peer not in servers}
     about = {"net": net, "width": width, "clients": clients, "requests": requests, "repeats": repeats}
@@ -170,7 +172,6 @@ def _round(ask: Ask, files: list[bytes], best: list[tuple[str, float]], load: Lo
         return seconds
 
     with ThreadPoolExecutor(load.clients) as pool:
-        list(pool.map(one, range(min(load.clients, load.requests))))  # warm
         begin = time.perf_counter()
         waits = list(pool.map(one, range(load.requests)))
         return time.perf_counter() - begin, waits
