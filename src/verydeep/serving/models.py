@@ -182,8 +182,8 @@ def name_of(source: str) -> str:
     ['A', 'photos', 'vgg16', 'A']
     """
     path = Path(source)
-    name = path.resolve().name if path.is_dir() or not path.suffix else path.stem
+    name = path.absolute().name if path.is_dir() or not path.suffix else path.stem
     if name == "best" and path.parent.name:
         name = path.parent.name
     kept = "".join(c if c.isalnum() or c in "-_." else "-" for c in name.rpartition(":")[2])
-    return kept or "model"
+    return kept.strip(".") or "model"
