@@ -113,7 +113,7 @@ def text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _ways(net: Network) -> tuple[dict[str, Run], dict[str, str]]:
+def _ways(net: Network, without: Sequence[str] = ()) -> tuple[dict[str, Run], dict[str, str]]:
     """Return what runs here, by name, and what does not with the reason."""
     makers: dict[str, Callable[[], Run]] = {
         "torch": lambda: _channels_last(net.score_map),
@@ -131,9 +131,9 @@ def _ways(net: Network) -> tuple[dict[str, Run], dict[str, str]]:
     }
     ways: dict[str, Run] = {}
     missing: dict[str, str] = {}
-    for name, make in makers.items():
+    for name in [name for name in makers if name not in without]:
         try:
-            ways[name] = make()
+            ways[name] = makers[name]()
         except UserError as error:
             missing[name] = str(error)
     return ways, missing
