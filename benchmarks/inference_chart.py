@@ -6,7 +6,7 @@ from typing import Any
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import write_aside
 
-_COLORS = {"native": "#c8553d", "native fast": "#e39774"}
+_COLORS = {"native": "#c8553d", "native fast": "#e39774", "native fixed16": "#e39774"}
 _PEER = "#8d99ae"
 
 
