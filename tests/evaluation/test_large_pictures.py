@@ -73,7 +73,7 @@ def test_memory_is_kept_whatever_a_picture_claims(weights: Path, tmp_path: Path,
     for said, name in zip(result["said"], np.repeat(names[1:], 2), strict=True):
         assert str(tmp_path / name) in said
     assert "16000 x 16000 pixels, more than the limit" in result["said"][0]
-    assert "1 x 60000 pixels take" in result["said"][2]
+    assert "1 x 60000 pixels at scale 64 take" in result["said"][2]
     assert "--memory allows" in result["said"][2]
 
 

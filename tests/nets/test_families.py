@@ -1,5 +1,7 @@
 """What every network of every family promises; the networks of other papers against torch's own layers."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ import verydeep as vd
 from tests.evaluation.conftest import ArrayDataset
 from tests.nets.classic import SIZES, classic, with_weights_of
 from verydeep.basics.errors import UserError
+from verydeep.engines import library
 from verydeep.exports.export_module import Contract, ExportModule
 from verydeep.inference.options import Options
 from verydeep.inference.runtime import pick_engine
@@ -21,6 +24,8 @@ from verydeep.nets.geometry import macs, receptive_field, score_map_size, summar
 from verydeep.nets.layers import Branches
 from verydeep.nets.network import Network
 from verydeep.nets.plain import Conv, sides
+from verydeep.perceptual.explain import explain
+from verydeep.perceptual.trunk import describe_trunk
 
 OTHERS = tuple(ARCHITECTURES)
 FAMILIES = ("A", "A-LRN", "D", *OTHERS)
@@ -377,3 +382,54 @@ def test_glorot_where_the_paper_is_silent() -> None:
     assert float(conv.weight.detach().std()) == pytest.approx((2 / fans) ** 0.5, rel=0.05)
     with pytest.raises(UserError, match="googlenet's paper says nothing of it"):
         vd.create("googlenet", 10, width=0.1, initialization="paper")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_features_are_the_layers_of_every_family(name):
+    net = small(name)
+    side = net.image_size + 5
+    x = torch.rand(1, 3, side, side + 20)
+    layers = [layer for layer in net.layer_names if layer.split(".")[0] != net.config.classifier][:-1]
+    if name in OTHERS:  # NIN's mean stands behind its classifier
+        layers = layers[: net.layer_names.index(net.configuration.trunk) + 1]
+    for engine in ("torch", "native") if library.find() else ("torch",):
+        found = vd.features(net, layers, engine=engine)(x)
+        for layer, values in found.items():
+            close(values, net.activations(net.preprocessing.of_unit(x), layer))
+    with pytest.raises(UserError, match=f"before {net.config.classifier}"):
+        vd.features(net, [net.config.classifier])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_network_and_its_trunk_have_the_same_hash(name):
+    net = small(name)
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        next(other.get_submodule(other.config.classifier).parameters()).add_(1)
+    hashes = {describe_trunk(each).sha256 for each in (net, vd.trunk(net), other)}
+    assert len(hashes) == 1
+    with torch.no_grad():
+        next(other.parameters()).add_(1)
+    assert describe_trunk(other).sha256 not in hashes
+    assert vd.trunk(name, seed=0).layer_names[-1] == net.configuration.trunk
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_grad_cam_is_of_the_last_map_of_the_convolutions(name):
+    pytest.importorskip("captum", reason="captum is not installed (make test installs it)")
+    net = small(name)
+    scale = net.image_size + 32
+    picture = np.random.default_rng(0).integers(0, 256, (scale, scale + 9, 3), dtype=np.uint8)
+    shown, label, places = explain(net, picture, scale, "grad-cam")
+    assert places.shape == shown.shape[:2]
+    assert label in CLASSES
+    last = net.configuration.trunk
+    if last.startswith("pool"):
+        last = net.layer_names[net.layer_names.index(last) - 1]
+    x = net.preprocessing(torch.from_numpy(picture)[None])
+    maps = net.activations(x, last).detach().requires_grad_()
+    score = net.activations(maps, net.layer_names[-1], after=last).mean(dim=(2, 3))[0, CLASSES.index(label)]
+    (slope,) = torch.autograd.grad(score, maps)
+    cam = F.relu((slope.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1, keepdim=True))
+    expected = F.interpolate(cam, places.shape, mode="bilinear")[0, 0].detach()
+    torch.testing.assert_close(torch.from_numpy(places), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))

@@ -65,10 +65,8 @@ def test_batch_norm_runs_as_in_testing_and_fully_connected_layers_are_given(pair
     net.train()
     found = x.train()(pair[0])
     net.eval()
-    from verydeep.perceptual.pixels import network_input
-
     for layer in layers:
-        expected = net.activations(network_input(pair[0], net.preprocessing), layer)
+        expected = net.activations(net.preprocessing.of_unit(pair[0]), layer)
         assert float(((found[layer] - expected).norm() / expected.norm()).detach()) < 1e-5
 
 

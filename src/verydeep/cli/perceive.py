@@ -69,7 +69,7 @@ def perceive(
             echo(f"verydeep: error: {error}", err=True)
         else:
             if heatmap:
-                _draw(heatmap, measure, both, rows[-1]["distance"])
+                _draw(heatmap, measure, both, as_tensors(both, where), rows[-1]["distance"])
             if audit:
                 rows[-1]["audit"] = _audit(metric, net, as_tensors(both, where), fitted)
     _print(rows, measure, json_)
@@ -81,17 +81,15 @@ def _row(pair: "Pair", **values: Any) -> dict[str, Any]:
     return {"name": pair.name, "picture": str(pair.picture), "reference": str(pair.reference), **values}
 
 
-def _draw(path: Path, measure: "Comparison", both: "tuple[Picture, Picture]", distance: float) -> None:
+def _draw(path: Path, measure: "Comparison", both: "tuple[Picture, Picture]", pair: Any, distance: float) -> None:
     import torch
 
     from verydeep.perceptual.drawing import draw_difference
     from verydeep.perceptual.lpips import LPIPS
-    from verydeep.perceptual.pictures import as_tensors
 
     assert isinstance(measure, LPIPS)
-    device = measure.get_buffer("conv1_2_relu").device
     with torch.no_grad():
-        places = measure.spatial(*as_tensors(both, device))[0, 0].cpu().numpy()
+        places = measure.spatial(*pair)[0, 0].cpu().numpy()
     draw_difference(path, *both, places, f"LPIPS {distance:.4f}")
 
 

@@ -13,7 +13,7 @@ from verydeep.engines.library import Processor
 from verydeep.engines.stack import LANES, Kind, Stack, Step, from_blocks, to_blocks
 from verydeep.nets.layers import ConvLinear
 from verydeep.nets.network import Network
-from verydeep.nets.plain import Concatenation, Conv, MaxPool, MeanPool, Normalization, Plain, Relu
+from verydeep.nets.plain import Concatenation, Conv, MaxPool, MeanPool, Normalization, Plain, Relu, channels_out
 
 Accuracy = Literal["exact", "fast", "fixed16"]
 
@@ -42,7 +42,7 @@ class NativeLayers:
             raise UserError(f"accuracy {accuracy!r}: expected one of {', '.join(get_args(Accuracy))}")
         self.net, self.layer, self.after = net, layer or net.layer_names[-1], after
         before = net.plain_layers(None, after) if after else []
-        self.channels = _channels(before)
+        self.channels = channels_out(before)
         layers = net.one_view().plain_layers(after, self.layer)
         pools = sum(isinstance(one, MaxPool) for one in before)
         self.parts = _parts(plan(layers, accuracy, pools), self.channels, processor)
@@ -176,12 +176,6 @@ def plan(layers: Sequence[Plain], accuracy: Accuracy = "exact", pools: int = 0) 
 Part = Callable[[Tensor, bool], Tensor]
 
 
-def _channels(layers: Sequence[Plain], before: int = 3) -> int:
-    """Return how many channels come out."""
-    known = (layer for layer in reversed(layers) if isinstance(layer, Conv | Concatenation))
-    return next((layer.module.out_channels for layer in known), before)
-
-
 def _parts(planned: Sequence[Step | Plain], channels: int, processor: Processor | None) -> list[Part]:
     """Pack each run of steps for the library."""
     parts: list[Part] = []
@@ -194,7 +188,7 @@ def _parts(planned: Sequence[Step | Plain], channels: int, processor: Processor 
         else:
             layers = cast(list[Plain], members)
             parts += [_by_torch(layer) for layer in layers]
-            channels = _channels(layers, channels)
+            channels = channels_out(layers, channels)
     return parts
 
 

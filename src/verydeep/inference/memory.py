@@ -82,12 +82,15 @@ def too_large(size: tuple[int, int], part: Protocol, net: Network, memory: int) 
     needs = bytes_to_prepare(size, scale)
     if needs <= memory:
         needs = bytes_per_view(net, *view_size(part, net.image_size, height, width))
+    what = f"{width} x {height} pixels at scale {scale}"
+    return beyond(memory, needs, what, "give more, take a smaller scale, or verydeep scoremap")
+
+
+def beyond(memory: int, needs: int, what: str, remedy: str) -> str:
+    """Say that something takes more than --memory allows, and what to do; nothing where it does not."""
     if needs <= memory:
         return ""
-    return (
-        f"{width} x {height} pixels take {needs / 2**30:.2g} GiB at scale {scale}, and --memory allows "
-        f"{memory / 2**30:.2g} GiB; give more, take a smaller scale, or verydeep scoremap"
-    )
+    return f"{what} take {needs / 2**30:.2g} GiB, and --memory allows {memory / 2**30:.2g} GiB; {remedy}"
 
 
 def release_memory() -> None:

@@ -80,6 +80,10 @@ CONFIGURATIONS: dict[str, Configuration] = {
 }
 
 
+NAMES = (*CONFIGURATIONS, *ARCHITECTURES)
+"""Of all networks that `configuration` knows."""
+
+
 def configuration(name: str) -> Configuration | Architecture:
     """Return the configuration called `name`: one of the paper's, or of the networks that it compares with.
 

@@ -195,6 +195,12 @@ def _branches(name: str, module: Branches, round_up: bool) -> tuple[Branch, ...]
     )
 
 
+def channels_out(layers: Sequence[Plain], before: int = 3) -> int:
+    """Return how many channels come out, where `before` come in."""
+    known = (layer for layer in reversed(layers) if isinstance(layer, Conv | Concatenation))
+    return next((layer.module.out_channels for layer in known), before)
+
+
 def convolutions(layers: Iterable[Plain]) -> Iterator[Conv]:
     """Yield the convolutions, those of branches among them."""
     for layer in layers:

@@ -80,6 +80,13 @@ class Preprocessing:
             pixels = pixels.flip(3)
         return pixels.permute(0, 3, 1, 2)
 
+    def of_unit(self, pictures: Tensor) -> Tensor:
+        """Turn RGB pictures from 0 to 1, N x 3 x H x W, floating point, into the network's input: differentiable."""
+        mean, std = (pictures.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
+        x = (pictures * self.value_range - mean) / std
+        x = x.flip(1) if self.channel_order == "BGR" else x
+        return x.contiguous(memory_format=torch.channels_last)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON-able values."""
         return asdict(self)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.extras import need
-from verydeep.inference.memory import tape_bytes
+from verydeep.inference.memory import beyond, tape_bytes
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.views import Picture, prepare, view_size
 from verydeep.nets.network import Network
@@ -26,11 +26,9 @@ _SQUARES = 7  # hidden squares in a side of the network's image, which overlap b
 def check_memory(net: Network, original: Picture, scale: int, memory: int) -> None:
     """Raise UserError where a pass with gradients at smallest side `scale` would take more than `memory` bytes."""
     height, width = view_size(Protocol("dense", (scale,)), net.image_size, original.shape[0], original.shape[1])
-    if (needs := tape_bytes(net, height, width)) > memory:
-        raise UserError(
-            f"{width} x {height} pixels take {needs / 2**30:.2g} GiB with their gradients, and --memory allows "
-            f"{memory / 2**30:.2g} GiB; give more"
-        )
+    what = f"{width} x {height} pixels with their gradients"
+    if reason := beyond(memory, tape_bytes(net, height, width), what, "give more"):
+        raise UserError(reason)
 
 
 def explain(
@@ -38,10 +36,10 @@ def explain(
 ) -> tuple[Picture, str, NDArray[np.float32]]:
     """Return a picture at smallest side `scale`, a class (by default the best one), and each pixel's part in its score.
 
-    The score is the mean over the map, before the soft-max. `grad-cam` is of the map behind the last ReLU before pool5.
-    `guided` is the greatest absolute slope of a pixel's channels. `integrated`, from black on, and `occlusion`, by
-    squares in which the network's input is 0, have a sign: for the class or against it. UserError for another method,
-    no such class, or no Captum.
+    The score is the mean over the map, before the soft-max. `grad-cam` is of the last map of the convolutions, before
+    its pool. `guided` is the greatest absolute slope of a pixel's channels. `integrated`, from black on, and
+    `occlusion`, by squares in which the network's input is 0, have a sign: for the class or against it. UserError for
+    another method, no such class, or no Captum.
     """
     if method not in get_args(Method):
         raise UserError(f"method {method!r}: expected one of {', '.join(get_args(Method))}")
@@ -53,7 +51,7 @@ def explain(
     x = net.preprocessing(pixels).to(weight)
     index = _index(net, x, name)
     if method == "grad-cam":
-        cam = attr.LayerGradCam(net, _last_relu(net)).attribute(x, index, relu_attributions=True)
+        cam = attr.LayerGradCam(net, _last_map(net)).attribute(x, index, relu_attributions=True)
         places = F.interpolate(cam, x.shape[2:], mode="bilinear")[0, 0]
     elif method == "guided":
         with warnings.catch_warnings():
@@ -81,8 +79,9 @@ def _index(net: Network, x: Tensor, name: str | None) -> int:
     return net.classes.index(name)
 
 
-def _last_relu(net: Network) -> nn.Module:
-    convolutions = [child for name, child in net.named_children() if name.startswith("relu5")]
-    if not convolutions:
-        raise UserError(f"grad-cam: {net.configuration.name} is cut before its fifth block; take another method")
-    return convolutions[-1]
+def _last_map(net: Network) -> nn.Module:
+    """Return what gives the last map of the convolutions, before the pool that may stand behind it."""
+    last = net.module_name(net.config.trunk or net.configuration.trunk)
+    names = [name for name, _ in net.chain]
+    before = [module for _, module in net.chain[: names.index(last) + 1]]
+    return next(module for module in reversed(before) if not isinstance(module, nn.MaxPool2d))

@@ -11,8 +11,8 @@ from verydeep.basics.errors import UserError
 from verydeep.engines.compiled import NativeLayers, is_plain
 from verydeep.inference.runtime import pick_engine
 from verydeep.nets.network import Network
-from verydeep.nets.plain import Conv
-from verydeep.perceptual.pixels import PictureOptions, Pixels, network_input
+from verydeep.nets.plain import channels_out
+from verydeep.perceptual.pixels import PictureOptions, Pixels
 from verydeep.perceptual.trunk import describe_trunk, frozen
 
 
@@ -32,9 +32,10 @@ class Features(nn.Module):
         **given: Unpack[PictureOptions],
     ) -> None:
         super().__init__()
-        if isinstance(layers, str) or not layers or len({*layers}) < len(layers) or "fc8" in layers:
+        last = net.config.classifier
+        if isinstance(layers, str) or not layers or len({*layers}) < len(layers) or last in layers:
             raise UserError(
-                f"layers {layers!r}: expected one or more names before fc8, each once, such as conv1_2.relu"
+                f"layers {layers!r}: expected one or more names before {last}, each once, such as {net.layer_names[1]}"
             )
         for layer in layers:
             net.module_name(layer)
@@ -46,7 +47,7 @@ class Features(nn.Module):
         self.frozen = (frozen(net, self.in_order[-1]),)
         begins = [f"pool{layer[4]}" for layer in self.in_order] if pool else self.in_order
         self.segments = tuple(zip([None, *begins[:-1]], self.in_order, strict=True))
-        self.engine = pick_engine(given.get("engine", "auto"), torch.device("cpu"))
+        self.engine = pick_engine(given.get("engine", "auto"), torch.device("cpu"), net=net)
         self.native: list[NativeLayers] = []  # made when first needed
         self.checked = False
 
@@ -80,7 +81,7 @@ class Features(nn.Module):
 
     def input(self, unit: Tensor) -> Tensor:
         """Return RGB pictures from 0 to 1 as the network takes them."""
-        return network_input(unit, self.net.preprocessing)
+        return self.net.preprocessing.of_unit(unit)
 
     def walk(self, x: Tensor) -> Iterator[Tensor]:
         """Yield the layers' maps as blocks, in the network's order, each computed when asked for; none is changed."""
@@ -101,9 +102,7 @@ class Features(nn.Module):
 
     def channels(self, layer: str) -> int:
         """Return how many channels a layer's map has."""
-        return next(
-            one.module.out_channels for one in reversed(self.net.plain_layers(None, layer)) if isinstance(one, Conv)
-        )
+        return channels_out(self.net.plain_layers(None, layer))
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -138,7 +137,7 @@ def features(net: Network, layers: Sequence[str], **given: Unpack[PictureOptions
     net : Network
         A network or a trunk; its tensors are shared, and stay as they are. Batch norm runs as in testing.
     layers : sequence of str
-        Any of `net.layer_names` before `fc8`: `conv4_2` is before the ReLU, `conv4_2.relu` after it.
+        Any of `net.layer_names` before the classifier: `conv4_2` is before the ReLU, `conv4_2.relu` after it.
     range : {(0, 1), (-1, 1), (0, 255)}, default (0, 1)
         What black and white are in the pictures given. What the network itself wants, it says (`net.preprocessing`).
     channels : {"rgb", "bgr"}, default "rgb"

@@ -13,7 +13,7 @@ from torch import Tensor
 from verydeep.basics.errors import UserError
 from verydeep.images.decode import BYTES_A_PIXEL
 from verydeep.images.files import find_pictures, read_picture
-from verydeep.inference.memory import bytes_per_view
+from verydeep.inference.memory import beyond, bytes_per_view
 from verydeep.nets.network import Network
 from verydeep.perceptual.comparison import Comparison
 from verydeep.perceptual.dists import DISTS
@@ -87,12 +87,9 @@ def read_pair(pair: Pair, net: Network, memory: int) -> tuple[Picture, Picture]:
     if picture.shape != reference.shape:
         sizes = " and ".join(f"{shape[1]} x {shape[0]}" for shape in (picture.shape, reference.shape))
         raise UserError(f"{pair.picture} and {pair.reference}: {sizes} pixels; expected one size")
-    needs = _MAPS * bytes_per_view(net, *picture.shape[:2])
-    if needs > memory:
-        raise UserError(
-            f"{pair.picture}: {picture.shape[1]} x {picture.shape[0]} pixels take {needs / 2**30:.2g} GiB, and "
-            f"--memory allows {memory / 2**30:.2g} GiB; give more"
-        )
+    what = f"{pair.picture}: {picture.shape[1]} x {picture.shape[0]} pixels"
+    if reason := beyond(memory, _MAPS * bytes_per_view(net, *picture.shape[:2]), what, "give more"):
+        raise UserError(reason)
     return picture, reference
 
 

@@ -1,4 +1,4 @@
-"""What the numbers of a picture mean, said and checked; from there to a network's input."""
+"""What the numbers of a picture mean, said and checked."""
 
 from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
-from verydeep.nets.preprocessing import Preprocessing
 
 Channels = Literal["rgb", "bgr"]
 Check = Literal["first", "always", "never"]
@@ -71,12 +70,3 @@ class Pixels:
             f"{what} have values from {least:.4g} to {most:.4g}; expected from {low} to {high}, as range={self.range} "
             f'says: {advice}, or check="never" where they are meant so'
         )
-
-
-def network_input(unit: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Return RGB pictures from 0 to 1, N x 3 x H x W, as a network takes them, stored channels last."""
-    shape = (1, 3, 1, 1)
-    mean, std = (unit.new_tensor(values).view(shape) for values in (preprocessing.mean, preprocessing.std))
-    x = (unit * preprocessing.value_range - mean) / std
-    x = x.flip(1) if preprocessing.channel_order == "BGR" else x
-    return x.contiguous(memory_format=torch.channels_last)

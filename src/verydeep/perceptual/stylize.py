@@ -15,7 +15,7 @@ from verydeep.basics.errors import UserError
 from verydeep.basics.rng import generator
 from verydeep.images.files import open_picture
 from verydeep.images.rescale import rescale, rescaled_size
-from verydeep.inference.memory import tape_bytes
+from verydeep.inference.memory import beyond, tape_bytes
 from verydeep.nets.network import Network
 from verydeep.perceptual.features import Features
 from verydeep.perceptual.losses import CONTENT, STYLE, gram
@@ -106,11 +106,8 @@ def check_memory(net: Network, content: Picture, size: int, memory: int) -> None
     height, width = rescaled_size(content.shape[0], content.shape[1], size)
     needs = tape_bytes(net, height, width)
     needs += 8 * 3 * height * width * (2 * _MEMORY + 10)  # L-BFGS-B's own, in float64
-    if needs > memory:
-        raise UserError(
-            f"{width} x {height} pixels take {needs / 2**30:.2g} GiB, and --memory allows {memory / 2**30:.2g} GiB; "
-            "give more, or a smaller --size"
-        )
+    if reason := beyond(memory, needs, f"{width} x {height} pixels", "give more, or a smaller --size"):
+        raise UserError(reason)
 
 
 def sides(size: int) -> list[int]:

@@ -9,11 +9,10 @@ import torch
 
 from verydeep.basics.files import file_hash
 from verydeep.checkpoints.reading import load
-from verydeep.nets.configurations import CONFIGURATIONS
+from verydeep.nets.configurations import NAMES, configuration
 from verydeep.nets.families import create, trunk_of
 from verydeep.nets.network import Network
 from verydeep.nets.run_info import RunInfo
-from verydeep.nets.vgg import is_head
 
 PUBLISHED = "397923af"
 """Beginning of the SHA-256 of torchvision's file of VGG-16, which LPIPS's and DISTS's own weights were fitted to."""
@@ -26,14 +25,14 @@ def trunk(source: Network | str | Path, seed: int | None = None) -> Network:
     ----------
     source : Network, str or Path
         A network, whose tensors are shared; a weights file of any known format; the name of public weights, such as
-        `torchvision:vgg16`; or a configuration (`A` to `E`), whose weights are then random numbers.
+        `torchvision:vgg16`; or a configuration, such as `D` or `alexnet`, whose weights are then random numbers.
     seed : int, optional
         Of those random numbers; without it they follow torch's global generator.
 
     Returns
     -------
     Network
-        Cut behind pool5, in evaluation mode.
+        Cut behind pool5, or what a network has in its place, in evaluation mode.
 
     Raises
     ------
@@ -48,8 +47,8 @@ def trunk(source: Network | str | Path, seed: int | None = None) -> Network:
     """
     if isinstance(source, Network):
         return trunk_of(source).eval()
-    if source in CONFIGURATIONS:
-        net = create(str(source), 0, trunk="pool5", seed=seed)
+    if source in NAMES:
+        net = create(str(source), 0, trunk=configuration(str(source)).trunk, seed=seed)
         net.provenance = RunInfo(seed=seed, more={"weights": "random numbers"})
         return net.eval()
     net = load(source, trunk=True)
@@ -83,10 +82,9 @@ class TrunkInfo:
 def describe_trunk(net: Network) -> TrunkInfo:
     """Say which trunk a network has."""
     about, digest = net.provenance, hashlib.sha256()
-    for name, tensor in net.state_dict().items():
-        if not is_head(name.partition(".")[0]):
-            values = tensor.detach().cpu().reshape(-1).view(torch.uint8)  # of any type: numpy lacks some
-            digest.update(name.encode() + values.numpy().tobytes())
+    for name, tensor in trunk_of(net).state_dict().items():
+        values = tensor.detach().cpu().reshape(-1).view(torch.uint8)  # of any type: numpy lacks some
+        digest.update(name.encode() + values.numpy().tobytes())
     own = net.preprocessing
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (own.mean, own.std))
     taken = f"{own.channel_order} from 0 to {own.value_range:g}, mean {mean}, std {std}"
