@@ -6,7 +6,7 @@
 // the sums are the same on every processor.
 #pragma once
 
-#include "vector.h"
+#include "gemm.h"
 
 namespace VD_ISA {
 
@@ -161,27 +161,16 @@ inline void fixed_tile(const FixedRows& in, long row, const int16_t* weights, co
   }
 }
 
-template <int R, int O, bool VNNI>
-inline void fixed_up_to(int rows, const FixedRows& in, long row, const int16_t* weights, const float* weight_scales,
-                        float* out, long out_stride) {
-  if constexpr (R > 0) {
-    if (rows == R) fixed_tile<R, O, VNNI>(in, row, weights, weight_scales, out, out_stride);
-    else fixed_up_to<R - 1, O, VNNI>(rows, in, row, weights, weight_scales, out, out_stride);
-  }
-}
-
-// The same for any number of rows, shared out evenly among register tiles.
+// The same for any number of rows.
 template <int O>
 inline void fixed_product(long rows, const FixedRows& in, const int16_t* weights, const float* weight_scales, float* out,
                           long out_stride) {
-  const long tiles = (rows + VD_ROWS - 1) / VD_ROWS;
   static const bool vnni = has_vnni();
-  for (long t = 0, r = 0; t < tiles; t++) {
-    const long next = rows * (t + 1) / tiles;
-    const auto run = vnni ? fixed_up_to<VD_ROWS, O, true> : fixed_up_to<VD_ROWS, O, false>;
-    run(int(next - r), in, r, weights, weight_scales, out + r * out_stride, out_stride);
-    r = next;
-  }
+  in_tiles(rows, [&](auto count, long r) {
+    constexpr int R = decltype(count)::value;
+    const auto run = vnni ? fixed_tile<R, O, true> : fixed_tile<R, O, false>;
+    run(in, r, weights, weight_scales, out + r * out_stride, out_stride);
+  });
 }
 
 }  // namespace VD_ISA

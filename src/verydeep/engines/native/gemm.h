@@ -37,25 +37,32 @@ inline void tile(const float* in, long stride, const Weight* weights, long block
     for (int o = 0; o < O; o++) store(out + r * out_stride + LANES * o, sum[r][o]);
 }
 
-template <int R, int O, typename Weight>
-inline void up_to(int rows, const float* in, long stride, const Weight* weights, long blocks, float* out,
-                  long out_stride) {
+template <int R, typename Tile>
+inline void up_to(int rows, const Tile& tile) {
   if constexpr (R > 0) {
-    if (rows == R) tile<R, O>(in, stride, weights, blocks, out, out_stride);
-    else up_to<R - 1, O>(rows, in, stride, weights, blocks, out, out_stride);
+    if (rows == R) tile(std::integral_constant<int, R>());
+    else up_to<R - 1>(rows, tile);
   }
 }
 
-// The same for any number of rows, shared out evenly among register tiles.
-template <int O, typename Weight>
-inline void product(long rows, const float* in, long stride, const Weight* weights, long blocks, float* out,
-                    long out_stride) {
+// Share any number of rows out evenly among register tiles: `tile` runs one of so many rows, from a row on.
+template <typename Tile>
+inline void in_tiles(long rows, const Tile& tile) {
   const long tiles = (rows + ROWS - 1) / ROWS;
   for (long t = 0, r = 0; t < tiles; t++) {
     const long next = rows * (t + 1) / tiles;
-    up_to<ROWS, O>(int(next - r), in + r * LANES, stride, weights, blocks, out + r * out_stride, out_stride);
+    up_to<ROWS>(int(next - r), [&](auto count) { tile(count, r); });
     r = next;
   }
+}
+
+// The same for any number of rows.
+template <int O, typename Weight>
+inline void product(long rows, const float* in, long stride, const Weight* weights, long blocks, float* out,
+                    long out_stride) {
+  in_tiles(rows, [&](auto count, long r) {
+    tile<decltype(count)::value, O>(in + r * LANES, stride, weights, blocks, out + r * out_stride, out_stride);
+  });
 }
 
 }  // namespace VD_ISA
