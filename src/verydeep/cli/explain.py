@@ -24,7 +24,7 @@ def explain(
 ) -> None:
     """Draw which places of a picture speak for a class, by Captum (pip install 'verydeep[explain]').
 
-    At the scale of predict. Red is for the class, blue against it (docs/perceptual.md).
+    At the scale of predict. Red is for the class; of integrated and occlusion blue is against it (docs/perceptual.md).
 
     Example: verydeep explain photo.jpg --weights runs/A --method integrated --out why.png
     """

@@ -75,4 +75,4 @@ def heatmap(picture: Picture, scores: NDArray[np.float32], net: Network, name: s
 def check_suffix(path: Path) -> None:
     """Refuse a file name that does not say one of the formats that can be drawn."""
     if path.suffix.lower() not in SUFFIXES:
-        raise UserError(f"heatmap {path}: the name must end in {', '.join(SUFFIXES)}")
+        raise UserError(f"{path}: the name must end in {', '.join(SUFFIXES)}")

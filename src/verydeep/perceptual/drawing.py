@@ -31,7 +31,7 @@ def draw_difference(path: Path, picture: Picture, reference: Picture, places: ND
 
 
 def draw_places(path: Path, picture: Picture, places: NDArray[np.float32], title: str) -> None:
-    """Write a picture, and beside it in grays, with what its places, H x W, say: red above 0, blue below."""
+    """Write a picture, and beside it in grays, with what its places, H x W, say: red above 0, blue below if any is."""
     height, width = picture.shape[:2]
     figure = Figure(figsize=(10, 10 / 2 * height / width + 0.6), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
@@ -39,7 +39,8 @@ def draw_places(path: Path, picture: Picture, places: NDArray[np.float32], title
     left.imshow(picture)
     right.imshow(picture.mean(axis=2), cmap="gray", vmin=-128, vmax=255)
     most = float(np.quantile(np.abs(places), 0.999)) or 1.0  # single pixels would leave all others pale
-    heat = right.imshow(places, cmap="RdBu_r", alpha=0.7, vmin=-most, vmax=most)
+    signed = bool((places < 0).any())
+    heat = right.imshow(places, cmap="RdBu_r" if signed else "Reds", alpha=0.7, vmin=-most if signed else 0, vmax=most)
     figure.colorbar(heat, ax=right, fraction=0.04, pad=0.02)
     for axes, words in ((left, "picture"), (right, chart_text(title))):
         axes.set(xticks=[], yticks=[], title=words)

@@ -74,14 +74,14 @@ class Inference:
         outputs, behind = [], []
         for output, binary in self._wanted():
             is_label = output == "label"
-            about = {"name": output, "datatype": "BYTES" if is_label else "FP32"}
-            about |= {"shape": [len(labels)] if is_label else list(posteriors.shape)}  # type: ignore[dict-item]
+            shape = [len(labels)] if is_label else list(posteriors.shape)
+            about: dict[str, Any] = {"name": output, "datatype": "BYTES" if is_label else "FP32", "shape": shape}
             if binary:
                 data = b"".join(map(_with_length, labels)) if is_label else posteriors.astype("<f4").tobytes()
-                about |= {"parameters": {"binary_data_size": len(data)}}  # type: ignore[dict-item]
+                about["parameters"] = {"binary_data_size": len(data)}
                 behind.append(data)
             else:
-                about |= {"data": labels if is_label else posteriors.ravel().tolist()}  # type: ignore[dict-item]
+                about["data"] = labels if is_label else posteriors.ravel().tolist()
             outputs.append(about)
         said = {"id": self._request["id"]} if isinstance(self._request.get("id"), str) else {}
         head = {"model_name": name, "model_version": model.hash[:16], **said, "outputs": outputs}

@@ -72,7 +72,7 @@ def serve(
     give_back_early()
     try:
         metrics = Metrics()
-        shares, runtime = shares_of(runtime.memory, runtime)
+        shares, runtime = shares_of(runtime)
         service = Service(Models(weights, localizer, protocol, runtime, metrics), wait, shares, metrics)
         service.warm_up()
         app = make_app(service)

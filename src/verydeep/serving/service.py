@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from threading import Lock
@@ -108,7 +108,7 @@ class Service:
         self._threads.shutdown()
 
 
-def shares_of(memory: int, runtime: Runtime) -> tuple[Shares, Runtime]:
+def shares_of(runtime: Runtime) -> tuple[Shares, Runtime]:
     """Return the parts of a service's memory, and the runtime of its networks."""
-    shares = Shares(memory)
-    return shares, Runtime(runtime.device, runtime.engine, shares.each)
+    shares = Shares(runtime.memory)
+    return shares, replace(runtime, memory=shares.each)
