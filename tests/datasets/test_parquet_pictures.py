@@ -156,3 +156,10 @@ def test_large_row_groups_are_said(write, picture, tmp_path, monkeypatch):
     part = open_dataset(tmp_path / "set", "train")
     assert "write the files anew with 100 rows a group" in part.provenance
     assert decode(part.read(0), "x").shape[2] == 3
+
+
+def test_a_row_group_that_no_memory_is_for_is_refused(write, picture, tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet_pictures, "MOST_GROUP", 1000)
+    write("train.parquet", FEATURES, numbered(picture, [0, 1] * 8))
+    with pytest.raises(UserError, match=r"train\.parquet: has a row group of .* write the file anew with 100 rows"):
+        open_dataset(tmp_path / "set", "train")

@@ -20,6 +20,7 @@ from verydeep.datasets.storage import File, FolderFile, Storage
 
 KEPT = 256 << 20  # bytes of row groups that are kept once read: a picture's neighbors are often wanted next
 LARGE_GROUP = 128 << 20  # bytes of a row group from which on its pictures are slow to read in random order
+MOST_GROUP = 2 << 30  # bytes of a row group from which on it is not read: it would be held whole, whatever is in it
 _DAMAGE = (OSError, ValueError, pa.ArrowException)
 
 
@@ -93,6 +94,11 @@ class Shard:
         groups = [self.metadata.row_group(i) for i in range(self.metadata.num_row_groups)]
         self.ends = np.cumsum([group.num_rows for group in groups]).tolist()
         self.largest = max((group.total_byte_size for group in groups), default=0)
+        if self.largest > MOST_GROUP:
+            raise UserError(
+                f"{path}: has a row group of {self.largest / 2**30:.1f} GiB, and {MOST_GROUP >> 30} GiB are read at "
+                "most: write the file anew with 100 rows a group"
+            )
 
     def read(self, row: int) -> bytes:
         """Return the picture in a row; BadImageError where there is none, or the file is damaged or has changed."""
