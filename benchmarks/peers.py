@@ -5,6 +5,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,7 @@ def _silence() -> Iterator[None]:
         os.close(kept)
 
 
+@lru_cache(maxsize=1)  # 550 MB for D, which every runtime reads
 def _model(net: Network) -> bytes:
     serialized: bytes = make_model(net, Contract()).SerializeToString()
     return serialized
