@@ -138,6 +138,7 @@ inline void fixed_tile(const FixedRows& in, long row, const int16_t* weights, co
 #pragma GCC unroll 2
       for (int c = 0; c < LANES; c += 2, weights += 2 * LANES * O) {
         decltype(Sums::weights(weights)) w[O];
+        fetch_ahead<sizeof(int16_t) * 2 * LANES * O>(weights);
 #pragma GCC unroll 4
         for (int o = 0; o < O; o++) w[o] = Sums::weights(weights + 2 * LANES * o);
 #pragma GCC unroll 16

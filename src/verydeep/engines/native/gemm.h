@@ -8,6 +8,14 @@ namespace VD_ISA {
 // Rows of a register tile, and vectors of outputs: as many accumulators as the registers hold.
 constexpr int ROWS = VD_ROWS, OUTS = VD_OUTS;
 
+// Ask for the weights two pages behind `from`: by itself the processor looks ahead to the end of a page at most.
+constexpr long AHEAD = 8192;
+template <int BYTES, typename Weight>
+inline void fetch_ahead(const Weight* from) {
+#pragma GCC unroll 8
+  for (int i = 0; i < BYTES; i += 64) __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD + i, 0, 2);
+}
+
 // out[r][o] = sum over c of in[c / 16][r][c % 16] * weights[c][o], for R rows and O vectors of outputs.
 // `in` is laid out [blocks][stride rows][16], `weights` [16 blocks][16 O], `out` [rows][out_stride].
 template <int R, int O, typename Weight>
@@ -21,6 +29,7 @@ inline void tile(const float* in, long stride, const Weight* weights, long block
 #pragma GCC unroll 4
     for (int c = 0; c < LANES; c++, weights += LANES * O) {
       Vector w[O];
+      fetch_ahead<sizeof(Weight) * LANES * O>(weights);
 #pragma GCC unroll 4
       for (int o = 0; o < O; o++) w[o] = load(weights + LANES * o);
 #pragma GCC unroll 16
