@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -143,6 +144,36 @@ def test_sixteen_bits_are_recorded_and_not_mixed_with_others(files, tmp_path):
     assert found[1].metadata["options"]["precision"] == "fixed16"
     other = CliRunner().invoke(app, [*words, str(tmp_path / "float32"), "--precision", "fixed16"])
     assert isinstance(other.exception, UserError)
+
+
+@pytest.mark.skipif(not BUILT, reason=library.MISSING)
+def test_sixteen_bits_are_every_commands(files, tmp_path):
+    net = vd.create("B", ["a", "b"], width=1 / 8, image_size=64, fc_width=24, initialization="he", seed=0)
+    net.fc8.weight.data *= 1e-3  # lest the posterior be 1
+    vd.save(net, tmp_path / "two.safetensors")
+    picture, weights = str(files / "picture.png"), str(tmp_path / "two.safetensors")
+    found, descriptors = {}, {}
+    for precision in ("float32", "fixed16"):
+        out = tmp_path / f"{precision}.parquet"
+        words = ["predict", picture, "--weights", weights, "--precision", precision, "--json"]
+        found[precision] = json.loads(CliRunner().invoke(app, words).output)[0]["top"][0]["posterior"]
+        words = [
+            "features",
+            picture,
+            "--weights",
+            weights,
+            "--scales",
+            "64",
+            "--out",
+            str(out),
+            "--cache",
+            str(tmp_path),
+        ]
+        assert CliRunner().invoke(app, [*words, "--precision", precision]).exit_code == 0
+        descriptors[precision] = np.stack(pq.read_table(out)["descriptor"].to_numpy())
+    assert 0 < abs(found["float32"] - found["fixed16"]) < 1e-3
+    # From one cache, which has to tell them apart.
+    assert 0 < np.abs(descriptors["float32"] - descriptors["fixed16"]).max() < 1e-2
 
 
 def test_sixteen_bits_need_the_native_engine(monkeypatch):

@@ -11,6 +11,7 @@ from verydeep.cli.console import echo
 
 if TYPE_CHECKING:
     from verydeep.datasets.opening import Reading
+    from verydeep.inference.runtime import Precision
     from verydeep.localization.detections import Detections
     from verydeep.localization.merging import MergeRule
     from verydeep.localization.tuning import Tuned
@@ -50,7 +51,7 @@ class BoxRequest:
     split: str
     reading: "Reading"
     posteriors: Path | None
-    precision: Literal["float32", "bf16", "fixed16"]
+    precision: "Precision"
     memory: str
     device: str
     engine: str
@@ -78,8 +79,7 @@ def echo_boxes(request: BoxRequest, protocols: Sequence[str], tuned: "Tuned", js
         *files,
         with_boxes(dataset, request.reading.on_bad_image == "skip")[0],
         posteriors=posteriors,
-        precision=request.precision,
-        runtime=Runtime(request.device, request.engine, parse_memory(request.memory)),
+        runtime=Runtime(request.device, request.engine, parse_memory(request.memory), request.precision),
         limit=request.limit,
         cache=request.out,
     )

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from verydeep.cli.console import echo
-from verydeep.cli.options import BoxesAsStored, Data, Device, Engine, Json, Labels, Memory, OnBadImage, Reader
+from verydeep.cli.options import (
+    BoxesAsStored,
+    Data,
+    Device,
+    Engine,
+    Json,
+    Labels,
+    Memory,
+    OnBadImage,
+    Precision,
+    Reader,
+)
 
 if TYPE_CHECKING:
     from verydeep.evaluation.evaluate import Evaluator
@@ -53,10 +64,7 @@ def evaluate(
     pool_rounding: Annotated[
         Literal["up", "down"] | None, typer.Option(help="Rounding of the max-pools' sizes; default: the network's.")
     ] = None,
-    precision: Annotated[
-        Literal["float32", "bf16", "fixed16"],
-        typer.Option(help="Of the network's arithmetic; fixed16 is the native engine's."),
-    ] = "float32",
+    precision: Precision = "float32",
     memory: Memory = "2GiB",
     device: Device = "auto",
     engine: Engine = "auto",
@@ -124,7 +132,7 @@ def evaluate(
         if value is not None
     ]:
         raise UserError(f"{names[0]} is about boxes: add --task localize, or leave it out")
-    options = Options(softmax, pool, pool_rounding, precision)
+    options = Options(softmax, pool, pool_rounding)
     protocols = [Protocol.parse(text) for text in protocol or []]
     file = find_weights(weights)
     dataset = Reading(reader, on_bad_image, labels=labels).open(data, split, several=True)
@@ -132,7 +140,7 @@ def evaluate(
         raise UserError("--confusion is of images with one class each, and those of this data set have several")
     for bad in dataset.bad:
         echo(f"left out: {bad}", err=True)
-    runtime = Runtime(device, engine, parse_memory(memory))
+    runtime = Runtime(device, engine, parse_memory(memory), precision)
     evaluator = Evaluator(file, dataset, options, runtime, limit=limit, cache=out)
     protocols = protocols or [default_protocol(evaluator.forward.net)]
     for name in protocols:

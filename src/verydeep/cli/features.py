@@ -1,12 +1,12 @@
 """`verydeep features`: descriptors of pictures as a file."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from verydeep.cli.console import echo
-from verydeep.cli.options import Device, Engine, Json, Labels, Memory, OnBadImage, Reader, parse_scales
+from verydeep.cli.options import Device, Engine, Json, Labels, Memory, OnBadImage, Precision, Reader, parse_scales
 
 if TYPE_CHECKING:
     from verydeep.datasets.dataset import Dataset
@@ -42,6 +42,7 @@ def features(
     memory: Memory = "1GiB",
     device: Device = "auto",
     engine: Engine = "auto",
+    precision: Precision = "float32",
     reader: Reader = None,
     labels: Labels = None,
     on_bad_image: OnBadImage = "error",
@@ -63,9 +64,8 @@ def features(
     from verydeep.transfer.protocols import PROTOCOLS
     from verydeep.transfer.store import Store, default_folder
 
-    describe = Descriptor(
-        list(weights), layer, (), aggregate, flip, normalize, memory=memory, device=device, engine=engine
-    )
+    where: dict[str, Any] = {"memory": memory, "device": device, "engine": engine, "precision": precision}
+    describe = Descriptor(list(weights), layer, (), aggregate, flip, normalize, **where)
     window = describe.sources()[0].net.image_size
     describe.scales = parse_scales(scales) if scales else PROTOCOLS["folder"].scales_for(window)
     describe.fit()

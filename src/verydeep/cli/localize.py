@@ -7,7 +7,7 @@ import typer
 
 from verydeep.cli.console import echo
 from verydeep.cli.each_picture import drawings, each_picture, find_files, finish
-from verydeep.cli.options import Device, Engine, Json, Memory, Pictures
+from verydeep.cli.options import Device, Engine, Json, Memory, Pictures, Precision
 
 if TYPE_CHECKING:
     from verydeep.localization.localize import Localized
@@ -32,6 +32,7 @@ def localize(
     memory: Memory = "2GiB",
     device: Device = "auto",
     engine: Engine = "auto",
+    precision: Precision = "float32",
     json_: Json = False,
 ) -> None:
     """Name what is in pictures, most probable first, and say where: boxes in pixels of the original picture.
@@ -50,7 +51,7 @@ def localize(
     rule = chosen_rule(threshold, match, tuned).rule
     files, skipped = find_files(images)
     nets = find_weights(classifier), find_weights(localizer)
-    runtime = Runtime(device, engine, parse_memory(memory))
+    runtime = Runtime(device, engine, parse_memory(memory), precision)
     found = Localizer(*nets, protocol, top=top, rule=rule, runtime=runtime, pictures=len(files))
     rows: list[dict[str, Any]] = []
     names = drawings(files, out)

@@ -12,6 +12,10 @@ Engine = Annotated[
         help="What runs the layers on a CPU: native or torch; auto is native where that is built and pays, else torch."
     ),
 ]
+Precision = Annotated[
+    Literal["float32", "bf16", "fixed16"],
+    typer.Option(help="Of the network's arithmetic; fixed16, 16-bit integers, is the native engine's."),
+]
 Memory = Annotated[str, typer.Option(help="For pictures and activations, beside the weights.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of torch; default: torch's own choice.")]
 

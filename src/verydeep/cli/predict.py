@@ -7,7 +7,7 @@ import typer
 
 from verydeep.cli.console import echo
 from verydeep.cli.each_picture import drawings, each_picture, find_files, finish
-from verydeep.cli.options import Device, Engine, Json, Memory, Pictures
+from verydeep.cli.options import Device, Engine, Json, Memory, Pictures, Precision
 
 if TYPE_CHECKING:
     from verydeep.evaluation.predict import Prediction, Predictor
@@ -30,6 +30,7 @@ def predict(
     memory: Memory = "2GiB",
     device: Device = "auto",
     engine: Engine = "auto",
+    precision: Precision = "float32",
     json_: Json = False,
 ) -> None:
     """Name the classes of pictures, most probable first, with their posteriors.
@@ -53,7 +54,7 @@ def predict(
         raise UserError(f"--heatmap {heatmap}: {len(files)} pictures are given; name a folder for their drawings")
     for path in drawn.values():
         check_suffix(path)
-    runtime = Runtime(device, engine, parse_memory(memory))
+    runtime = Runtime(device, engine, parse_memory(memory), precision)
     predictor = Predictor(find_weights(weights), protocol, top, runtime=runtime, pictures=len(files))
     rows: list[dict[str, Any]] = []
     for prediction in each_picture(files, predictor, rows):

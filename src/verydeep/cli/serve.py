@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from verydeep.cli.options import Device, Engine
+from verydeep.cli.options import Device, Engine, Precision
 
 EXAMPLE = "verydeep serve runs/A --port 8000"
 
@@ -26,6 +26,7 @@ def serve(
     wait: Annotated[str, typer.Option(help="That a picture may wait for others of its size to share a batch.")] = "5ms",
     device: Device = "auto",
     engine: Engine = "auto",
+    precision: Precision = "float32",
 ) -> None:
     """Classify, localize, draw and describe uploaded pictures over HTTP, until SIGTERM or Ctrl-C.
 
@@ -44,4 +45,5 @@ def serve(
     from verydeep.serving.serve import serve as run
 
     address = Address(host, port, token)
-    run(weights, localizer, protocol, address, Runtime(device, engine, parse_memory(memory)), parse_wait(wait))
+    runtime = Runtime(device, engine, parse_memory(memory), precision)
+    run(weights, localizer, protocol, address, runtime, parse_wait(wait))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from verydeep.cli.console import echo
-from verydeep.cli.options import Device, Json, Labels, Memory, OnBadImage, Reader, parse_scales
+from verydeep.cli.options import Device, Json, Labels, Memory, OnBadImage, Precision, Reader, parse_scales
 
 EXAMPLE = "verydeep transfer --weights runs/A --data photos --protocol folder --scales 64,96 --out flowers"
 
@@ -53,6 +53,7 @@ def transfer(
     cache: Annotated[Path | None, typer.Option(help="Folder for descriptors; default: the user's cache.")] = None,
     memory: Memory = "1GiB",
     device: Device = "auto",
+    precision: Precision = "float32",
     reader: Reader = None,
     labels: Labels = None,
     on_bad_image: OnBadImage = "error",
@@ -85,6 +86,7 @@ def transfer(
         cache=cache,
         memory=parse_memory(memory),
         device=device,
+        precision=precision,
         reading=Reading(reader, on_bad_image, labels=labels),
     )
     for bad in result["left_out"]:

@@ -55,13 +55,13 @@ def evaluate(
     protocol : Protocol or str, optional
         For example ``dense@256,384,512``; by default as for `predict`.
     options : Options, optional
-        Soft-max, pooling, precision.
+        Soft-max and pooling.
     limit : int, optional
         Test on so many images only, evenly over the classes, the same ones every time.
     cache : str or Path, optional
         Folder for ``<protocol>.parquet``, also of the protocols whose mean this one is. What is there is not
         computed again, and a stopped evaluation continues.
-    device, engine, memory
+    device, engine, memory, precision
         Where and how the network runs: the fields of `verydeep.inference.runtime.Runtime`.
 
     Returns
@@ -126,7 +126,7 @@ class Evaluator:
             "content_sha256": content_digest(self.dataset) if self.cache else None,
             "limit": limit and f"{limit} images, evenly over the classes, seed 0",
             "preprocessing": net.preprocessing.to_dict(),
-            "options": self.forward.options.to_dict(),
+            "options": self.forward.choices,
             "engine": self.forward.engine,
             "created_by": f"verydeep {VERSION}",
         }

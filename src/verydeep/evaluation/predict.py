@@ -86,7 +86,7 @@ def predict(
         By default `default_protocol`'s: dense evaluation at the scale of training, or the network's descriptor.
     top : int
         Classes to name, at least 1.
-    options, device, engine, memory
+    options, device, engine, memory, precision
         As in `verydeep.evaluate`.
 
     Raises

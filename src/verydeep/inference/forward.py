@@ -38,7 +38,7 @@ class Forward:
     def __init__(self, net: Network, options: Options, runtime: Runtime, views: int | None = None) -> None:
         self.net, self.runtime = net, runtime
         self.device = pick_device(runtime.device)
-        self.engine = pick_engine(runtime.engine, self.device, options.precision, views, net)
+        self.engine = pick_engine(runtime.engine, self.device, runtime.precision, views, net)
         place(net, self.device)
         _check_rounding(net, options)
         own: PoolRounding = "up" if net.preprocessing.pool_round_up else "down"
@@ -47,13 +47,18 @@ class Forward:
         self.stops: tuple[str, ...] = ()
         self._batches = 0
 
+    @property
+    def choices(self) -> dict[str, str | None]:
+        """What was chosen about the test and is recorded with its result, JSON-able."""
+        return {**self.options.to_dict(), "precision": self.runtime.precision}
+
     @contextmanager
     def testing(self) -> Iterator[None]:
         """Set the network to testing, with the pooling asked for, and set it back."""
         net, preprocessing, training = self.net, self.net.preprocessing, self.net.training
         net.preprocessing = replace(preprocessing, pool_round_up=self.options.pool_rounding == "up")
         net.eval()
-        low = self.options.precision == "bf16"
+        low = self.runtime.precision == "bf16"
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=low):
                 yield
@@ -113,7 +118,7 @@ class Forward:
         self.net.module_name(layer)  # must be there
         passed = names[names.index(after) + 1 if after else 0 : names.index(layer)]
         if not passed:
-            return layers_by(self.engine, self.net, layer, after, self.options.precision)
+            return layers_by(self.engine, self.net, layer, after, self.runtime.precision)
         first, second = self.layers(passed[-1], after), self.layers(layer, passed[-1])
         return lambda x: second(first(x))
 

@@ -8,12 +8,10 @@ from verydeep.basics.errors import UserError
 Softmax = Literal["image", "location"]
 Pool = Literal["mean", "max"]
 PoolRounding = Literal["up", "down"]
-Precision = Literal["float32", "bf16", "fixed16"]
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "softmax": get_args(Softmax),
     "pool": get_args(Pool),
     "pool_rounding": (None, *get_args(PoolRounding)),
-    "precision": get_args(Precision),
 }
 
 
@@ -21,8 +19,8 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
 class Options:
     """How the score map of a view becomes its posterior; the defaults are the reading of the paper followed here.
 
-    A crop as large as the network's window has one score, so for crops only `precision` matters. UserError for a value
-    that is not named here.
+    A crop as large as the network's window has one score, for which none of them matters. UserError for a value that
+    is not named here.
 
     Parameters
     ----------
@@ -34,15 +32,11 @@ class Options:
         ``softmax="location"``, for the greatest posteriors of the classes are no distribution.
     pool_rounding : {"up", "down"}, optional
         How the max-pools' output sizes are rounded, in place of the network's own way.
-    precision : {"float32", "bf16", "fixed16"}
-        Of the network's arithmetic; soft-max and means are float32 at least. `fixed16`, 16-bit integers with scales,
-        is the native engine's.
     """
 
     softmax: Softmax = "image"
     pool: Pool = "mean"
     pool_rounding: PoolRounding | None = None
-    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():

@@ -1,4 +1,4 @@
-"""Where and how a network runs in testing: device, engine, memory, chosen once and handed through as one value."""
+"""Where and how a network runs in testing, chosen once and handed through as one value."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from verydeep.nets.configurations import Configuration
 from verydeep.nets.network import Network
 
 Engine = Literal["native", "torch"]
+Precision = Literal["float32", "bf16", "fixed16"]
 Run = Callable[[Tensor], Tensor]
 
 DEFAULT_MEMORY = 2 * 2**30
@@ -26,6 +27,8 @@ FEW = 16
 class Runtime:
     """Where and how a network runs; nothing of it is meant to change a result by more than rounding.
 
+    UserError for a precision that there is not.
+
     Attributes
     ----------
     device : {"auto", "cpu", "cuda", "mps"}
@@ -35,11 +38,19 @@ class Runtime:
     memory : int
         Bytes that pictures and activations may take together, beside weights and posteriors; a picture that alone
         takes more is refused.
+    precision : {"float32", "bf16", "fixed16"}
+        Of the network's arithmetic, recorded with its results; soft-max and means are float32 at least. `fixed16`,
+        16-bit integers with scales, is the native engine's.
     """
 
     device: str = "auto"
     engine: str = "auto"
     memory: int = DEFAULT_MEMORY
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise UserError(f"precision {self.precision!r}: expected one of {', '.join(get_args(Precision))}")
 
     @property
     def memory_for_layers(self) -> int:
@@ -53,6 +64,7 @@ class RuntimeOptions(TypedDict, total=False):
     device: str
     engine: str
     memory: int
+    precision: Precision
 
 
 def pick_engine(

@@ -19,7 +19,7 @@ from verydeep.evaluation.evaluate import Evaluator, evenly, match_labels
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.images.crops import grid
 from verydeep.inference.loading import Loader, batches
-from verydeep.inference.options import Options, Precision
+from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
 from verydeep.inference.views import Picture
@@ -50,22 +50,20 @@ class BoxEvaluator:
         dataset: Dataset,
         *,
         posteriors: Posteriors | None = None,
-        precision: Precision = "float32",
         runtime: Runtime = Runtime(),  # noqa: B008 (frozen)
         limit: int | None = None,
         cache: Path | None = None,
     ) -> None:
         nets = load(classifier, "classify"), load(localizer, "localize")
-        options = Options(precision=precision)
         names = str(classifier), str(localizer)
         self.dataset = dataset if limit is None else dataset.subset(evenly(dataset, limit))
-        self.model = LocalizationModel(*nets, options, runtime, names, len(self.dataset))
+        self.model = LocalizationModel(*nets, Options(), runtime, names, len(self.dataset))
         self.labels = match_labels(self.dataset, nets[0])
         self.loader = Loader(self.dataset, nets[0], runtime.memory)
         self.posteriors, self.cache, self.runtime = posteriors, cache, runtime
         self.files = Path(classifier), Path(localizer)
         about = {**_about(*nets), "data": dataset.name, "split": dataset.split, "split_provenance": dataset.provenance}
-        about |= {"classifier": names[0], "localizer": names[1], "options": options.to_dict()}
+        about |= {"classifier": names[0], "localizer": names[1], "options": self.model.classifier.choices}
         about |= {"classifier_hash": weights_hash(classifier), "localizer_hash": weights_hash(localizer)}
         about |= {"labels_from": _source(posteriors), "created_by": f"verydeep {VERSION}"}
         about |= {"content_sha256": content_digest(self.dataset) if cache else None}

@@ -174,8 +174,8 @@ def localize(
 ) -> Localized | list[Localized]:
     """Name the classes of a picture, or of each of several, and say where each is.
 
-    Pictures are as for `predict`; other parameters are those of `Localizer`, device, engine and memory the fields of
-    its runtime.
+    Pictures are as for `predict`; other parameters are those of `Localizer`, device, engine, memory and precision the
+    fields of its runtime.
     """
     images = [image] if is_one_picture(image) else list(image)
     where, count = Runtime(**runtime), len(images)

@@ -14,7 +14,6 @@ from verydeep.evaluation.evaluate import Evaluator
 from verydeep.evaluation.fuse import fuse
 from verydeep.evaluation.parquet import read_metadata
 from verydeep.evaluation.posteriors import Posteriors
-from verydeep.inference.options import Options
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
 from verydeep.localization.detections import Detections
@@ -122,8 +121,7 @@ def _test_classes(study: _Study, run: Run, protocols: Iterable[Protocol]) -> Non
     evaluator = Evaluator(
         study.folder.run(run.name).weights,
         study.testing,
-        options=Options(precision=run.recipe.precision),  # tested in the arithmetic it was trained in
-        runtime=Runtime(study.device),
+        runtime=Runtime(study.device, precision=run.recipe.precision),  # tested in the arithmetic it was trained in
         cache=study.folder.posteriors(run.name),
     )
     for protocol in protocols:
@@ -146,8 +144,7 @@ def _test_boxes(study: _Study, run: Run, protocols: Iterable[Protocol]) -> None:
         folder.run(run.name).weights,
         with_boxes(study.testing, study.skip_bad_boxes)[0],
         posteriors=fuse([Posteriors.read(file) for file in best], list(map(str, best))),
-        precision=run.recipe.precision,
-        runtime=Runtime(study.device),
+        runtime=Runtime(study.device, precision=run.recipe.precision),
         cache=folder.boxes(run.name),
     )
     for protocol in protocols:

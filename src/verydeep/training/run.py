@@ -331,9 +331,8 @@ class Run:
     def _validate(self, tested: Network) -> dict[str, float]:
         result = dict.fromkeys(("val_loss", *self.task.metrics), math.nan)
         if self.processes.first:
-            options = Options(precision=self.recipe.precision)
-            device = next(tested.parameters()).device
-            forward = Forward(tested, options, Runtime(str(device), engine="torch"))
+            device = str(next(tested.parameters()).device)
+            forward = Forward(tested, Options(), Runtime(device, "torch", precision=self.recipe.precision))
             with suppress(NotFiniteError):
                 result = self.validation(forward)
             set_training(tested)

@@ -14,11 +14,11 @@ from verydeep.datasets.content import content_hashes
 from verydeep.datasets.dataset import Dataset
 from verydeep.inference.combine import Rows, combine
 from verydeep.inference.memory import parse_memory
-from verydeep.inference.runtime import DEFAULT_MEMORY, Runtime
+from verydeep.inference.runtime import DEFAULT_MEMORY, Precision, Runtime
 from verydeep.nets.config import check_choices
 from verydeep.nets.network import Network
 from verydeep.transfer.data import as_dataset
-from verydeep.transfer.elementary import LayerDescriptor, Source, usual_layer
+from verydeep.transfer.elementary import LayerDescriptor, Source, precision_said, usual_layer
 from verydeep.transfer.store import Store
 
 Weights = Network | str | Path
@@ -55,6 +55,8 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Where the network runs.
     engine : {"auto", "native", "torch"}
         What runs its layers; see `verydeep.inference.runtime.pick_engine`.
+    precision : {"float32", "bf16", "fixed16"}
+        Of the network's arithmetic; `fixed16` is the native engine's.
 
     Raises
     ------
@@ -87,6 +89,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         memory: int | str = DEFAULT_MEMORY,
         device: str = "auto",
         engine: str = "auto",
+        precision: Precision = "float32",
     ) -> None:
         self.weights = weights
         self.layer = layer
@@ -98,6 +101,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.memory = memory
         self.device = device
         self.engine = engine
+        self.precision = precision
 
     def fit(self, X: Any = None, y: Any = None) -> "Descriptor":
         """Check the parameters; nothing is learned from X and y."""
@@ -180,6 +184,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             "aggregate": self.aggregate,
             "flip": bool(self.flip),
             "normalize": self.normalize,
+            **precision_said(self.precision),
         }
 
     def layers(self) -> list[str]:
@@ -192,7 +197,7 @@ class Descriptor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if not given:
             raise UserError("weights: at least one network is needed")
         memory = parse_memory(self.memory) if isinstance(self.memory, str) else self.memory
-        runtime = Runtime(self.device, self.engine, memory)
+        runtime = Runtime(self.device, self.engine, memory, self.precision)
         asked = ([str(w) if not isinstance(w, Network) else id(w) for w in given], runtime)
         kept = self.__dict__.get("_kept")
         if kept is None or kept[0] != asked:

@@ -77,6 +77,11 @@ def network_hash(net: Network) -> str:
     return digest.hexdigest()
 
 
+def precision_said(precision: str) -> dict[str, str]:
+    """Return what an identity says of a precision: nothing of float32's, once the only one."""
+    return {} if precision == "float32" else {"precision": precision}
+
+
 class LayerDescriptor:
     """One layer of one network at one scale: dense, its map averaged over places and over the mirror image.
 
@@ -102,6 +107,7 @@ class LayerDescriptor:
             "layer": self.layer,
             "scale": self.scale,
             "flip": self.flip,
+            **precision_said(self.source.forward.runtime.precision),
             "created_by": f"verydeep {VERSION}",  # another version may decode or rescale otherwise
         }
 

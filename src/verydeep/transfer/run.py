@@ -73,7 +73,7 @@ def transfer(
         Where descriptors are kept; by default in the user's cache folder.
     reading : Reading
         How the data set is read.
-    device, engine, memory
+    device, engine, memory, precision
         Where and how the network runs: the fields of `verydeep.inference.runtime.Runtime`.
 
     Returns
