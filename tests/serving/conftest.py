@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed (make test insta
 
 CLASSES = tuple("abcdefgh")
 SHAPE = {"width": 1 / 16, "image_size": 64, "fc_width": 24}
+ENGINE_ERROR = 5e-6
+"""Of a layer's values, relative to their norm: the greatest that docs/engine.md and tests/engines know in float32."""
 
 
 def network(seed: int, **more: Any) -> vd.VGG:
@@ -36,7 +38,10 @@ def network(seed: int, **more: Any) -> vd.VGG:
 
     with torch.inference_mode():
         scores = net(net.preprocessing(torch.from_numpy(noise)))
-        net.fc8.weight *= (0.2 if more else 2.0) / float(scores.std(dim=0).mean())
+        factor = (0.2 if more else 2.0) / float(scores.std(dim=0).mean())
+        net.fc8.weight *= factor
+        if not more:  # without what all pictures have in common, no class is certain
+            net.fc8.bias.copy_(-factor * scores.mean(dim=0))
     return net
 
 
@@ -49,6 +54,25 @@ def jpeg(pixels: NDArray[np.uint8]) -> bytes:
 def random_picture(rng: np.random.Generator, height: int = 80, width: int = 100) -> NDArray[np.uint8]:
     coarse = rng.integers(0, 256, (height // 10 + 1, width // 10 + 1, 3), dtype=np.uint8)
     return np.ascontiguousarray(coarse.repeat(10, 0).repeat(10, 1)[:height, :width])
+
+
+def rounding(weights: Path, files: Sequence[bytes | NDArray[np.uint8]]) -> float:
+    """Return how far two right posteriors of a picture may be apart.
+
+    Another batch size or processor sums float32 in another order. Each of two computations is ENGINE_ERROR of the
+    norm of the scores (before their bias, which cancels some) from the truth, so scores differ by twice that; and no
+    posterior changes by more than half of the greatest change of a score, for its derivatives are p (1 - p) and -p q.
+    """
+    import torch
+
+    net = vd.load(weights)
+    largest = 0.0
+    for file in files:
+        pixels = np.array(Image.open(io.BytesIO(file))) if isinstance(file, bytes) else file
+        with torch.inference_mode():
+            scores = net(net.preprocessing(torch.from_numpy(pixels)[None]))
+            largest = max(largest, float((scores - net.fc8.bias).norm()))
+    return ENGINE_ERROR * largest
 
 
 class Running:

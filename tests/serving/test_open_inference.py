@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import verydeep as vd
-from tests.serving.conftest import Running, jpeg, random_picture
+from tests.serving.conftest import Running, jpeg, random_picture, rounding
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def test_tritons_client(service: Running, folder: Path, pictures: list[Any]) -> 
         ("image", "BYTES", np.array(files, object), files),
     ):
         wanted = expected(folder, images)
+        apart = rounding(folder / "a.safetensors", images)
         for binary in (True, False):
             if kind == "BYTES" and not binary:
                 continue  # the client sends text there, and a picture is none
@@ -45,7 +46,7 @@ def test_tritons_client(service: Running, folder: Path, pictures: list[Any]) -> 
             outputs = [client_module.InferRequestedOutput(one, binary_data=binary) for one in ("posterior", "label")]
             for asked in (None, outputs):
                 answer = client.infer("a", [tensor], outputs=asked, request_id="seven")
-                np.testing.assert_allclose(answer.as_numpy("posterior"), wanted, atol=1e-6)
+                np.testing.assert_allclose(answer.as_numpy("posterior"), wanted, rtol=0, atol=apart)
                 labels = [one.decode() if isinstance(one, bytes) else one for one in answer.as_numpy("label")]
                 assert labels == [vd.load(folder / "a.safetensors").classes[k] for k in wanted.argmax(1)]
                 assert answer.get_response()["id"] == "seven"
@@ -54,6 +55,7 @@ def test_tritons_client(service: Running, folder: Path, pictures: list[Any]) -> 
 def test_base64_in_json_and_a_raw_picture(service: Running, folder: Path, pictures: list[Any]) -> None:
     file = jpeg(pictures[0])
     wanted = expected(folder, [file])
+    apart = rounding(folder / "a.safetensors", [file])
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [base64.b64encode(file).decode()]}
     outputs = [{"name": "posterior"}]
     status, answer = service.post("/v2/models/a/infer", json.dumps({"inputs": [tensor], "outputs": outputs}))
@@ -61,10 +63,10 @@ def test_base64_in_json_and_a_raw_picture(service: Running, folder: Path, pictur
     assert answer["model_name"] == "a"
     (one,) = answer["outputs"]
     assert (one["datatype"], one["shape"]) == ("FP32", [1, 8])
-    np.testing.assert_allclose(one["data"], wanted[0], atol=1e-6)
+    np.testing.assert_allclose(one["data"], wanted[0], rtol=0, atol=apart)
     status, answer = service.post("/v2/models/a/infer", file, **{"Inference_Header_Content_Length": "0"})
     assert status == 200
-    np.testing.assert_allclose(answer["outputs"][0]["data"], wanted[0], atol=1e-6)
+    np.testing.assert_allclose(answer["outputs"][0]["data"], wanted[0], rtol=0, atol=apart)
 
 
 PIXELS = {"name": "pixels", "datatype": "UINT8", "shape": [1, 64, 64, 3]}
