@@ -78,6 +78,8 @@ class Exchange:
         self._complete = asyncio.Event()  # the body
         self._answered = False
         scope["exchange"] = self
+        # What is sent in parts ends by cancellation when its client has gone: the application need not look for that.
+        scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.4"}
 
     def hold(self, size: int) -> None:
         """Count bytes that are held until the answer is sent, or `let_go`."""
