@@ -17,6 +17,7 @@ from verydeep.serving import open_inference
 from verydeep.serving.guard import Exchange, Guard
 from verydeep.serving.job_paths import add_jobs
 from verydeep.serving.models import Model
+from verydeep.serving.pages import add_page
 from verydeep.serving.protocols import about_protocols
 from verydeep.serving.refusal import RefusedError
 from verydeep.serving.service import Service
@@ -63,6 +64,7 @@ def make_app(service: Service) -> FastAPI:
     add_jobs(app, service)
     _add_open_inference(app, service)
     _add_about(app, service)
+    add_page(app, "index.html")
     return app
 
 
