@@ -154,8 +154,10 @@ class Picture {
       const share = document.createElement("span");
       share.className = "share";
       share.textContent = percent(one.posterior);
-      const bar = Object.assign(document.createElement("meter"), { min: 0, max: 1, value: one.posterior });
-      bar.setAttribute("aria-hidden", "true");
+      const bar = document.createElement("span");
+      bar.className = "bar";
+      bar.append(document.createElement("span"));
+      bar.firstChild.style.width = percent(one.posterior).replace(" ", "");
       button.append(name, share, bar);
       button.addEventListener("click", () => this.choose(button, one.class));
       item.append(button);
@@ -180,7 +182,9 @@ class Picture {
       this.heat = heat;
       this.part(".opacity").hidden = false;
       this.part(".opacity span").textContent = `Heat map of ${label}`;
-      say(`Heat map of ${label} shown: ${heat.scores.length} by ${heat.scores[0].length} cells`);
+      const size = `${heat.scores.length} by ${heat.scores[0].length} cells`;
+      this.part(".cells").textContent = size;
+      say(`Heat map of ${label} shown: ${size}`);
       this.draw();
     } catch (error) {
       if (error.name !== "AbortError") this.fail(error);
