@@ -59,7 +59,7 @@ _TENSORS = {"requestBody": {"required": True, "content": {"application/json": {"
 def make_app(service: Service) -> FastAPI:
     """Return the application; a `Guard` must stand before it."""
     app = FastAPI(title="verydeep", version=VERSION, docs_url=None, redoc_url=None)
-    _say_errors_in_one_line(app)
+    say_errors_in_one_line(app)
     _add_own(app, service)
     add_jobs(app, service)
     _add_open_inference(app, service)
@@ -104,11 +104,12 @@ def _add_own(app: FastAPI, service: Service) -> None:
         request: Request,
         name: Name,
         label: Annotated[str | None, Query(alias="class")] = None,
+        protocol: Protocol = None,
         form: Annotated[Literal["png", "values"], Query(description="A drawing, or JSON with the scores.")] = "png",
     ) -> Response:
         model = service.models[name]
         exchange: Exchange = request.scope["exchange"]
-        (found,) = await service.run(model.heat_map(label), [await _picture(request, service)], exchange)
+        (found,) = await service.run(model.heat_map(label, protocol), [await _picture(request, service)], exchange)
         if form == "values":
             return JSONResponse({**_by(name, model), **_scores(found, model)})
         return Response(await service.draw(found, model.net), media_type="image/png")
@@ -198,7 +199,9 @@ def _add_about(app: FastAPI, service: Service) -> None:
         return HTMLResponse(_page(app.openapi()))
 
 
-def _say_errors_in_one_line(app: FastAPI) -> None:
+def say_errors_in_one_line(app: FastAPI) -> None:
+    """Answer whatever goes wrong with one line of JSON."""
+
     @app.exception_handler(RefusedError)
     async def refused(request: Request, error: RefusedError) -> JSONResponse:
         headers = {"retry-after": "1"} if error.status in (429, 503) else None

@@ -87,13 +87,14 @@ class Model:
             self._metrics[metric] = make_metric(metric, trunk(self.net)).to(self.forward.device)
         return Distance(self._metrics[metric], self.forward.device)
 
-    def heat_map(self, label: str | None) -> HeatMap:
-        """Return what computes a class's score map."""
-        if self.classify is None:
+    def heat_map(self, label: str | None, protocol: str | None = None) -> HeatMap:
+        """Return what computes a class's score map, at the largest scale of a protocol that may be chosen."""
+        classify = self.classify_by(protocol)
+        if classify is None:
             raise RefusedError(404, "this network names no classes: it gives descriptors alone")
         if label is not None and label not in self.net.classes:
             raise UserError(f"class {label!r} is none of this network's")
-        return HeatMap(self.classify.predictor, label)
+        return HeatMap(classify.predictor, label)
 
     def _check(self, source: str) -> None:
         """Run everything once, which also packs the weights: memory does not grow with the first requests."""

@@ -176,13 +176,14 @@ class Picture {
     if (off) return;
     button.setAttribute("aria-pressed", "true");
     try {
-      const asked = at("heatmap", { class: label, form: "values" });
+      const asked = at("heatmap", { class: label, form: "values", protocol: protocol() });
       const heat = await (await ask("POST", asked, this.file, this.stop.signal)).json();
       if (button.getAttribute("aria-pressed") !== "true") return;
       this.heat = heat;
       this.part(".opacity").hidden = false;
       this.part(".opacity span").textContent = `Heat map of ${label}`;
-      const size = `${heat.scores.length} by ${heat.scores[0].length} cells`;
+      const count = heat.scores.length * heat.scores[0].length;
+      const size = count > 1 ? `${heat.scores.length} by ${heat.scores[0].length} cells` : "one cell: a window covers the picture at this scale";
       this.part(".cells").textContent = size;
       say(`Heat map of ${label} shown: ${size}`);
       this.draw();
