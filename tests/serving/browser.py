@@ -1,4 +1,4 @@
-"""Debian's chromium, driven by Playwright; one for all tests of a process."""
+"""Debian's chromium, driven by Playwright; one for all tests of a file."""
 
 import shutil
 import time
@@ -10,7 +10,7 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while one runs, asyncio.run of other files' tests would find a loop running
 def browser() -> Iterator[Any]:
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (make test installs it)")
     if CHROMIUM is None:

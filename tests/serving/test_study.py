@@ -15,15 +15,13 @@ import pytest
 from PIL import Image
 
 from tests.results.conftest import CLASSES, IMAGES, Study
-from tests.serving.browser import Watched, browser, until
+from tests.serving.browser import Watched, until
 from tests.serving.conftest import random_picture
 from verydeep.basics.errors import UserError
 from verydeep.cli.report import report
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.serving.refusal import RefusedError
 from verydeep.serving.study import StudyView
-
-__all__ = ["browser"]
 
 
 @pytest.fixture
