@@ -108,7 +108,7 @@ def main() -> None:
             service.stop()
         print(", ".join(f"{count} {what}" for what, count in done.items()))
         print(f"{seconds:.0f} s; peak memory {(peak - before) / 2**20:.0f} MiB above the start, --memory 256MiB")
-        print(f"answers may be {apart:.1e} off; pictures' are {min(gaps):.1e} apart at least, {np.median(gaps):.2f} usually")
+        print(f"answers may be {apart:.1e} off; those of pictures are {min(gaps):.1e} apart at least")
 
 
 if __name__ == "__main__":

@@ -115,10 +115,12 @@ class Service:
         picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
         for protocol, task in model.choices.items():
             if (model.hash, protocol) not in self.measured:
-                await self.run(task, [picture], exchange)  # the first time memory is laid out
-                begin = monotonic()
-                await self.run(task, [picture], exchange)
-                self.measured[model.hash, protocol] = monotonic() - begin
+                took = []
+                for _ in range(3):  # the first time memory is laid out
+                    begin = monotonic()
+                    await self.run(task, [picture], exchange)
+                    took.append(monotonic() - begin)
+                self.measured[model.hash, protocol] = min(took)
         return {protocol: self.measured[model.hash, protocol] for protocol in model.choices}
 
     async def in_thread(self, function: Callable[[], Result]) -> Result:
