@@ -20,6 +20,7 @@ from PIL import Image
 
 import verydeep as vd
 from tests.conftest import SEED
+from tests.serving.browser import browser as browser  # a fixture for the whole folder
 
 pytest.importorskip("fastapi", reason="fastapi is not installed (make test installs it)")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed (make test installs it)")

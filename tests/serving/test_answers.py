@@ -80,9 +80,9 @@ def test_heat_map(service: Running, folder: Path, file: bytes) -> None:
 def test_what_there_is(service: Running) -> None:
     tasks = {one["model"]: one["tasks"] for one in json.loads(service.request("GET", "/models")[1])}
     assert tasks == {
-        "a": ["classify", "localize", "heatmap", "descriptor"],
-        "b": ["classify", "heatmap", "descriptor"],
-        "trunk": ["descriptor"],
+        "a": ["classify", "localize", "heatmap", "descriptor", "distance", "scoremap"],
+        "b": ["classify", "heatmap", "descriptor", "distance", "scoremap"],
+        "trunk": ["descriptor", "distance"],
     }
     described = json.loads(service.request("GET", "/openapi.json")[1])
     page = service.request("GET", "/docs")[1].decode()

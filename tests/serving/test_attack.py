@@ -21,6 +21,7 @@ from PIL import Image
 
 import verydeep as vd
 from tests.serving.conftest import CLASSES, Running, jpeg, network, random_picture, rounding
+from tests.serving.storm import Storm
 
 MEMORY = 256 * 2**20
 LIMIT = MEMORY // 4 // 8  # of one body
@@ -111,24 +112,14 @@ def test_paths_and_addresses_in_requests_are_bytes_like_any(one: Running, folder
     assert one.request("GET", "/models/../../etc/passwd")[0] == 404
 
 
-def test_200_connections_at_once(one: Running, folder: Path, rng: np.random.Generator) -> None:
+def test_600_connections_at_once(one: Running, folder: Path, rng: np.random.Generator) -> None:
+    """More than are let in: what is refused is told so and asks again. `python -m tests.serving.storm` does more."""
     files = [jpeg(random_picture(rng)) for _ in range(8)]
-    expected = [p.posterior for p in vd.predict(folder / "a.safetensors", files)]
-    apart = rounding(folder / "a.safetensors", files)
-    together = threading.Barrier(200)
-
-    def ask(index: int) -> bool:
-        connection = one.connection()
-        connection.connect()
-        together.wait(60)
-        connection.request("POST", "/models/a/classify?top=8", files[index % 8])
-        answer = connection.getresponse()
-        content = json.loads(answer.read())
-        connection.close()
-        return answer.status == 200 and fits(content, expected[index % 8], apart)
-
-    with ThreadPoolExecutor(200) as pool:
-        assert Counter(pool.map(ask, range(200))) == {True: 200}
+    weights = folder / "a.safetensors"
+    expected = [p.posterior for p in vd.predict(weights, files)]
+    done = Storm(one.port, "a", files, expected, rounding(weights, files)).run(connections=600, answers=800)
+    assert (done["right"], done["wrong"], done["lost"]) == (800, 0, 0)
+    assert set(done) <= {"right", "wrong", "lost", "refused 429", "refused 503", "not let in"}
 
 
 def fits(answer: Any, posterior: Any, apart: float) -> bool:

@@ -26,7 +26,7 @@ def described(start: Callable[..., Running], folder: Path) -> Running:
 def test_curl(described: Running, tmp_path: Path, rng: np.random.Generator) -> None:
     (tmp_path / "photo.jpg").write_bytes(jpeg(random_picture(rng)))
     lines = "".join(re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)).splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 9
     for line in lines:
         words = shlex.split(line.replace(":8000", f":{described.port}"))
         done = subprocess.run([*words, "-sS", "--fail"], cwd=tmp_path, capture_output=True, text=True, timeout=120)

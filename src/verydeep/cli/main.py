@@ -28,6 +28,7 @@ COMMANDS = (
     ("fuse", "fuse"),
     ("tables", "tables"),
     ("reproduce", "reproduce"),
+    ("report", "report"),
     ("predict", "predict"),
     ("localize", "localize"),
     ("tune", "tune"),

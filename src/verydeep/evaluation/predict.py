@@ -1,6 +1,7 @@
 """The classes of single pictures."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -130,12 +131,22 @@ class Predictor:
         net.check_task("classify")
         if top < 1:
             raise UserError(f"top {top}: at least one class must be asked for")
-        self.protocol = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or default_protocol(net)
-        self.parts = tuple(one for leaf in self.protocol.leaves for one in leaf.each_scale)
+        chosen = Protocol.parse(protocol) if isinstance(protocol, str) else protocol or default_protocol(net)
         self.top = top
-        views = pictures and pictures * sum(VIEWS[part.kind] * len(part.scales) for part in self.protocol.leaves)
+        views = pictures and pictures * sum(VIEWS[part.kind] * len(part.scales) for part in chosen.leaves)
         self.forward = Forward(net, options or Options(), runtime, views)
-        self.forward.check(self.protocol)
+        self._take(chosen)
+
+    def by(self, protocol: Protocol) -> "Predictor":
+        """Return one by another protocol that shares the engine and its weights; UserError as for this one."""
+        other = copy(self)
+        other._take(protocol)
+        return other
+
+    def _take(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        self.parts = tuple(one for leaf in protocol.leaves for one in leaf.each_scale)
+        self.forward.check(protocol)
 
     def __call__(self, image: Any) -> Prediction:
         """Return the prediction for a file or an array."""

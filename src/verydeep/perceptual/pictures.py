@@ -84,13 +84,18 @@ def _by_name(folder: Path) -> dict[str, Path]:
 def read_pair(pair: Pair, net: Network, memory: int) -> tuple[Picture, Picture]:
     """Read both pictures; UserError where one is damaged, their sizes differ, or they take more than may be taken."""
     picture, reference = (read_picture(path, memory // BYTES_A_PIXEL) for path in (pair.picture, pair.reference))
+    check_pair(picture, reference, (str(pair.picture), str(pair.reference)), net, memory)
+    return picture, reference
+
+
+def check_pair(picture: Picture, reference: Picture, names: tuple[str, str], net: Network, memory: int) -> None:
+    """Refuse pictures whose sizes differ, or that take more in the network than may be taken."""
     if picture.shape != reference.shape:
         sizes = " and ".join(f"{shape[1]} x {shape[0]}" for shape in (picture.shape, reference.shape))
-        raise UserError(f"{pair.picture} and {pair.reference}: {sizes} pixels; expected one size")
-    what = f"{pair.picture}: {picture.shape[1]} x {picture.shape[0]} pixels"
+        raise UserError(f"{names[0]} and {names[1]}: {sizes} pixels; expected one size")
+    what = f"{names[0]}: {picture.shape[1]} x {picture.shape[0]} pixels"
     if reason := beyond(memory, _MAPS * bytes_per_view(net, *picture.shape[:2]), what, "give more"):
         raise UserError(reason)
-    return picture, reference
 
 
 def as_tensors(pictures: Sequence[Picture], device: torch.device) -> list[Tensor]:

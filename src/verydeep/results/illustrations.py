@@ -133,7 +133,7 @@ def draw_examples(
     They are of different classes while there are enough. Score maps are computed at Q = `scale`.
     """
     forward = Forward(load(weights, "classify"), Options(), Runtime(device), 1)
-    place = _places(dataset)
+    place = places(dataset)
     chosen = [index for index in _drawn(posteriors, right) if posteriors.ids[index] in place][:count]
     return [
         _example(forward, posteriors, index, dataset.image(place[posteriors.ids[index]]), scale) for index in chosen
@@ -187,7 +187,7 @@ def _data_uri(picture: NDArray[np.uint8]) -> str:
 
 def draw_box_examples(detections: Detections, dataset: Dataset, hit: bool, count: int) -> list[Example]:
     """Draw images whose box, given the class, has an IoU of at least 0.5, or others, the same ones every time."""
-    detections, place = detections.tested, _places(dataset)
+    detections, place = detections.tested, places(dataset)
     rows, found = np.flatnonzero(detections.counted), overlaps(detections)[:, -1]
     there = np.array([detections.ids[row] in place for row in rows.tolist()], np.bool_)
     chosen = generator(0).permutation(np.flatnonzero(there & ((found >= HIT) == hit)))[:count]
@@ -202,5 +202,6 @@ def draw_box_examples(detections: Detections, dataset: Dataset, hit: bool, count
     return examples
 
 
-def _places(dataset: Dataset) -> Mapping[str, int]:
+def places(dataset: Dataset) -> Mapping[str, int]:
+    """Return the place of each image by its name."""
     return {sample.id: index for index, sample in enumerate(dataset.samples)}

@@ -379,8 +379,8 @@ def _check_statistics(name: str, module: nn.BatchNorm2d) -> None:
 def _moved(layer: Layer, device: torch.device) -> Layer:
     if isinstance(layer, Branched):
         return replace(layer, branches=tuple(tuple(_moved(one, device) for one in branch) for branch in layer.branches))
-    if not isinstance(layer, Convolution):
-        return layer
+    if not isinstance(layer, Convolution) or layer.weight.device == device:
+        return layer  # with the weights that it has laid out
     bias = None if layer.bias is None else layer.bias.to(device)
     return replace(layer, weight=layer.weight.to(device), bias=bias)
 

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import nsmallest
 from pathlib import Path
 
 import numpy as np
@@ -45,20 +46,25 @@ class Peak:
     height: float
 
 
-def find_peaks(found: ScoreMap, threshold: float = 0.5) -> list[Peak]:
+def find_peaks(found: ScoreMap, threshold: float = 0.5, most: int | None = None) -> list[Peak]:
     """Return the local maxima of all classes and scales of at least `threshold`, the highest first.
 
     A cell is a local maximum where none of its eight neighbors is higher. Of two peaks of one class, of whatever
-    scales, the lower is dropped where its center lies in the middle half of the higher one's window.
+    scales, the lower is dropped where its center lies in the middle half of the higher one's window. Of more than
+    `most` maxima the highest are looked at.
     """
-    candidates = [peak for level in found.levels for peak in _maxima(found, level, threshold)]
-    candidates.sort(key=lambda peak: (-peak.value, peak.y, peak.x))
+    maxima = (peak for level in found.levels for peak in _maxima(found, level, threshold))
+    candidates = sorted(maxima, key=_order) if most is None else nsmallest(most, maxima, key=_order)
     kept: dict[str, list[Peak]] = {}
     for peak in candidates:
         others = kept.setdefault(peak.label, [])
         if not any(_beside(peak, other) for other in others):
             others.append(peak)
-    return sorted((peak for peaks in kept.values() for peak in peaks), key=lambda peak: (-peak.value, peak.y, peak.x))
+    return sorted((peak for peaks in kept.values() for peak in peaks), key=_order)
+
+
+def _order(peak: Peak) -> tuple[float, float, float]:
+    return -peak.value, peak.y, peak.x
 
 
 def _maxima(found: ScoreMap, level: Level, threshold: float) -> Iterator[Peak]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -31,6 +31,8 @@ from verydeep.scoremaps.sources import Picture, TruncatedImageError, open_image
 from verydeep.scoremaps.store import Folder, Memory, Store, open_map
 
 FORMAT_VERSION = 1
+Watch = Callable[[int, float], None]
+"""Told the place of a scale, and the share of its rows that were read."""
 
 
 @dataclass(frozen=True)
@@ -272,36 +274,53 @@ class Job:
 
         UserError: the limit is too small; the message says the least that works.
         """
-        found = []
         left = within(memory, self.device)
-        for level, source in enumerate(self.sources):
-            size, parts = (source.height, source.width), self.cells(level)[0]
-            try:
-                plan = make_plan(self.dense, *size, parts, left, row_bytes=source.row_bytes, kept=len(self.kept))
-            except MemoryTooSmallError as error:
-                assert memory is not None
-                assert left is not None
-                least = -(-(memory - left + error.least) // 2**20)
-                raise UserError(
-                    f"memory: {memory // 2**20} MiB are too little for even one row of this image at a time "
-                    f"(scale {self.scales[level]:g}); the least that works here is {least}MiB"
-                ) from None
-            found.append(plan)
-        return tuple(found)
+        try:
+            return self.plans_beside(left)
+        except MemoryTooSmallError as error:
+            assert memory is not None
+            assert left is not None
+            least = -(-(memory - left + error.least) // 2**20)
+            raise UserError(
+                f"memory: {memory // 2**20} MiB are too little for even one row of this image at a time; the least "
+                f"that works here is {least}MiB"
+            ) from None
+
+    def plans_beside(self, left: int | None) -> tuple[Plan, ...]:
+        """Return how each scale's map is computed within `left` bytes beside what is held; MemoryTooSmallError."""
+        return tuple(
+            make_plan(
+                self.dense,
+                source.height,
+                source.width,
+                self.cells(level)[0],
+                left,
+                row_bytes=source.row_bytes,
+                kept=len(self.kept),
+            )
+            for level, source in enumerate(self.sources)
+        )
 
     def run(self, plans: Sequence[Plan], out: Path | None, quiet: bool = True) -> ScoreMap:
         """Compute what the plans say, or what a stopped run has left of it."""
         with sole_writer(out):
-            return self._run(plans, out, quiet)
+            return self.run_into(self._store(plans, out), plans, out, quiet)
 
-    def _run(self, plans: Sequence[Plan], out: Path | None, quiet: bool) -> ScoreMap:
-        store = self._store(plans, out)
+    def run_into(
+        self,
+        store: Store,
+        plans: Sequence[Plan],
+        out: Path | None = None,
+        quiet: bool = True,
+        watch: Watch | None = None,
+    ) -> ScoreMap:
+        """Compute into `store` what it has not; `watch` is told of progress, and what it raises ends the work."""
         name, classes = self.source.name, tuple(self.dense.classes[k] for k in self.kept)
         kind = "posterior" if self.softmax else "score"
         try:
             with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
                 for level, plan in enumerate(plans):
-                    self._level(level, plan, store, quiet)
+                    self._level(level, plan, store, quiet, watch)
         except TruncatedImageError as error:
             store.flush()
             rows, height, width = error.rows, self.source.height, self.source.width
@@ -323,14 +342,15 @@ class Job:
             return Memory(shapes)
         return Folder(out, self.about(), self._level_facts(), shapes)
 
-    def _level(self, level: int, plan: Plan, store: Store, quiet: bool) -> None:
+    def _level(self, level: int, plan: Plan, store: Store, quiet: bool, watch: Watch | None) -> None:
         """Compute one scale's map."""
         source, layers = self.sources[level], self.dense.layers
         cells = self.cells(level)[1]
         left = [piece for part in plan.parts for piece in subtract([part], store.done[level])]
         found = [extents(layers, source.height, source.width, part) for part in left]
         total = sum(one[0].inputs.bottom - one[0].inputs.top for one in found)
-        bar = iter(track(range(total), total, f"scale {self.scales[level]:g}", "rows", quiet=quiet))
+        rows_done: Iterable[int] = range(total) if watch is None else _watched(watch, level, total)
+        bar = iter(track(rows_done, total, f"scale {self.scales[level]:g}", "rows", quiet=quiet))
         for part, one in zip(left, found, strict=True):
             cut: list[TruncatedImageError] = []
             rows = self._rows(source, one[0].inputs, plan.band, bar, cut)
@@ -420,6 +440,12 @@ class Job:
                 "units": "pixels of the original, y then x; window (i, j) begins at (i, j) x stride",
             }
         return facts
+
+
+def _watched(watch: Watch, level: int, total: int) -> Iterator[int]:
+    for row in range(total):
+        watch(level, row / total)
+        yield row
 
 
 def _dense(net: Dense | nn.Module | str | Path) -> Dense:

@@ -2,7 +2,7 @@
 
 import html
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -12,15 +12,22 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.version import VERSION
+from verydeep.perceptual.pictures import MetricName
 from verydeep.serving import open_inference
 from verydeep.serving.guard import Exchange, Guard
+from verydeep.serving.job_paths import add_jobs
 from verydeep.serving.models import Model
+from verydeep.serving.pages import add_page
+from verydeep.serving.protocols import about_protocols
 from verydeep.serving.refusal import RefusedError
 from verydeep.serving.service import Service
-from verydeep.serving.uploads import picture_of
+from verydeep.serving.tasks import Heat
+from verydeep.serving.uploads import files_of, picture_of
 
+NO_CLASSES = "this network names no classes: it gives descriptors alone"
 Name = Annotated[str, Path(description="One of /models.")]
 Top = Annotated[int, Query(ge=1, description="Classes to name.")]
+Protocol = Annotated[str | None, Query(description="One of /models/NAME/protocols.")]
 Side = Annotated[int, Field(ge=1, le=100_000)]
 _FILE = {"type": "string", "format": "binary"}
 _PICTURE = {
@@ -32,16 +39,32 @@ _PICTURE = {
         },
     }
 }
+_PAIR = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"picture": _FILE, "reference": _FILE},
+                    "required": ["picture"],
+                }
+            }
+        },
+    }
+}
 _TENSORS = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
 def make_app(service: Service) -> FastAPI:
     """Return the application; a `Guard` must stand before it."""
     app = FastAPI(title="verydeep", version=VERSION, docs_url=None, redoc_url=None)
-    _say_errors_in_one_line(app)
+    say_errors_in_one_line(app)
     _add_own(app, service)
+    add_jobs(app, service)
     _add_open_inference(app, service)
     _add_about(app, service)
+    add_page(app, "index.html")
     return app
 
 
@@ -51,9 +74,9 @@ def _add_own(app: FastAPI, service: Service) -> None:
         return [_about(name, service.models[name]) for name in service.models.names]
 
     @app.post("/models/{name}/classify", summary="Name what is in a picture", openapi_extra=_PICTURE)
-    async def classify(request: Request, name: Name, top: Top = 5) -> dict[str, Any]:
+    async def classify(request: Request, name: Name, top: Top = 5, protocol: Protocol = None) -> dict[str, Any]:
         model = service.models[name]
-        task = _needed(model.classify, "this network names no classes: it gives descriptors alone")
+        task = _needed(model.classify_by(protocol), NO_CLASSES)
         (prediction,) = await service.run(task, [await _picture(request, service)], request.scope["exchange"])
         named = [{"class": label, "posterior": value} for label, value in prediction.top[:top]]
         return {**_by(name, model), "protocol": str(prediction.protocol), "top": named}
@@ -77,10 +100,18 @@ def _add_own(app: FastAPI, service: Service) -> None:
         response_class=Response,
         responses={200: {"content": {"image/png": {}}}},
     )
-    async def heat(request: Request, name: Name, label: Annotated[str | None, Query(alias="class")] = None) -> Response:
+    async def heat(
+        request: Request,
+        name: Name,
+        label: Annotated[str | None, Query(alias="class")] = None,
+        protocol: Protocol = None,
+        form: Annotated[Literal["png", "values"], Query(description="A drawing, or JSON with the scores.")] = "png",
+    ) -> Response:
         model = service.models[name]
         exchange: Exchange = request.scope["exchange"]
-        (found,) = await service.run(model.heat_map(label), [await _picture(request, service)], exchange)
+        (found,) = await service.run(model.heat_map(label, protocol), [await _picture(request, service)], exchange)
+        if form == "values":
+            return JSONResponse({**_by(name, model), **_scores(found, model)})
         return Response(await service.draw(found, model.net), media_type="image/png")
 
     @app.post("/models/{name}/descriptor", summary="Describe a picture by features", openapi_extra=_PICTURE)
@@ -93,6 +124,24 @@ def _add_own(app: FastAPI, service: Service) -> None:
         task = model.describe(scale)
         (row,) = await service.run(task, [await _picture(request, service)], request.scope["exchange"])
         return {**_by(name, model), "layer": task.layer, "scales": list(task.scales), "descriptor": row.tolist()}
+
+    @app.post("/models/{name}/distance", summary="Say how far apart two pictures look", openapi_extra=_PAIR)
+    async def distance(request: Request, name: Name, metric: MetricName = "content") -> dict[str, Any]:
+        model = service.models[name]
+        kind, body = request.headers.get("content-type", ""), await request.body()
+        files = await service.in_thread(partial(files_of, kind, body, 2))
+        task, value = await service.compare(model, metric, files, request.scope["exchange"])
+        return {**_by(name, model), **task.measure.provenance, "distance": value}
+
+    @app.get("/models/{name}/protocols", summary="How pictures may be looked at, with what was measured of each")
+    async def protocols(name: Name) -> list[dict[str, Any]]:
+        model = service.models[name]
+        return about_protocols(model, {p: s for (hash, p), s in service.measured.items() if hash == model.hash})
+
+    @app.post("/models/{name}/protocols", summary="Measure what a picture of 640 x 480 pixels takes by each protocol")
+    async def measure(request: Request, name: Name) -> list[dict[str, Any]]:
+        model = service.models[name]
+        return about_protocols(model, await service.measure(model, request.scope["exchange"]))
 
 
 def _add_open_inference(app: FastAPI, service: Service) -> None:
@@ -113,18 +162,18 @@ def _add_open_inference(app: FastAPI, service: Service) -> None:
     @app.get("/v2/models/{name}", summary="Open Inference Protocol: what goes in and what comes out")
     async def metadata(name: Name) -> dict[str, Any]:
         model = service.models[name]
-        _needed(model.classify, "this network names no classes: the protocol is not for it")
+        _needed(model.classify, NO_CLASSES)
         return open_inference.metadata(name, model)
 
     @app.get("/v2/models/{name}/ready", summary="Open Inference Protocol: does a network take requests")
     async def model_ready(name: Name) -> dict[str, Any]:
-        _needed(service.models[name].classify, "this network names no classes: the protocol is not for it")
+        _needed(service.models[name].classify, NO_CLASSES)
         return {"name": name, "ready": True}
 
     @app.post("/v2/models/{name}/infer", summary="Open Inference Protocol: run a network", openapi_extra=_TENSORS)
     async def infer(request: Request, name: Name) -> Response:
         model, exchange = service.models[name], request.scope["exchange"]
-        task = _needed(model.classify, "this network names no classes: the protocol is not for it")
+        task = _needed(model.classify, NO_CLASSES)
         body, length = await request.body(), request.headers.get(open_inference.LENGTH)
         text = len(body) if length is None else min(len(body), int(length) if length.isdecimal() else 0)
         exchange.hold(open_inference.JSON_COST * text + len(body))
@@ -150,7 +199,9 @@ def _add_about(app: FastAPI, service: Service) -> None:
         return HTMLResponse(_page(app.openapi()))
 
 
-def _say_errors_in_one_line(app: FastAPI) -> None:
+def say_errors_in_one_line(app: FastAPI) -> None:
+    """Answer whatever goes wrong with one line of JSON."""
+
     @app.exception_handler(RefusedError)
     async def refused(request: Request, error: RefusedError) -> JSONResponse:
         headers = {"retry-after": "1"} if error.status in (429, 503) else None
@@ -190,7 +241,14 @@ def _by(name: str, model: Model) -> dict[str, str]:
 
 
 def _about(name: str, model: Model) -> dict[str, Any]:
-    can = {"classify": model.classify, "localize": model.localize, "heatmap": model.classify, "descriptor": model}
+    can = {
+        "classify": model.classify,
+        "localize": model.localize,
+        "heatmap": model.classify,
+        "descriptor": model,
+        "distance": model,
+        "scoremap": model.dense,
+    }
     return {
         **_by(name, model),
         "configuration": model.net.configuration.name,
@@ -198,6 +256,13 @@ def _about(name: str, model: Model) -> dict[str, Any]:
         "tasks": [task for task, there in can.items() if there is not None],
         "classes": list(model.net.classes),
     }
+
+
+def _scores(found: Heat, model: Model) -> dict[str, Any]:
+    """Return a score map, and where its cells lie in the picture of this height and width."""
+    height, width = found.picture.shape[:2]
+    place = {"height": height, "width": width, "stride": model.net.stride, "window": model.net.window}
+    return {"class": found.label, "posterior": found.posterior, **place, "scores": found.scores.tolist()}
 
 
 def _page(about: dict[str, Any]) -> str:

@@ -19,8 +19,8 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 WITHIN = 30.0
 """Seconds that a client may take to send its request, and to take its answer."""
-OPEN = ("/healthz", "/v2/health/live", "/v2/health/ready")
-"""Paths that need no token: who balances load has none."""
+OPEN = ("/healthz", "/v2/health/live", "/v2/health/ready", "/")
+"""Paths that need no token: who balances load has none, and the page, like its files, asks for one."""
 SERVER_LOG = logging.getLogger("uvicorn.error")
 
 
@@ -50,7 +50,8 @@ class Guard:
         """Refuse a request by what its headers say."""
         headers = dict(scope["headers"])
         given = headers.get(b"authorization", b"")
-        closed = self.token is not None and scope["path"] not in OPEN
+        path = scope["path"]
+        closed = self.token is not None and path not in OPEN and not path.startswith("/page/")
         if closed and not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
             raise RefusedError(401, "a token is needed: Authorization: Bearer TOKEN")
         if scope["method"] != "POST":
@@ -78,6 +79,8 @@ class Exchange:
         self._complete = asyncio.Event()  # the body
         self._answered = False
         scope["exchange"] = self
+        # What is sent in parts ends by cancellation when its client has gone: the application need not look for that.
+        scope["asgi"] = {**scope.get("asgi", {}), "spec_version": "2.4"}
 
     def hold(self, size: int) -> None:
         """Count bytes that are held until the answer is sent, or `let_go`."""

@@ -1,11 +1,13 @@
 """The networks that are served, loaded whole and checked before they answer, and again when their files change."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 
 import numpy as np
+import torch
 
 from verydeep.basics.errors import UserError
 from verydeep.evaluation.predict import Predictor
@@ -17,9 +19,13 @@ from verydeep.inference.runtime import Runtime
 from verydeep.localization.localize import Localizer
 from verydeep.nets.families import load
 from verydeep.nets.weights import weights_hash
+from verydeep.perceptual.comparison import Comparison
+from verydeep.perceptual.pictures import MetricName, make_metric
+from verydeep.perceptual.trunk import trunk
+from verydeep.scoremaps.densify import Dense, densify, run
 from verydeep.serving.metrics import Metrics
 from verydeep.serving.refusal import RefusedError
-from verydeep.serving.tasks import Classify, Describe, HeatMap, Localize
+from verydeep.serving.tasks import Classify, Describe, Distance, HeatMap, Localize
 from verydeep.training.run_folder import RunFolder, find_weights
 from verydeep.transfer.elementary import usual_layer
 
@@ -36,10 +42,16 @@ class Model:
             raise UserError(f"{source}: is a localizer; give it as --localizer, with its classifier as WEIGHTS")
         self.net = net
         self.classify = self.localize = None
+        self.dense: Dense | None = None
+        self.choices: dict[str, Classify] = {}
+        self._metrics: dict[str, Comparison] = {}
         if net.task == "classify":
             predictor = Predictor(net, protocol, len(net.classes), runtime=runtime)
             self.forward, self.protocol = predictor.forward, predictor.protocol
             self.classify = Classify(predictor)
+            self.choices = {str(one.predictor.protocol): one for one in _choices(self.classify)}
+            with suppress(UserError):  # one that classifies descriptors has no map
+                self.dense = densify(net).to(self.forward.device)
         else:
             self.forward, self.protocol = Forward(net, Options(), runtime), default_protocol(net)
         self.layer = usual_layer(net)
@@ -61,13 +73,28 @@ class Model:
             raise UserError(f"scale {min(chosen)} is too small for this network: the least is {self.least_size}")
         return Describe(self.forward, self.layer, chosen)
 
-    def heat_map(self, label: str | None) -> HeatMap:
-        """Return what computes a class's score map."""
-        if self.classify is None:
+    def classify_by(self, protocol: str | None) -> Classify | None:
+        """Return what names classes by one of the protocols that may be chosen, by default the service's own."""
+        if protocol is None or self.classify is None:
+            return self.classify
+        if protocol not in self.choices:
+            raise UserError(f"protocol {protocol!r:.60}: expected one of {', '.join(self.choices)}")
+        return self.choices[protocol]
+
+    def distance(self, metric: MetricName) -> Distance:
+        """Return what measures how far apart two pictures look."""
+        if metric not in self._metrics:
+            self._metrics[metric] = make_metric(metric, trunk(self.net)).to(self.forward.device)
+        return Distance(self._metrics[metric], self.forward.device)
+
+    def heat_map(self, label: str | None, protocol: str | None = None) -> HeatMap:
+        """Return what computes a class's score map, at the largest scale of a protocol that may be chosen."""
+        classify = self.classify_by(protocol)
+        if classify is None:
             raise RefusedError(404, "this network names no classes: it gives descriptors alone")
         if label is not None and label not in self.net.classes:
             raise UserError(f"class {label!r} is none of this network's")
-        return HeatMap(self.classify.predictor, label)
+        return HeatMap(classify.predictor, label)
 
     def _check(self, source: str) -> None:
         """Run everything once, which also packs the weights: memory does not grow with the first requests."""
@@ -80,6 +107,24 @@ class Model:
                     task.run([task.prepare(blank)])
                 except UserError as error:
                     raise UserError(f"{source}: {error}") from None
+        if self.dense is not None:
+            with torch.inference_mode():
+                run(self.dense.layers, torch.zeros(3, side, side, device=self.forward.device))
+
+
+def _choices(own: Classify) -> Iterator[Classify]:
+    """Yield the protocols that may be chosen, the cheapest first: at the service's own scale and those around it."""
+    predictor, net = own.predictor, own.forward.net
+    scale = predictor.protocol.scales[-1]
+    around = {max(net.image_size, scale + step * scale // 8) for step in (-1, 0, 1)}
+    protocols = [Protocol("center", (scale,)), Protocol("dense", (scale,)), Protocol("dense", tuple(around))]
+    protocols += [Protocol("crops", (scale,))]
+    for protocol in dict.fromkeys([*protocols, predictor.protocol]):
+        if protocol == predictor.protocol:
+            yield own
+            continue
+        with suppress(UserError):  # not every network can be tested by every one
+            yield Classify(predictor.by(protocol))
 
 
 class Models:

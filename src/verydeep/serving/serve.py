@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -20,9 +21,13 @@ from verydeep.serving.guard import WITHIN, Guard
 from verydeep.serving.metrics import Metrics
 from verydeep.serving.models import Models
 from verydeep.serving.service import Service, shares_of
+from verydeep.serving.study import StudyView
+from verydeep.serving.study_app import make_study_app
 
 LEAST_MEMORY = 128 * 2**20
 MOST_WAIT = 10.0
+STUDY_SHARE = 2**24
+"""Bytes that the requests of a study's page may hold together: they have no bodies."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,23 @@ def serve(
         service.warm_up()
         app = make_app(service)
         guard = app.state.guard = Guard(app, shares.requests, address.token, metrics)
-        _say(service, listener, address)
+        _say(", ".join(service.models.names), "/docs says how", listener, address)
         _Server(guard).run([listener])
         service.stop()
+    finally:
+        listener.close()
+
+
+def serve_study(folder: Path, data: str | None, address: Address) -> None:
+    """Show what a study has come to, as long as it goes on, until SIGTERM or Ctrl-C; UserError where there is none."""
+    view = StudyView(folder, data)
+    listener = _bound(address)
+    try:
+        metrics = Metrics()
+        app = make_study_app(view)
+        guard = app.state.guard = Guard(app, STUDY_SHARE, address.token, metrics)
+        _say(str(folder), "Ctrl-C ends it", listener, address)
+        _Server(guard).run([listener])
     finally:
         listener.close()
 
@@ -128,10 +147,10 @@ def _bound(address: Address) -> socket.socket:
     return listener
 
 
-def _say(service: Service, listener: socket.socket, address: Address) -> None:
+def _say(what: str, more: str, listener: socket.socket, address: Address) -> None:
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    names = ", ".join(service.models.names)
-    print(f"verydeep: serving {names} at {url} ({url}/docs says how)", file=sys.stderr, flush=True)
+    hint = f"{url}{more}" if more.startswith("/") else more
+    print(f"verydeep: serving {what} at {url} ({hint})", file=sys.stderr, flush=True)
     if not ipaddress.ip_address(host).is_loopback and not address.token:
         print("verydeep: warning: anyone who reaches this address may ask: give a --token", file=sys.stderr, flush=True)

@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from threading import Lock
+from time import monotonic
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,12 +19,18 @@ from verydeep.evaluation.heatmap import heatmap
 from verydeep.images import decode
 from verydeep.inference.memory import bytes_to_prepare
 from verydeep.inference.runtime import Runtime
+from verydeep.inference.views import Picture
 from verydeep.nets.network import Network
+from verydeep.perceptual.pictures import MetricName, check_pair
+from verydeep.scoremaps.score_map import Wanted
 from verydeep.serving.batching import Batcher
 from verydeep.serving.guard import Exchange
+from verydeep.serving.jobs import Job, Jobs
+from verydeep.serving.large import LargePicture
 from verydeep.serving.metrics import Metrics
-from verydeep.serving.models import Models
-from verydeep.serving.tasks import Heat, Prepared, Upload
+from verydeep.serving.models import Model, Models
+from verydeep.serving.refusal import RefusedError
+from verydeep.serving.tasks import Distance, Heat, Prepared, Upload
 
 Result = TypeVar("Result")
 DRAWN_PIXEL = 96
@@ -31,7 +39,7 @@ DRAWN_PIXEL = 96
 
 @dataclass(frozen=True)
 class Shares:
-    """Parts of `--memory`: for what requests hold; the rest for decoding, and as much for the network."""
+    """Parts of `--memory`: for what requests hold, and for the job at work; the rest for decoding and for networks."""
 
     memory: int
 
@@ -40,8 +48,12 @@ class Shares:
         return self.memory // 4
 
     @property
+    def jobs(self) -> int:
+        return self.memory // 8
+
+    @property
     def each(self) -> int:
-        return (self.memory - self.requests) // 2
+        return (self.memory - self.requests - self.jobs) // 2
 
 
 class Service:
@@ -50,6 +62,8 @@ class Service:
     def __init__(self, models: Models, wait: float, shares: Shares, metrics: Metrics) -> None:
         self.models, self.metrics = models, metrics
         self.batcher = Batcher(wait, metrics)
+        self.jobs = Jobs()
+        self.measured: dict[tuple[str, str], float] = {}  # seconds a picture, by weights and protocol
         self._shares = shares
         self._preparing = Budget(shares.each)
         self._threads = ThreadPoolExecutor(max(2, min(16, cores())), thread_name_prefix="pictures")
@@ -63,6 +77,51 @@ class Service:
             exchange.hold(prepared[-1].bytes)
         futures = self.batcher.submit(task, [(one.sizes, one) for one in prepared])
         return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+
+    async def compare(
+        self, model: Model, metric: MetricName, files: Sequence[bytes], exchange: Exchange
+    ) -> tuple[Distance, float]:
+        """Return how far apart two pictures look, and what measured it."""
+        task = await self.in_thread(partial(model.distance, metric))
+        names = ("the first picture", "the second picture")
+        pictures = []
+        for file, name in zip(files, names, strict=True):
+            pictures.append(await self.in_thread(partial(self._decode, file, name)))
+            exchange.hold(pictures[-1].nbytes)
+        check_pair(pictures[0], pictures[1], names, model.net, self._shares.each)
+        (future,) = self.batcher.submit(task, [(pictures[0].shape, tuple(pictures))])
+        return task, await asyncio.wrap_future(future)
+
+    def _decode(self, file: bytes, name: str) -> Picture:
+        most = self._shares.each // decode.BYTES_A_PIXEL
+        header = decode.read_header(file, name, max_pixels=most)
+        with self._preparing.hold(decode.BYTES_A_PIXEL * header.height * header.width):
+            return decode.decode(file, name, max_pixels=most)
+
+    async def large(self, name: str, model: Model, upload: bytes, wanted: Wanted, threshold: float) -> Job:
+        """Enter a job for a picture's score map."""
+        dense = model.dense
+        if dense is None:
+            raise RefusedError(404, "this network gives no score maps")
+
+        def make(folder: Path) -> LargePicture:
+            device = str(model.forward.device)
+            return LargePicture(folder, upload, dense, device, wanted, threshold, self._shares.jobs)
+
+        return await self.in_thread(partial(self.jobs.add, name, make))
+
+    async def measure(self, model: Model, exchange: Exchange) -> dict[str, float]:
+        """Return what a picture of 640 x 480 pixels takes by each protocol, in seconds; run once for each network."""
+        picture = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+        for protocol, task in model.choices.items():
+            if (model.hash, protocol) not in self.measured:
+                took = []
+                for _ in range(3):  # the first time memory is laid out
+                    begin = monotonic()
+                    await self.run(task, [picture], exchange)
+                    took.append(monotonic() - begin)
+                self.measured[model.hash, protocol] = min(took)
+        return {protocol: self.measured[model.hash, protocol] for protocol in model.choices}
 
     async def in_thread(self, function: Callable[[], Result]) -> Result:
         """Run a function that takes its time."""
@@ -99,11 +158,12 @@ class Service:
 
     def gauges(self) -> dict[str, float]:
         """Return what is so now."""
-        return {"queue_pictures": len(self.batcher), "models": len(self.models.names)}
+        return {"queue_pictures": len(self.batcher), "models": len(self.models.names), "jobs": len(self.jobs)}
 
     def stop(self) -> None:
         """Finish what was begun."""
         self.models.stop()
+        self.jobs.stop()
         self.batcher.stop()
         self._threads.shutdown()
 

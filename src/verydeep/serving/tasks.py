@@ -1,9 +1,12 @@
 """What can be asked about a picture: it is prepared in one thread, and run with others in another."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from verydeep.evaluation.predict import Prediction, Predictor
@@ -13,6 +16,8 @@ from verydeep.inference.loading import open_prepared
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.views import Picture
 from verydeep.localization.localize import Localized, Localizer
+from verydeep.perceptual.comparison import Comparison
+from verydeep.perceptual.pictures import as_tensors, on_tensors
 
 Upload = bytes | Picture
 
@@ -35,15 +40,20 @@ class Prepared:
         return sum(picture.nbytes for picture in self.pictures)
 
 
-class _OnParts:
+class _OnParts(ABC):
     """A task that looks at pictures rescaled for some parts, by one network."""
 
-    name = ""
-    forward: Forward
+    name: ClassVar[str]
 
     @property
+    @abstractmethod
+    def forward(self) -> Forward:
+        """The network."""
+
+    @property
+    @abstractmethod
     def parts(self) -> tuple[Protocol, ...]:
-        raise NotImplementedError
+        """What pictures are rescaled for."""
 
     def prepare(self, image: Upload) -> Prepared:
         """Return an upload decoded and rescaled; BadImageError where it is no picture, or takes too much memory."""
@@ -62,7 +72,7 @@ class Classify(_OnParts):
     name = "classify"
 
     @property
-    def forward(self) -> Forward:  # type: ignore[override]
+    def forward(self) -> Forward:
         return self.predictor.forward
 
     @property
@@ -82,10 +92,14 @@ class Classify(_OnParts):
 class Describe(_OnParts):
     """Descriptors of pictures, as `verydeep.Descriptor` computes them: the mean over scales, of unit norm."""
 
-    forward: Forward
+    network: Forward
     layer: str
     scales: tuple[int, ...]
     name = "descriptor"
+
+    @property
+    def forward(self) -> Forward:
+        return self.network
 
     @property
     def parts(self) -> tuple[Protocol, ...]:
@@ -111,7 +125,7 @@ class Localize(_OnParts):
     name = "localize"
 
     @property
-    def forward(self) -> Forward:  # type: ignore[override]
+    def forward(self) -> Forward:
         return self.localizer.model.classifier
 
     @property
@@ -142,7 +156,7 @@ class HeatMap(_OnParts):
     name = "heatmap"
 
     @property
-    def forward(self) -> Forward:  # type: ignore[override]
+    def forward(self) -> Forward:
         return self.predictor.forward
 
     @property
@@ -160,3 +174,20 @@ class HeatMap(_OnParts):
         index = self.forward.net.classes.index(label)
         scores = self.forward.score_maps([whole])[0, index].cpu().numpy()
         return Heat(whole, scores, label, float(prediction.posterior[index]))
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far apart two decoded pictures look, as `verydeep perceive` measures it, pair by pair."""
+
+    measure: Comparison
+    device: torch.device
+    name = "distance"
+
+    def at_once(self, prepared: tuple[Picture, Picture]) -> int:
+        """Return how many pairs share a batch: one."""
+        return 1
+
+    def run(self, prepared: Sequence[tuple[Picture, Picture]]) -> list[float]:
+        """Return the distances."""
+        return [float(on_tensors(self.measure, as_tensors(pair, self.device))) for pair in prepared]
