@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FLAGS := -q --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-peers test-native test-arm lint clean
+.PHONY: demo test test-peers test-native test-arm lint docs wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/verydeep reproduce --preset demo --data scenes --out demo
@@ -46,6 +46,10 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation site, in build/site; whatever is doubtful in it is an error. Needs no network once it is set up.
+docs: $(VENV)/installed-docs
+	$(BIN)/python docs/site/build.py build/site
+
 $(VENV)/python-is-there:
 	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) found: install Python 3.10 or newer, or say PYTHON=/path/to/python3"; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "make: $(PYTHON) is $$($(PYTHON) --version); Python 3.10 or newer is needed (PYTHON=/path/to/it)"; exit 2; }
@@ -59,6 +63,10 @@ $(VENV)/installed: $(VENV)/python-is-there pyproject.toml constraints.txt
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(BIN)/python -m pip install $(FLAGS) -e '.[test]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install $(FLAGS) -e '.[docs]'
 	@touch $@
 
 clean:

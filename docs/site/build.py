@@ -1,7 +1,7 @@
 """Builds the documentation site: `python docs/site/build.py build/site`; `make docs` calls it.
 
-The pages of `docs`, texts that stand elsewhere in the repository, and pages that the code writes are put together in one
-folder, the menu with them, and Sphinx makes the site of that. Whatever it warns of is an error.
+The pages of `docs`, texts that stand elsewhere in the repository, and pages that the code writes are put together in
+one folder, the menu with them, and Sphinx makes the site of that. Whatever it warns of is an error.
 """
 
 import posixpath

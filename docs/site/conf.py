@@ -3,7 +3,7 @@
 from verydeep.basics.version import VERSION
 
 project = "verydeep"
-author = copyright = "the verydeep contributors"  # noqa: A001 (Sphinx's own name)
+author = copyright = "2026 the verydeep authors"
 version = release = VERSION
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "pydata_sphinx_theme"

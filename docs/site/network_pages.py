@@ -30,7 +30,7 @@ For 1,000 classes, at {window} x {window} pixels.
 import verydeep as vd
 
 net = vd.create("{name}", classes=1000)
-net.score_map(x)  # N x 1000 x h x w, for images of any size from {least} pixels on
+net.score_map(x)  # N x 1000 x h x w, from {least} pixels on
 vd.predict("{run}/best.safetensors", "new.jpg")
 ```
 
@@ -40,7 +40,7 @@ vd.predict("{run}/best.safetensors", "new.jpg")
 {train}
 ```
 
-`IMAGENET` is a folder in one of ILSVRC-2012's layouts, `photos` one folder of pictures a class.
+`IMAGENET` is a folder in one of ILSVRC-2012's layouts, `photos` one folder of pictures a class.{order}
 
 ## Test
 
@@ -86,6 +86,7 @@ def _page(name: str) -> str:
         parameters=values["parameters"],
         macs=values["macs"] / 1e9,
         run=run,
+        order=" Deeper networks start from A (section 3.1)." if own and name != "A" else "",
         train=_train(name, values["image_size"][0]),
         test=_test(name, run),
         table=_table(name),
@@ -111,10 +112,7 @@ def _train(name: str, side: int) -> str:
     size = "" if name in CONFIGURATIONS else f" --set network.image_size={side}"
     paper = f"verydeep train --net {name} --data IMAGENET --recipe paper-s256{size} --out runs/{name}"
     if name in CONFIGURATIONS and name != "A":
-        paper = (
-            "verydeep train --net A --data IMAGENET --recipe paper-s256 --out runs/A    # deeper ones start from it\n"
-            f"{paper} --init-from runs/A"
-        )
+        paper = f"verydeep train --net A --data IMAGENET --recipe paper-s256 --out runs/A\n{paper} --init-from runs/A"
     small = f"verydeep train --net {name} --data photos --recipe small-modern --out runs/{name}-photos"
     return f"{paper}\n{small}"
 
@@ -124,7 +122,7 @@ def _test(name: str, run: str) -> str:
     if name in ARCHITECTURES:
         protocols = ["dense@256", "ten-crops@256", "square-crops@256,288,320,352"]
     words = " ".join(f"--protocol {protocol}" for protocol in protocols)
-    return f"verydeep evaluate {run} --data IMAGENET {words} --out posteriors/{name}"
+    return f"verydeep evaluate {run} --data IMAGENET --out posteriors/{name} \\\n    {words}"
 
 
 def _table(name: str) -> str:
@@ -136,7 +134,9 @@ def _table(name: str) -> str:
             trained = str(least) if least == most else f"{least} to {most}"
             method = row.method if number == "5" else ERRORS[number]
             tested = ", ".join(map(str, member.test))
-            found.append(f"| {number} | {trained} | {tested} | {method} | {row.metrics['top1']} | {row.metrics['top5']} |")
+            found.append(
+                f"| {number} | {trained} | {tested} | {method} | {row.metrics['top1']} | {row.metrics['top5']} |"
+            )
     if not found:
         return "The paper's tables have no row of it; `verydeep tables` prints one for networks that you train."
     head = "| table | S | Q | test | top-1 | top-5 |\n|---|---|---|---|---|---|\n"
@@ -167,7 +167,12 @@ def _overview() -> str:
     lines = []
     for name in NAMES:
         values = json.loads(_said("describe", name, "--json"))
-        cells = (values["weight_layers"], values["window"], f"{values['parameters']:,}", f"{values['macs'] / 1e9:.2f} G")
+        cells = (
+            values["weight_layers"],
+            values["window"],
+            f"{values['parameters']:,}",
+            f"{values['macs'] / 1e9:.2f} G",
+        )
         lines.append(f"| [{name}]({name}.md) | {' | '.join(map(str, cells))} |")
     head = "| network | weight layers | window | parameters | multiply-adds |\n|---|---|---|---|---|\n"
     text = "The paper's seven, and six [that it compares with](../networks.md). A page each, all alike.\n\n"
