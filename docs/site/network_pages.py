@@ -140,8 +140,10 @@ def _table(name: str) -> str:
     if not found:
         return "The paper's tables have no row of it; `verydeep tables` prints one for networks that you train."
     head = "| table | S | Q | test | top-1 | top-5 |\n|---|---|---|---|---|---|\n"
-    after = "\n\nThe paper's errors in %, on ILSVRC-2012's validation set. `verydeep tables STUDY` prints yours beside them."
-    return head + "\n".join(found) + after
+    after = (
+        "The paper's errors in %, on ILSVRC-2012's validation set. `verydeep tables STUDY` prints yours beside them."
+    )
+    return head + "\n".join(found) + f"\n\n{after}"
 
 
 def _weights(name: str) -> str:
@@ -150,7 +152,8 @@ def _weights(name: str) -> str:
         return "None are published that `verydeep` knows by name; files of other projects: [weights](../weights.md)."
     example = next((one for one in public if one.startswith("caffe:")), public[0])
     command = f"```sh\nverydeep convert {example} {name.lower()}.safetensors\n```"
-    return f"{', '.join(f'`{one}`' for one in public)}: downloaded once and checked ([weights](../weights.md)).\n\n{command}"
+    names = ", ".join(f"`{one}`" for one in public)
+    return f"{names}: downloaded once and checked ([weights](../weights.md)).\n\n{command}"
 
 
 def _configuration(public: str) -> str | None:

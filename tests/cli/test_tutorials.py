@@ -1,4 +1,4 @@
-"""Every command of the tutorials on tables, boxes and large images, in its order, with small networks and few pictures."""
+"""Every command of the tutorials on tables, boxes and large images, in their order, with small networks."""
 
 import re
 import shlex
