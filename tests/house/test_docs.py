@@ -60,12 +60,11 @@ def commands(text: str) -> list[str]:
 
 def check(line: str) -> None:
     """Look a command and its options up among those there are."""
-    command: Any = typer.main.get_command(app)
+    command: Any = (every := typer.main.get_command(app))
     _, *words = shlex.split(line, comments=True)
     while words and words[0] in getattr(command, "commands", {}):
         command = command.commands[words.pop(0)]
-    if hasattr(command, "commands"):
-        assert words[0] == "--version" or words[0].isupper(), line
+    assert command is not every or words[0] == "--version" or words[0].isupper(), line
     options = {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
     assert options <= {name for one in command.params for name in (*one.opts, *one.secondary_opts)} | {"--help"}, line
 
