@@ -50,6 +50,18 @@ lint: $(VENV)/installed-test
 docs: $(VENV)/installed-docs
 	$(BIN)/python docs/site/build.py build/site
 
+# A wheel for every Python and every x86-64 Linux that torch's own wheels are for (manylinux_2_28), the engine inside, in
+# build/wheel; then it is tried in an empty environment, where no compiler is.
+WHEEL := build/wheel
+wheel: $(VENV)/installed-wheel
+	rm -rf $(WHEEL) build/lib* build/temp*
+	CFLAGS="-include $(CURDIR)/wheels/libstdcxx.h" CXXFLAGS="-include $(CURDIR)/wheels/libstdcxx.h" \
+		$(BIN)/python -m build --wheel --no-isolation --outdir $(WHEEL)/as-built
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m auditwheel repair --plat manylinux_2_28_x86_64 --only-plat \
+		--wheel-dir $(WHEEL) $(WHEEL)/as-built/*.whl
+	$(BIN)/python -m wheel tags --remove --python-tag py3 --abi-tag none $(WHEEL)/*.whl
+	$(BIN)/python wheels/try_out.py $(WHEEL)
+
 $(VENV)/python-is-there:
 	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) found: install Python 3.10 or newer, or say PYTHON=/path/to/python3"; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "make: $(PYTHON) is $$($(PYTHON) --version); Python 3.10 or newer is needed (PYTHON=/path/to/it)"; exit 2; }
@@ -67,6 +79,10 @@ $(VENV)/installed-test: $(VENV)/installed
 
 $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/python -m pip install $(FLAGS) -e '.[docs]'
+	@touch $@
+
+$(VENV)/installed-wheel: $(VENV)/installed
+	$(BIN)/python -m pip install $(FLAGS) -e '.[release]'
 	@touch $@
 
 clean:
