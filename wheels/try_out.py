@@ -1,4 +1,4 @@
-"""Installs a wheel into an empty environment and uses it there, where no compiler is to be found: `make wheel` calls it.
+"""Installs a wheel into an empty environment and uses it there, where no compiler is; `make wheel` calls it.
 
 What the wheel depends on is taken from the environment that runs this, so that nothing is downloaded again; the package
 itself, its engine and its data files are the wheel's alone.

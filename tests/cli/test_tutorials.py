@@ -1,5 +1,6 @@
 """Every command of the tutorials on tables, boxes and large images, in their order, with small networks."""
 
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -48,9 +49,13 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     return make
 
 
-def run_page(name: str) -> None:
-    """Run the page's commands and Python as they stand, training narrow networks; write its preset, narrow, too."""
+def run_page(name: str, section: str = "") -> None:
+    """Run the page's commands and Python as they stand, training narrow networks; write its preset, narrow, too.
+
+    `section` says behind which heading to begin.
+    """
     text = (PAGES / name).read_text(encoding="utf-8")
+    text = text.partition(section)[2] if section else text
     for kind, block in re.findall(r"```(sh|python|toml)\n(.*?)```", text, re.DOTALL):
         if kind == "python":
             exec(compile(block, name, "exec"), {})
@@ -95,3 +100,23 @@ def test_large_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     header, *_ = Path("peaks.csv").read_text(encoding="utf-8").splitlines()
     assert "," in header
     assert Path("look.png").is_file()
+
+
+def test_exports_of_annotators(pictures: Callable[[str], None]) -> None:
+    pictures("export")
+    for file in Path("export").rglob("*.xml"):
+        file.unlink()
+    tasks = []
+    for path in sorted(Path("export").rglob("*.jpg")):
+        width, height = Image.open(path).size
+        value = {"x": 10, "y": 10, "width": 60, "height": 70, "rotation": 0, "rectanglelabels": [path.parent.name]}
+        region = {"type": "rectanglelabels", "from_name": "box", "to_name": "picture", "value": value}
+        region |= {"original_width": width, "original_height": height}
+        tasks.append({"data": {"image": f"/data/upload/1/0a1b2c3d-{path.name}"}, "annotations": [{"result": [region]}]})
+    Path("export/project-1.json").write_text(json.dumps(tasks), encoding="utf-8")
+    net = vd.create("B", ("cat", "dog"), width=1 / 16, image_size=64, fc_width=16, batch_norm=True, seed=0)
+    net.provenance = RunInfo(train_scales=(64, 64))
+    vd.save(net, Path("runs/B/best.safetensors"))
+    run_page("../annotators.md", "## Back again")
+    assert vd.load("runs/B2/best.safetensors").classes == CLASSES
+    assert Path("runs/B2-boxes/card.md").is_file()
