@@ -109,8 +109,8 @@ def _what(name: str, depth: int) -> str:
 
 
 def _train(name: str, side: int) -> str:
-    size = "" if name in CONFIGURATIONS else f" --set network.image_size={side}"
-    paper = f"verydeep train --net {name} --data IMAGENET --recipe paper-s256{size} --out runs/{name}"
+    size = "" if name in CONFIGURATIONS else f" \\\n    --set network.image_size={side}"
+    paper = f"verydeep train --net {name} --data IMAGENET --recipe paper-s256 --out runs/{name}{size}"
     if name in CONFIGURATIONS and name != "A":
         paper = f"verydeep train --net A --data IMAGENET --recipe paper-s256 --out runs/A\n{paper} --init-from runs/A"
     small = f"verydeep train --net {name} --data photos --recipe small-modern --out runs/{name}-photos"
