@@ -24,6 +24,12 @@ def serve(
     ] = None,
     memory: Annotated[str, typer.Option(help="For all that requests take, beside the weights.")] = "2GiB",
     wait: Annotated[str, typer.Option(help="That a picture may wait for others of its size to share a batch.")] = "5ms",
+    label_studio: Annotated[
+        bool, typer.Option("--label-studio", help="Answer Label Studio, too, under /label-studio/NAME.")
+    ] = False,
+    pictures: Annotated[
+        str | None, typer.Option(help="Folder of the pictures that Label Studio's tasks name as files.")
+    ] = None,
     device: Device = "auto",
     engine: Engine = "auto",
     precision: Precision = "float32",
@@ -31,19 +37,23 @@ def serve(
     """Classify, localize, draw and describe uploaded pictures over HTTP, until SIGTERM or Ctrl-C.
 
     Clients of the Open Inference Protocol (KServe, Triton) find it under /v2; /docs lists every path. A weights file
-    that changes is loaded anew while the old network answers.
+    that changes is loaded anew while the old network answers. --label-studio pre-annotates for Label Studio.
 
     Example: verydeep serve runs/A --port 8000
     """
+    from verydeep.basics.errors import UserError
     from verydeep.basics.extras import need
     from verydeep.inference.memory import parse_memory
     from verydeep.inference.runtime import Runtime
 
     for module in ("fastapi", "uvicorn", "python_multipart"):
         need(module, "serve")
-    from verydeep.serving.serve import Address, parse_wait
+    from verydeep.serving.picture_folder import PictureFolder
+    from verydeep.serving.serve import Address, Labeling, parse_wait
     from verydeep.serving.serve import serve as run
 
-    address = Address(host, port, token)
-    runtime = Runtime(device, engine, parse_memory(memory), precision)
-    run(weights, localizer, protocol, address, runtime, parse_wait(wait))
+    if pictures is not None and not label_studio:
+        raise UserError("--pictures: is for --label-studio, which is not there")
+    labeling = Labeling(PictureFolder.open(pictures) if pictures is not None else None) if label_studio else None
+    address, runtime = Address(host, port, token), Runtime(device, engine, parse_memory(memory), precision)
+    run(weights, localizer, protocol, address, runtime, parse_wait(wait), labeling)

@@ -106,7 +106,7 @@ def open_dataset(
         data set (a folder of that name is "./scenes").
     split : str
         "train", "val" or "test". One that the source lacks is held out of its training images; see
-        `splits.choose_split`, and `.provenance` of the result.
+        `splits.choose_split`, and the result's ``provenance``.
     reader : str, optional
         Kind of source, one of `READERS` or "scenes", perhaps with what it is to be told: "class-folders:top"; by
         default recognized by its content.

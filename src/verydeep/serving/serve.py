@@ -18,8 +18,10 @@ from verydeep.inference.runtime import Runtime
 from verydeep.serving.app import make_app
 from verydeep.serving.connections import PatientProtocol
 from verydeep.serving.guard import WITHIN, Guard
+from verydeep.serving.label_studio_paths import add_label_studio
 from verydeep.serving.metrics import Metrics
 from verydeep.serving.models import Models
+from verydeep.serving.picture_folder import PictureFolder
 from verydeep.serving.service import Service, shares_of
 from verydeep.serving.study import StudyView
 from verydeep.serving.study_app import make_study_app
@@ -37,6 +39,13 @@ class Address:
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = None
+
+
+@dataclass(frozen=True)
+class Labeling:
+    """That Label Studio is answered, and where pictures are that its tasks name as files."""
+
+    folder: PictureFolder | None = None
 
 
 def parse_wait(text: str) -> float:
@@ -63,11 +72,12 @@ def serve(
     address: Address,
     runtime: Runtime,
     wait: float,
+    labeling: Labeling | None = None,
 ) -> None:
     """Answer requests until SIGTERM or Ctrl-C, then finish those that were accepted.
 
-    `runtime.memory` is for all that requests take, beside weights. UserError where the networks cannot be served, or
-    nothing can listen there.
+    `runtime.memory` is for all that requests take, beside weights; `labeling` adds Label Studio's paths. UserError
+    where the networks cannot be served, or nothing can listen there.
     """
     if runtime.memory < LEAST_MEMORY:
         raise UserError(f"--memory: a service needs {LEAST_MEMORY >> 20} MiB at least")
@@ -81,6 +91,8 @@ def serve(
         service = Service(Models(weights, localizer, protocol, runtime, metrics), wait, shares, metrics)
         service.warm_up()
         app = make_app(service)
+        if labeling:
+            add_label_studio(app, service, labeling.folder)
         guard = app.state.guard = Guard(app, shares.requests, address.token, metrics)
         _say(", ".join(service.models.names), "/docs says how", listener, address)
         _Server(guard).run([listener])

@@ -1,4 +1,4 @@
-"""The README's commands for one's own photographs, as written, on a folder of the size that it speaks of."""
+"""The commands for one's own photographs of docs/start.md, as written; the README's are among them."""
 
 import re
 import shlex
@@ -14,7 +14,8 @@ from tests.conftest import SEED
 from verydeep.checkpoints.writing import write
 from verydeep.cli.main import app
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+START, README = ROOT / "docs" / "start.md", ROOT / "README.md"
 CLASSES, PHOTOGRAPHS = ("emu", "lotus", "revolver", "scissors", "umbrella"), 235
 
 # All that is added to the commands: narrow networks and fewer steps, so that the test takes seconds and not minutes.
@@ -47,9 +48,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def commands() -> list[list[str]]:
-    section = README.read_text(encoding="utf-8").split("## Your own photographs")[1].split("\n## ")[0]
-    lines = [line for block in re.findall(r"```\n(.*?)```", section, re.DOTALL) for line in block.splitlines()]
+    return in_blocks(START.read_text(encoding="utf-8").split("## Your own photographs")[1].split("\n## ")[0])
+
+
+def in_blocks(text: str) -> list[list[str]]:
+    lines = [line for block in re.findall(r"```\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
     return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_the_readmes_commands_are_among_them() -> None:
+    own = [line for line in in_blocks(README.read_text(encoding="utf-8")) if line[0] == "verydeep"]
+    assert len(own) == 2
+    assert all(line in commands() for line in own)
 
 
 def test_the_commands_run_one_after_another(here: Path) -> None:

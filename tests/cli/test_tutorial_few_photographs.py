@@ -1,4 +1,4 @@
-"""Every command of docs/tutorial-transfer.md, in its order, with a small network."""
+"""Every command of docs/tutorials/few-photographs.md, in its order, with a small network."""
 
 import re
 import shlex
@@ -60,7 +60,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_commands_run_one_after_another(here: Path) -> None:
-    blocks = re.findall(r"```(sh|python)\n(.*?)```", (ROOT / "docs" / "tutorial-transfer.md").read_text(), re.DOTALL)
+    blocks = re.findall(
+        r"```(sh|python)\n(.*?)```", (ROOT / "docs" / "tutorials" / "few-photographs.md").read_text(), re.DOTALL
+    )
     assert [kind for kind, _ in blocks].count("sh") >= 5
     began = time.process_time()
     for kind, text in blocks:
