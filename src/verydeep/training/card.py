@@ -17,7 +17,7 @@ A very deep ConvNet (configuration {net}, Simonyan & Zisserman 2014) for {answer
 
 ## Figures
 
-| validation, one central crop at Q = {side} | |
+| validation, {validated} | |
 |---|---|
 {metrics}
 
@@ -68,7 +68,7 @@ def write_card(folder: RunFolder, recipe: Recipe, net: Network, task: Task) -> N
         width=net.width,
         batch_norm="yes" if net.batch_norm else "no",
         image_size=net.image_size,
-        side=side,
+        validated="whole pictures" if net.task == "segment" else f"one central crop at Q = {side}",
         metrics=_metrics(task, net, best),
         chosen=task.metrics[first_metric(task)],
         test=task.how_to_test(folder.weights.name, side),
@@ -89,6 +89,8 @@ def write_card(folder: RunFolder, recipe: Recipe, net: Network, task: Task) -> N
 
 def _answers(net: Network) -> str:
     boxes = {None: "", "scr": "one box for all of ", "pcr": "a box for each of "}[net.regression]
+    if net.config.segmentation:
+        return f"the class of each pixel, head {net.config.segmentation.head}, {len(net.classes)} classes"
     several = ", of which an image may have several" if net.multi_label else ""
     return f"{boxes}{len(net.classes)} classes{several}"
 
