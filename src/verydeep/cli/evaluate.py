@@ -30,7 +30,8 @@ def evaluate(
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which images.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, evenly over the classes.")] = None,
     task: Annotated[
-        Literal["classify", "localize"], typer.Option(help="Test a classifier's classes, or a localizer's boxes.")
+        Literal["classify", "localize", "segment"],
+        typer.Option(help="Test a classifier's classes, a localizer's boxes, or the classes of pixels."),
     ] = "classify",
     classifier: Annotated[
         Path | None, typer.Option(help="Localize: weights or run whose scores rate boxes; its classes and windows.")
@@ -81,6 +82,9 @@ def evaluate(
     dense@Q,... or crops@Q,...:
     five classes an image from the posteriors, the boxes of all windows merged and rated by the classifier's scores.
 
+    A network for each pixel is tested with --task segment on whole pictures with masks: accuracies and IoU, with
+    intervals over pictures, from one confusion matrix a picture (segmentation.parquet).
+
     Example: verydeep evaluate runs/A --data scenes --protocol dense@64 --out posteriors/A
     """
     from verydeep.basics.errors import UserError
@@ -93,6 +97,18 @@ def evaluate(
     from verydeep.inference.runtime import Runtime
     from verydeep.training.run_folder import find_weights
 
+    if task == "segment":
+        about_others = {"protocol": protocol, "classifier": classifier, "posteriors": posteriors, "tuned": tuned}
+        about_others |= {"threshold": threshold, "match": match, "reader": reader, "labels": labels}
+        about_others |= {"confusion": confusion or None, "boxes-as-stored": boxes_as_stored}
+        about_others |= {"pool-rounding": pool_rounding, "softmax": softmax if softmax != "image" else None}
+        about_others |= {"pool": pool if pool != "mean" else None, "precision": None if precision == "float32" else 1}
+        if given := [name for name, value in about_others.items() if value is not None]:
+            raise UserError(f"--{given[0]} is about classes or boxes of whole pictures; leave it out with --task segment")
+        from verydeep.cli.pixels import echo_pixels
+
+        echo_pixels(find_weights(weights), data, split, out, Runtime(device, engine, parse_memory(memory)), limit, json_)
+        return
     if task == "localize":
         if (softmax, pool, pool_rounding, confusion) != ("image", "mean", None, False):
             raise UserError(

@@ -30,6 +30,7 @@ COMMANDS = (
     ("reproduce", "reproduce"),
     ("predict", "predict"),
     ("localize", "localize"),
+    ("segment", "segment"),
     ("tune", "tune"),
     ("scoremap", "scoremap"),
     ("convert", "convert"),

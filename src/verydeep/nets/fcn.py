@@ -190,6 +190,11 @@ class FCN(Network):
         return [*first, *sides(plain[place:], (first[-1] if first else side) + sum(self._map_padding))]
 
     @property
+    def map_padding(self) -> tuple[str, tuple[int, int]] | None:
+        """The fully connected layer whose input is padded, and the zeros before and behind it; None for no such."""
+        return (self._linear, self._map_padding) if self._pads_map else None
+
+    @property
     def _pads_map(self) -> bool:
         return self.padding == 0 and bool(self._linear)
 
