@@ -98,16 +98,17 @@ def evaluate(
     from verydeep.training.run_folder import find_weights
 
     if task == "segment":
-        about_others = {"protocol": protocol, "classifier": classifier, "posteriors": posteriors, "tuned": tuned}
-        about_others |= {"threshold": threshold, "match": match, "reader": reader, "labels": labels}
-        about_others |= {"confusion": confusion or None, "boxes-as-stored": boxes_as_stored}
-        about_others |= {"pool-rounding": pool_rounding, "softmax": softmax if softmax != "image" else None}
-        about_others |= {"pool": pool if pool != "mean" else None, "precision": None if precision == "float32" else 1}
-        if given := [name for name, value in about_others.items() if value is not None]:
-            raise UserError(f"--{given[0]} is about classes or boxes of whole pictures; leave it out with --task segment")
+        usual = (softmax, pool, precision, confusion) == ("image", "mean", "float32", False)
+        others = (protocol, classifier, posteriors, tuned, threshold, match, reader, labels, boxes_as_stored)
+        if not usual or any(option is not None for option in (*others, pool_rounding)) or on_bad_image != "error":
+            raise UserError(
+                "--task segment takes --data, --split, --limit, --out, --memory, --device, --engine, --json"
+            )
         from verydeep.cli.pixels import echo_pixels
 
-        echo_pixels(find_weights(weights), data, split, out, Runtime(device, engine, parse_memory(memory)), limit, json_)
+        echo_pixels(
+            find_weights(weights), data, split, out, Runtime(device, engine, parse_memory(memory)), limit, json_
+        )
         return
     if task == "localize":
         if (softmax, pool, pool_rounding, confusion) != ("image", "mean", None, False):

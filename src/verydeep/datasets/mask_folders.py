@@ -14,9 +14,9 @@ from verydeep.datasets.masks import IGNORED, SegmentedDataset, Values, read_valu
 from verydeep.datasets.splits import SPLITS, choose_split
 from verydeep.datasets.storage import Storage, open_storage
 
-VOC_CLASSES = tuple(
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor".split()
+VOC_CLASSES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 VOID = frozenset({"unlabelled", "unlabeled", "void", "ignore", "ignored"})
 """Names of no class: their pixels do not count."""
@@ -30,8 +30,8 @@ IMAGES = ("images", "image", "imgs", "JPEGImages", "pictures", "photos")
 MASKS = ("masks", "mask", "labels", "annotations", "annots", "SegmentationClass", "segmentation")
 ENDINGS = ("", "_mask", "_label", "_labels", "_L", "_seg", "_gt")
 EXPECTED = (
-    "expected VOC's folders (JPEGImages, SegmentationClass, ImageSets/Segmentation), CamVid's (train, trainannot, ...), "
-    "or images beside masks: images/ and masks/, perhaps below or above train, val, test"
+    "expected VOC's folders (JPEGImages, SegmentationClass, ImageSets/Segmentation), CamVid's (train, trainannot), or "
+    "images beside masks: images/ and masks/, perhaps below or above train, val, test"
 )
 
 Pairs = dict[str, str]
@@ -117,8 +117,8 @@ def _paired(storage: Storage, by_folder: Mapping[str, list[str]], images: str, m
             pairs[image] = mask
     if absent:
         raise UserError(
-            f"{storage.path}: {len(absent)} of {len(by_folder[images])} pictures in {images} have no mask of their name "
-            f"in {masks} ({few(absent)}); add them, or take the pictures away"
+            f"{storage.path}: {len(absent)} of {len(by_folder[images])} pictures in {images} have no mask of their "
+            f"name in {masks} ({few(absent)}); add them, or take the pictures away"
         )
     return pairs
 
@@ -139,8 +139,8 @@ def _meaning(storage: Storage, masks: Pairs) -> tuple[tuple[str, ...], Values]:
         found.update(np.unique(read_values(storage.read(mask), storage.where(mask), of_colors=False)).tolist())
     if found == {0, IGNORED} or max(found) > IGNORED:
         raise UserError(
-            f"{storage.path}: its masks hold the values {few(map(str, sorted(found)))}; write a file classes.txt with a "
-            "line NAME,VALUE for each class, which says what they mean"
+            f"{storage.path}: its masks hold the values {few(map(str, sorted(found)))}; write a file classes.txt with "
+            "a line NAME,VALUE for each class, which says what they mean"
         )
     labels = sorted(found - {IGNORED})
     return tuple(map(str, labels)), Values({**{v: k for k, v in enumerate(labels)}, IGNORED: IGNORED})

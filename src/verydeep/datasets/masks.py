@@ -46,9 +46,10 @@ class Values:
             value = int(values[row, column])
             shown = f"color {value >> 16} {value >> 8 & 255} {value & 255}" if self.of_colors else f"value {value}"
             raise BadImageError(
-                where, f"{shown} at row {row}, column {column} is none of the classes' (classes.txt says which there are)"
+                where,
+                f"{shown} at row {row}, column {column} is none of the classes' (classes.txt says which there are)",
             )
-        return np.array([table[key] for key in keys.tolist()], np.uint8)[place]
+        return np.asarray(np.array([table[key] for key in keys.tolist()], np.uint8)[place])
 
 
 def read_values(data: bytes, where: str, of_colors: bool) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
 """Networks that answer for each pixel: score maps of one to three strides, made as fine as the image and added.
 
-After Long, Shelhamer & Darrell, "Fully convolutional networks for semantic segmentation" (2015, and in PAMI 2017). Where
-a map's cells lie in the image follows from the layers, so the crops that they publish as numbers (19, 27, 31; 5 and 9)
-are computed here, for any network.
+After Long, Shelhamer & Darrell, "Fully convolutional networks for semantic segmentation" (2015, and in PAMI 2017).
+Where a map's cells lie in the image follows from the layers, so the crops that they publish as numbers (19, 27, 31; 5
+and 9) are computed here, for any network.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -91,8 +90,8 @@ class FCN(Network):
         last, _ = _step(grid, Grid(Fraction(padding), 1), name)
         if last.lag > 0:
             raise UserError(
-                f"{name}: with segmentation.padding={about.padding} and window {network.image_size} the pixels at the edges "
-                f"would have no scores; take {'map' if padding else 'image'}"
+                f"{name}: with segmentation.padding={about.padding} and window {network.image_size} the pixels at the "
+                f"edges would have no scores; take {'map' if padding else 'image'}"
             )
         classes, beside = len(network.classes), list[tuple[str, nn.Module]]()
         for place, scale in zip(taps, about.skip_scales, strict=False):
@@ -158,7 +157,10 @@ class FCN(Network):
         names = ["upscore2", *(f"upscore_{name}" for name in self.taps)]
         for name, step, skip in zip(names, self.steps, finer, strict=False):
             x = self.get_submodule(name)(x)
-            x, skip = x[:, :, max(-step.lag, 0) :, max(-step.lag, 0) :], skip[:, :, max(step.lag, 0) :, max(step.lag, 0) :]
+            x, skip = (
+                x[:, :, max(-step.lag, 0) :, max(-step.lag, 0) :],
+                skip[:, :, max(step.lag, 0) :, max(step.lag, 0) :],
+            )
             rows, columns = (min(a, b) for a, b in zip(x.shape[2:], skip.shape[2:], strict=True))
             x = x[:, :, :rows, :columns] + skip[:, :, :rows, :columns]
         return cast(Tensor, self.get_submodule("upscore")(x))[:, :, -self.last.lag :, -self.last.lag :]
@@ -257,6 +259,6 @@ def _step(coarse: Grid, fine: Grid, name: str) -> tuple[Step, Grid]:
         if lag.denominator == 1:
             return Step(factor, kernel, int(lag)), Grid(max(first, fine.first), fine.stride)
     raise UserError(
-        f"{name}: its cells lie {float(coarse.first - fine.first):g} pixels from those of stride {fine.stride}, so that "
-        "no upsampling meets these; take another network"
+        f"{name}: its cells lie {float(coarse.first - fine.first):g} pixels from those of stride {fine.stride}, so "
+        "that no upsampling meets these; take another network"
     )

@@ -27,7 +27,6 @@ class Rectangle:
         """Cells inside."""
         return max(self.bottom - self.top, 0) * max(self.right - self.left, 0)
 
-
     def around(self, other: "Rectangle") -> "Rectangle":
         """Return the smallest rectangle that holds both."""
         top, left = min(self.top, other.top), min(self.left, other.left)
@@ -208,8 +207,8 @@ def bands(
 
     What each layer has to compute is `found`, from `extents`; how many output rows `at_a_time` decides memory and
     speed, not the result. `rows` are the pixels that `found[0].inputs` names, in pieces of any height, rows x columns x
-    channels, preprocessed; where they end early, so does the map, rows x columns x classes. `taps` are given outputs of layers, by
-    their number; `found` must hold them.
+    channels, preprocessed; where they end early, so does the map, rows x columns x classes. `taps` are given outputs of
+    layers, by their number; `found` must hold them.
     """
     stages = list[_Stage | _TapStage]()
     for number, each in enumerate(zip(layers, found, at_a_time, strict=True)):

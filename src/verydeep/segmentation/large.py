@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,7 +63,8 @@ class Job:
         self.original = open_image(image)
         self.source: Source = rescaled(self.original, factor, net.preprocessing.interpolation)
         self.height, self.width = self.source.height, self.source.width
-        self.padded = tuple(n + 2 * net.padding + net.extra(n) for n in (self.height, self.width))
+        rows, columns = (n + 2 * net.padding + net.extra(n) for n in (self.height, self.width))
+        self.padded = rows, columns
         self.layers = _layers(net)
         plain = net.plain_layers()
         places = {layer.name: number for number, layer in enumerate(self.layers)}
@@ -80,7 +82,7 @@ class Job:
         count = 1
         while True:
             edges = [self.width * i // count for i in range(count + 1)]
-            parts = [self._last_map((a, b)) for a, b in zip(edges, edges[1:], strict=False)]
+            parts = [self._last_map((a, b)) for a, b in pairwise(edges)]
             beside = self._beside(-(-self.width // count))
             try:
                 rest = None if left is None else left - beside
@@ -94,7 +96,7 @@ class Job:
                     f"that works here is about {least}MiB"
                 ) from None
             if plan.strips == 1 or count >= self.width:
-                return [Strip(a, b, plan) for a, b in zip(edges, edges[1:], strict=False)]
+                return [Strip(a, b, plan) for a, b in pairwise(edges)]
             count = min(count + max(1, count // 2), self.width)
 
     def _last_map(self, columns: tuple[int, int]) -> Rectangle:
@@ -132,7 +134,9 @@ class Job:
         with sole_writer(out):
             store = Folder(out, self.about(), {LEVEL: {"factor": self.factor}}, [(1, self.height, self.width)], "uint8")
             whole = [Rectangle(0, strip.left, self.height, strip.right) for strip in strips]
-            todo = [(s, part) for s, area in zip(strips, whole, strict=True) for part in subtract([area], store.done[0])]
+            todo = [
+                (s, part) for s, area in zip(strips, whole, strict=True) for part in subtract([area], store.done[0])
+            ]
             total = sum(part.bottom - part.top for _, part in todo)
             bar = iter(track(range(total), total, "segmenting", "rows", quiet=quiet))
             try:
@@ -164,6 +168,7 @@ class Job:
         taps = {place: Tap(areas[place], keep(n)) for n, place in enumerate(self.taps)}
         last = Rectangle(down.fused[0][0], across.fused[0][0], down.fused[0][1], across.fused[0][1])
         found = extents(self.layers, *self.padded, last, areas)
+        columns = part.left, part.right
         row, top, size = last.top, part.top, self._block_rows(part.right - part.left)
         for scores in bands(
             self.layers, found, steps(self.layers, found, plan.work), self._rows(found[0].inputs, plan.band), taps
@@ -175,7 +180,7 @@ class Job:
                 wanted = needs(net, (top, bottom), self.cells[0])
                 if not self._ready(wanted, scored):
                     break
-                yield top, self._labels(scored, wanted, across, (top, bottom), (part.left, part.right))
+                yield top, self._labels(scored, wanted, across, ((top, bottom), columns))
                 top = bottom
 
     @staticmethod
@@ -188,18 +193,23 @@ class Job:
         scored: "list[_Rows]",
         down: Needs,
         across: Needs,
-        rows: tuple[int, int],
-        columns: tuple[int, int],
+        pixels: tuple[tuple[int, int], tuple[int, int]],
     ) -> NDArray[np.uint8]:
-        ranges = [down.fused[0], *down.skips]
-        maps = [kept.take(*range_) for kept, range_ in zip(scored, ranges, strict=True)]
-        scores = block(self.net, maps, down, across, (rows, columns))
+        scores = self._scores(scored, down, across, pixels)
         if not bool(torch.isfinite(scores).all()):
             raise NotFiniteError("the network gives scores that are not finite: its training diverged")
         return np.asarray(scores[0].argmax(0).cpu().numpy(), np.uint8)
 
+    def _scores(
+        self, scored: "list[_Rows]", down: Needs, across: Needs, pixels: tuple[tuple[int, int], tuple[int, int]]
+    ) -> Tensor:
+        """Return the scores of a block of pixels, and forget the rows that no later one needs."""
+        ranges = [down.fused[0], *down.skips]
+        maps = [kept.take(*range_) for kept, range_ in zip(scored, ranges, strict=True)]
+        return block(self.net, maps, down, across, pixels)
+
     def _rows(self, area: Rectangle, band: int) -> Iterator[Tensor]:
-        """Yield preprocessed rows of a part of the padded image, rows x columns x 3, zeros where there is no picture."""
+        """Yield preprocessed rows of a part of the padded image, rows x columns x 3, zeros around the picture."""
         pad = self.net.padding
         left, right = (min(max(column - pad, 0), self.width) for column in (area.left, area.right))
         for first in range(area.top, area.bottom, band):
@@ -209,8 +219,8 @@ class Job:
             if top < bottom and left < right:
                 pixels = np.ascontiguousarray(self.source.read(top, left, bottom - top, right - left))
                 x = self.net.preprocessing(torch.from_numpy(pixels)[None].to(self.device))[0].permute(1, 2, 0)
-                place = slice(top + pad - first, bottom + pad - first), slice(left + pad - area.left, right + pad - area.left)
-                whole[place] = x
+                down, across = pad - first, pad - area.left
+                whole[top + down : bottom + down, left + across : right + across] = x
             yield whole
 
 
@@ -244,7 +254,7 @@ def weights_digest(net: FCN) -> str:
 
 
 def _layers(net: FCN) -> tuple[Layer, ...]:
-    """Return the network's layers as ones that slide, the first fully connected one padded where the network pads it."""
+    """Return the network's layers as ones that slide, the first fully connected one padded where it is."""
     layers, padding = chain_layers(net), net.map_padding
     if padding is None:
         return layers

@@ -1,4 +1,4 @@
-"""Metrics of a class for each pixel, from confusion matrices of pictures (Long, Shelhamer & Darrell 2015, section 5)."""
+"""Metrics of a class for each pixel, from pictures' confusion matrices (Long, Shelhamer & Darrell 2015, section 5)."""
 
 from dataclasses import dataclass
 
@@ -33,13 +33,13 @@ def confusion(truth: NDArray[np.uint8], found: NDArray[np.uint8], classes: int) 
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-def metrics(matrix: Matrix) -> dict[str, NDArray[np.float64]]:
+def metrics(matrix: Matrix | NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
     """Return the four metrics of `NAMES` in [0, 1], of one confusion matrix or, as arrays, of several (..., K, K).
 
     Means are over the classes that are there: of accuracy those with pixels, of IoU also those that pixels were taken
     for. NaN where no pixel is labeled.
     """
-    right, true, found, union = _counts(matrix)
+    right, true, union = _counts(matrix)
     with np.errstate(divide="ignore", invalid="ignore"):
         iou, total = right / union, true.sum(-1)
         return {
@@ -50,17 +50,17 @@ def metrics(matrix: Matrix) -> dict[str, NDArray[np.float64]]:
         }
 
 
-def class_iou(matrix: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def class_iou(matrix: Matrix | NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the IoU and the accuracy of each class, NaN where it is nowhere."""
-    right, true, _, union = _counts(matrix)
+    right, true, union = _counts(matrix)
     with np.errstate(divide="ignore", invalid="ignore"):
         return right / union, right / true
 
 
-def _counts(matrix: Matrix) -> tuple[NDArray[np.float64], ...]:
+def _counts(matrix: Matrix | NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
     right = np.diagonal(matrix, axis1=-2, axis2=-1).astype(np.float64)
     true, found = matrix.sum(-1).astype(np.float64), matrix.sum(-2).astype(np.float64)
-    return right, true, found, true + found - right
+    return right, true, true + found - right
 
 
 def _mean(values: NDArray[np.float64], there: NDArray[np.bool_]) -> NDArray[np.float64]:

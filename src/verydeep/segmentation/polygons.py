@@ -42,7 +42,7 @@ def _rings(region: NDArray[np.bool_], top: int, left: int) -> list[Ring]:
     for i in order:
         # A contour's points lie in the pixels beside an edge, so that the nearest whole third is the edge itself.
         corners = np.rint((contours[i][:, 0].astype(np.float64) + 0.5) / _FINE).astype(int)
-        kept = _without_repeats(corners + [left, top])
+        kept = _without_repeats(corners + np.array([left, top]))
         rings.append([[float(x), float(y)] for x, y in [*kept, kept[0]]])
     return rings
 

@@ -50,7 +50,7 @@ class Segmentation(Task):
         """Return pictures with masks."""
         if given := reading.words:
             name = next(iter(given)).replace("_", "-")
-            raise UserError(f"--{name} is for classes and boxes; pictures with masks are read as docs/segmentation.md says")
+            raise UserError(f"--{name} is for classes and boxes; leave it out for masks (docs/segmentation.md)")
         return open_segmented(data, split)
 
     def configured(self, config: NetworkConfig, recipe: Recipe) -> NetworkConfig:
@@ -107,7 +107,7 @@ class Segmentation(Task):
         wrong = (scores.argmax(1) != labels)[labels != IGNORED]
         return wrong if len(wrong) else torch.zeros(1, dtype=torch.bool, device=scores.device)
 
-    def validation(self, images: Dataset, net: Network, recipe: Recipe, workers: int | None) -> Validate:
+    def validation(self, images: Dataset, net: Network, recipe: Recipe) -> Validate:
         """Return what measures whole pictures."""
         return WholePictures(cast(SegmentedDataset, images), usual_factor(net))
 

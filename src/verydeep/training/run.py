@@ -161,7 +161,8 @@ class Run:
             rank=processes.rank,
             world_size=processes.size,
         )
-        self.validation = task.validation(images.validation, net, recipe, sitting.workers) or self._central_crops(images)
+        own = task.validation(images.validation, net, recipe)
+        self.validation = own or self._central_crops(images)
 
     def _central_crops(self, images: "Images") -> Validation:
         pictures = Loader(images.validation, self.net, Runtime().memory, self.sitting.workers)

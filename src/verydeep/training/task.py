@@ -66,7 +66,7 @@ class Task(Protocol):
         """Return rows and columns of training views that may be larger than images; None for crops inside them."""
         return None
 
-    def validation(self, images: Dataset, net: Network, recipe: Recipe, workers: int | None) -> Validate | None:
+    def validation(self, images: Dataset, net: Network, recipe: Recipe) -> Validate | None:
         """Return what measures a network between epochs where central crops will not do."""
         return None
 
