@@ -114,7 +114,7 @@ class Network(nn.Sequential):
             "classify": f"a classifier whose {', '.join(drawn)} are random numbers" if drawn else "a classifier",
             "localize": "a localizer, which gives boxes and no classes",
             "describe": f"a trunk (its last layer is {self.layer_names[-1]}), which gives features and no scores",
-            "segment": "a network for each pixel, which verydeep segment and verydeep evaluate --task segment run",
+            "segment": "a network for each pixel, which verydeep segment runs, and verydeep evaluate --task segment",
         }
         wanted = {
             "classify": "a classifier",

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.progress import track
@@ -62,7 +63,7 @@ def confusions(
         if reason := segmenter.too_large(picture.shape[0], picture.shape[1]):
             raise BadImageError(dataset.where(index), reason)
         matrices.append(confusion(dataset.mask(index), segmenter.labels(picture), len(net.classes)))
-    found = np.stack(matrices)
+    found: NDArray[np.int64] = np.stack(matrices)
     rows = pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), len(net.classes) ** 2)
     ids = pa.array([sample.id for sample in dataset.samples], pa.string())
     more = {"run": net.provenance.to_dict(), "configuration": net.configuration.name, "task": "segment"}
