@@ -27,8 +27,13 @@ class Kept(Job):
         return found
 
 
-CASES = [("32s", "image", "A", True), ("16s", "map", "B", False), ("8s", "image", "A", False), ("8s", "map", "A", True),
-         ("8s", "image", "alexnet", True)]
+CASES = [
+    ("32s", "image", "A", True),
+    ("16s", "map", "B", False),
+    ("8s", "image", "A", False),
+    ("8s", "map", "A", True),
+    ("8s", "image", "alexnet", True),
+]
 
 
 @pytest.mark.parametrize(("head", "padding", "name", "round_up"), CASES)

@@ -77,8 +77,11 @@ def test_folders_of_pictures_beside_masks(tmp_path: Path, rng: np.random.Generat
 def test_what_masks_may_not_be(camvid: Path, tmp_path: Path) -> None:
     mask = camvid / "trainannot" / "0.png"
     good = np.asarray(Image.open(mask))
-    for wrong, words in ((good[:20], "the mask has 56 x 20"), (good + 8, "none of the classes'"),
-                         (np.stack([good] * 3, 2), "in colors")):
+    for wrong, words in (
+        (good[:20], "the mask has 56 x 20"),
+        (good + 8, "none of the classes'"),
+        (np.stack([good] * 3, 2), "in colors"),
+    ):
         Image.fromarray(wrong).save(mask)
         with pytest.raises(BadImageError, match=words):
             open_segmented(camvid, "train").mask(0)

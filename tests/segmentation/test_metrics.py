@@ -65,5 +65,11 @@ def test_masks_keep_the_labels_and_vocs_colors(rng: np.random.Generator) -> None
     labels = rng.integers(0, 256, (9, 7), dtype=np.uint8)
     assert (np.asarray(mask_image(labels)) == labels).all()
     assert palette()[[0, 1, 2, 8, 15, 20, 255]].tolist() == [
-        [0, 0, 0], [128, 0, 0], [0, 128, 0], [64, 0, 0], [192, 128, 128], [0, 64, 128], [224, 224, 192],
+        [0, 0, 0],
+        [128, 0, 0],
+        [0, 128, 0],
+        [64, 0, 0],
+        [192, 128, 128],
+        [0, 64, 128],
+        [224, 224, 192],
     ]

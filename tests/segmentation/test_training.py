@@ -39,8 +39,15 @@ def recipe(*overrides: str):
 def test_it_learns_in_stages_and_is_tested(camvid: Path, tmp_path: Path, capsys) -> None:
     learning = recipe("schedule.epochs=12", "schedule.least_steps=40")
     coarse = train("A", camvid, learning, tmp_path / "32s", task=Segmentation("32s"), quiet=True)
-    fine = train("A", camvid, recipe("schedule.epochs=6"), tmp_path / "8s", task=Segmentation("8s"),
-                 init_from=tmp_path / "32s", quiet=True)
+    fine = train(
+        "A",
+        camvid,
+        recipe("schedule.epochs=6"),
+        tmp_path / "8s",
+        task=Segmentation("8s"),
+        init_from=tmp_path / "32s",
+        quiet=True,
+    )
     assert fine.metrics["pixel_accuracy"] > 0.6
     net = vd.load(fine.weights)
     assert net.provenance.task == "segment"
@@ -59,13 +66,17 @@ def test_it_learns_in_stages_and_is_tested(camvid: Path, tmp_path: Path, capsys)
     assert coarse.names["mean_iou"] == "mean IoU"
     picture = camvid / "test" / "0.png"
     found = vd.segment(fine.weights, picture)
-    app(["segment", str(picture), "--weights", str(fine.weights), "--out", str(tmp_path / "m"), "--json"],
-        standalone_mode=False)
+    app(
+        ["segment", str(picture), "--weights", str(fine.weights), "--out", str(tmp_path / "m"), "--json"],
+        standalone_mode=False,
+    )
     (row,) = json.loads(capsys.readouterr().out)
     assert {area["class"]: area["pixels"] for area in row["areas"]} == found.areas
     assert (np.asarray(Image.open(tmp_path / "m" / "0.png")) == found.labels).all()
-    assert sum(f["properties"]["pixels"] for f in json.loads((tmp_path / "m" / "0.geojson").read_text())["features"]) \
+    assert (
+        sum(f["properties"]["pixels"] for f in json.loads((tmp_path / "m" / "0.geojson").read_text())["features"])
         == found.labels.size
+    )
 
 
 @pytest.mark.parametrize("freeze", [{}, {"conv1": 0, "conv2": 0, "conv3": 0, "conv4": 0}])
@@ -118,7 +129,9 @@ def test_what_is_refused(camvid: Path, tmp_path: Path) -> None:
         train("A", "scenes", recipe(), tmp_path / "b", task=Segmentation(), quiet=True)
     for words in (["--head", "8s"], ["--task", "segment", "--regression", "scr"]):
         with pytest.raises(UserError):
-            app(["train", "--net", "A", "--data", str(camvid), "--out", str(tmp_path / "c"), *words],
-                standalone_mode=False)
+            app(
+                ["train", "--net", "A", "--data", str(camvid), "--out", str(tmp_path / "c"), *words],
+                standalone_mode=False,
+            )
     assert not list(tmp_path.glob("[abc]"))
     assert load_recipe("fcn").segmentation.loss == "sum"
