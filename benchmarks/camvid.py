@@ -2,8 +2,8 @@
 
     python -m benchmarks.camvid --data camvid.tar --trunk trunk.safetensors --out camvid
 
-Trains on `train`, chooses epochs on `val`, reports `test`. What is there is not done again. Of `trunk.safetensors` a line on
-how to make it: `verydeep convert VGG16.onnx trunk.safetensors --trunk --like keras`.
+Trains on `train`, chooses epochs on `val`, reports `test`. What is there is not done again. The trunk is made of any
+file with the authors' convolutions: `verydeep convert VGG16.onnx trunk.safetensors --trunk --like keras`.
 """
 
 import argparse

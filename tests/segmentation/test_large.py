@@ -1,6 +1,7 @@
 """Bands of rows give the whole image's scores, whatever is computed at a time, and go on after a stop."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def test_bands_and_strips_are_the_whole_image(head, padding, name, round_up, tmp
     monkeypatch.setattr(job, "_block_rows", lambda width: int(rng.integers(1, 40)))
     plan = job.strips(None)[0].plan
     edges = [0, width // 3, width // 3 + 1, width]
-    parts = [Strip(a, b, replace(plan, work=1)) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [Strip(a, b, replace(plan, work=1)) for a, b in pairwise(edges)]
     for number, strips in enumerate(([Strip(0, width, plan)], parts)):
         job.kept = torch.full_like(whole, torch.nan)
         labels = np.asarray(job.run(strips, tmp_path / f"{number}.zarr"))[0]
@@ -80,8 +81,8 @@ def test_a_stopped_map_goes_on_and_another_is_refused(tmp_path, rng, monkeypatch
     monkeypatch.setattr(again, "_part", lambda part, plan: first.append(part.top) or real(part, plan))
     assert (np.asarray(again.run(again.strips(None), tmp_path / "map.zarr")) == expected).all()
     assert first == [7 * 16]
+    other = Job(image[:150], net)
     with pytest.raises(UserError, match="something else"):
-        other = Job(image[:150], net)
         other.run(other.strips(None), tmp_path / "map.zarr")
 
 

@@ -1,5 +1,7 @@
 """Metrics and polygons against other libraries' and counting pixel by pixel."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, jaccard_score
@@ -52,7 +54,7 @@ def test_polygons_are_the_pixels(rng: np.random.Generator) -> None:
         inside = np.zeros(labels.shape, bool)
         for ring in feature["geometry"]["coordinates"]:
             assert ring[0] == ring[-1]
-            for (x0, y0), (x1, y1) in zip(ring, ring[1:], strict=False):
+            for (x0, y0), (x1, y1) in pairwise(ring):
                 assert x0 == x1 or y0 == y1, "along the edges of pixels"
                 if x0 == x1:  # an edge that a ray to the left crosses
                     inside ^= (min(y0, y1) < y) & (y < max(y0, y1)) & (x0 < x)

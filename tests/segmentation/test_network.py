@@ -57,7 +57,7 @@ def as_published(net: FCN, x: torch.Tensor, head: str) -> torch.Tensor:
 @pytest.mark.parametrize("head", HEADS)
 def test_scores_are_those_of_the_published_network(head: str, rng: np.random.Generator) -> None:
     net = network(head, "image", image_size=224, width=1 / 64, fc_width=4).double()
-    assert (list(step.lag for step in net.steps), -net.last.lag) == PUBLISHED[head]
+    assert ([step.lag for step in net.steps], -net.last.lag) == PUBLISHED[head]
     height, width = rng.integers(20, 90, 2).tolist()
     x = torch.randn(2, 3, height, width, dtype=torch.float64)
     expected = as_published(net, x, head)

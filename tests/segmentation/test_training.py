@@ -37,7 +37,7 @@ def recipe(*overrides: str):
 
 
 def test_it_learns_in_stages_and_is_tested(camvid: Path, tmp_path: Path, capsys) -> None:
-    learning = recipe("schedule.epochs=12", "schedule.least_steps=40")
+    learning = recipe("schedule.epochs=8", "schedule.least_steps=30")
     coarse = train("A", camvid, learning, tmp_path / "32s", task=Segmentation("32s"), quiet=True)
     fine = train(
         "A",

@@ -1,7 +1,7 @@
 """Learning boxes: what training does otherwise than for classes (paper: appendix A.1)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,16 @@ from verydeep.localization.baselines import best_constant_box
 from verydeep.localization.boxes import Frame, as_array, decode, encode, iou
 from verydeep.localization.metrics import HIT
 from verydeep.localization.views import ObjectViews
-from verydeep.nets.config import Regression
+from verydeep.nets.config import NetworkConfig, Regression
 from verydeep.nets.network import Network
 from verydeep.training.recipe import Recipe
-from verydeep.training.task import CentralCrops, Task, means
+from verydeep.training.task import CentralCrops, OfCrops, means
 
 _FIGURES = {"localization_error": "localization error", "mean_iou": "mean IoU"}
 
 
 @dataclass(frozen=True)
-class Localization(Task):
+class Localization(OfCrops):
     """Learning the box of a known class by regression.
 
     Parameters
@@ -59,6 +59,10 @@ class Localization(Task):
     def open(self, reading: Reading, data: str | Path, split: str) -> Dataset:
         """Return images with one class each, and the boxes that stand in files of their own."""
         return reading.open(data, split, boxes=True)
+
+    def configured(self, config: NetworkConfig, recipe: Recipe) -> NetworkConfig:
+        """Return the network with boxes in place of scores."""
+        return replace(config, regression=self.regression)
 
     def check(self, recipe: Recipe) -> None:
         """Refuse what is for classes: boxes cannot be mixed, and there are no labels to smooth or weigh."""

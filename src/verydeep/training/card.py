@@ -30,7 +30,7 @@ figures slightly flattering. `{test}` tests it as the paper does.
 
 ## How it was made
 
-Recipe `{recipe}`, seed {seed}, training scales S in {scales}, {minutes:.1f} minutes of training.
+Recipe `{recipe}`, seed {seed}, {scales}, {minutes:.1f} minutes of training.
 
 ```
 {command}
@@ -78,13 +78,19 @@ def write_card(folder: RunFolder, recipe: Recipe, net: Network, task: Task) -> N
         split=about.split,
         recipe=recipe.name,
         seed=recipe.seed,
-        scales=list(recipe.images.scales),
+        scales=_scales(net, recipe),
         minutes=epochs[-1]["seconds"] / 60,
         command=command,
         machine="\n".join(f"| {key} | {value} |" for key, value in describe_machine().items()),
         preprocessing=", ".join(f"{key} {value}" for key, value in net.preprocessing.to_dict().items()),
     )
     write_text(folder.card, text)
+
+
+def _scales(net: Network, recipe: Recipe) -> str:
+    if net.task == "segment":
+        return f"pictures' sides times {list(recipe.segmentation.factors)}"
+    return f"training scales S in {list(recipe.images.scales)}"
 
 
 def _answers(net: Network) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,20 +55,16 @@ class Task(Protocol):
     """The parts of a training that depend on what is learned."""
 
     def open(self, reading: Reading, data: str | Path, split: str) -> Dataset:
-        """Return one split of a data set, read as this task needs it: classes alone, unless a task says otherwise."""
-        return reading.open(data, split, several=True)
+        """Return one split of a data set, read as this task needs it."""
 
     def configured(self, config: NetworkConfig, recipe: Recipe) -> NetworkConfig:
         """Return what the network is that learns this task, of one that is made for classes."""
-        return replace(config, regression=self.regression)
 
     def canvas(self, recipe: Recipe) -> tuple[int, int] | None:
         """Return rows and columns of training views that may be larger than images; None for crops inside them."""
-        return None
 
     def validation(self, images: Dataset, net: Network, recipe: Recipe) -> Validate | None:
         """Return what measures a network between epochs where central crops will not do."""
-        return None
 
     @property
     def words(self) -> dict[str, str]:
@@ -136,13 +132,31 @@ class WeightedViews:
         return view, self.weights[self.labels[index], None]
 
 
-class Classification(Task):
+class OfCrops:
+    """What tasks have in common that learn from crops inside images, and are measured on central ones."""
+
+    def canvas(self, recipe: Recipe) -> None:
+        """Return None."""
+
+    def validation(self, images: Dataset, net: Network, recipe: Recipe) -> None:
+        """Return None."""
+
+
+class Classification(OfCrops):
     """Learning the class: soft-max cross-entropy (paper: section 3.1)."""
 
     words: dict[str, str] = {}  # noqa: RUF012 (empty)
     regression = None
     metrics: Mapping[str, str] = {"top1_error": "top-1 error", "top5_error": "top-5 error"}
     loss_name = "soft-max cross-entropy"
+
+    def open(self, reading: Reading, data: str | Path, split: str) -> Dataset:
+        """Return images with one class each, or several."""
+        return reading.open(data, split, several=True)
+
+    def configured(self, config: NetworkConfig, recipe: Recipe) -> NetworkConfig:
+        """Return the network as it is."""
+        return config
 
     def check(self, recipe: Recipe) -> None:
         """Accept any recipe."""

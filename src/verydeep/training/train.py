@@ -243,7 +243,7 @@ def _run_info(recipe: Recipe, training: Dataset, words: Mapping[str, Any]) -> Ru
         data=training.name,
         split=training.provenance,
         training_images=len(training),
-        train_scales=recipe.images.scales,
+        train_scales=None if factors else recipe.images.scales,
         recipe=recipe.name,
         seed=recipe.seed,
         trained_layers=recipe.optimizer.trained_layers,
