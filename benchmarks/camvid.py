@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--trunk", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--factors", type=float, nargs=2, default=(0.8, 1.25), help="on the sides of training views")
     parser.add_argument("--crop", type=int, nargs=2, default=(224, 288))
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS))
