@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from verydeep.scoremaps.densify import densify as densify
     from verydeep.scoremaps.score_map import read_map as read_map
     from verydeep.scoremaps.score_map import score_map as score_map
+    from verydeep.segmentation.segment import segment as segment
     from verydeep.training.recipe import load_recipe as load_recipe
     from verydeep.training.train import train as train
     from verydeep.transfer.descriptor import Descriptor as Descriptor
@@ -55,6 +56,7 @@ _PUBLIC = {
     "densify": "verydeep.scoremaps.densify",
     "read_map": "verydeep.scoremaps.score_map",
     "score_map": "verydeep.scoremaps.score_map",
+    "segment": "verydeep.segmentation.segment",
     "load_recipe": "verydeep.training.recipe",
     "train": "verydeep.training.train",
     "Descriptor": "verydeep.transfer.descriptor",

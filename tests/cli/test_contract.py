@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 import verydeep as vd
 from verydeep.basics.lock import sole_writer
 from verydeep.cli.main import run
+from verydeep.nets.config import SegmentationConfig
 from verydeep.nets.run_info import RunInfo
 
 WEIGHTS = {
@@ -39,6 +40,7 @@ WEIGHTS = {
     "serve": "serve {} --port 0",
     "stylize": "stylize photo.png photo.png --weights {} --out out.png",
     "explain": "explain photo.png --weights {} --out out.png",
+    "segment": "segment photo.png --weights {} --out out",
 }
 PICTURES = {
     "predict": "predict {} --weights w.safetensors",
@@ -47,6 +49,7 @@ PICTURES = {
     "features": "features {} --weights w.safetensors --out out.npy",
     "perceive": "perceive photo.png {} --metric content --weights w.safetensors",
     "stylize": "stylize photo.png {} --weights w.safetensors --size 64 --steps 1 --out out.png",
+    "segment": "segment {} --weights s.safetensors --out out",
 }
 DATA = {
     "train": "train --net A --data {} --out out",
@@ -54,6 +57,8 @@ DATA = {
     "transfer": "transfer --weights w.safetensors --data {} --protocol folder --out out",
     "data": "data show {}",
     "reproduce": "reproduce --preset demo --data {} --out out",
+    "train for pixels": "train --task segment --net A --recipe small-segment --data {} --out out",
+    "evaluate pixels": "evaluate s.safetensors --task segment --data {} --out out",
 }
 RESULTS = {"fuse": "fuse {} {} --out out.parquet", "tune": "tune {}"}
 OUT = {
@@ -67,6 +72,8 @@ OUT = {
     "stylize": "stylize photo.png photo.png --weights w.safetensors --out {}.png",
     "heat map": "predict photo.png --weights w.safetensors --heatmap {}.png",
     "reproduce": "reproduce --preset demo --data scenes --out {}",
+    "segment": "segment photo.png --weights s.safetensors --out {}",
+    "segment in bands": "segment photo.png --weights s.safetensors --bands {}.tif --memory 16GiB",
 }
 
 
@@ -154,6 +161,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         vd.create("A", ["a", "b"], width=1 / 16, image_size=64, fc_width=16, seed=0, regression="scr"),
         folder / "l.safetensors",
     )
+    small = {"width": 1 / 16, "image_size": 64, "fc_width": 16, "seed": 0}
+    vd.save(vd.create("A", ["a", "b"], segmentation=SegmentationConfig("8s"), **small), folder / "s.safetensors")
     Image.fromarray(rng.integers(0, 256, (70, 80, 3), dtype=np.uint8)).save(folder / "photo.png")
     for name in ("a", "b"):
         (folder / "data" / name).mkdir(parents=True)
@@ -247,7 +256,9 @@ def test_a_full_disk_is_one_line(command: str, say) -> None:
     assert sum("verydeep: error: " in line for line in said.splitlines()) == 1, said
     assert "--debug" not in said, said
     left = [path for path in Path.cwd().rglob("*") if path.suffix in (".safetensors", ".onnx", ".parquet", ".ckpt")]
-    assert {path.name for path in left} <= {"w.safetensors", "l.safetensors"}, "what is half-written is taken away"
+    assert {path.name for path in left} <= {"w.safetensors", "l.safetensors", "s.safetensors"}, (
+        "what is half-written is taken away"
+    )
 
 
 @pytest.mark.parametrize("command", ["train", "scoremap", "transfer", "reproduce"])
@@ -272,6 +283,16 @@ def test_out_that_another_process_holds(command: str, say) -> None:
         "describe A --image-size 1000000000x32",
         "train --net A --data data --out out --boxes-as-stored",
         "evaluate w.safetensors --data data --out out --boxes-as-shown",
+        "segment photo.png --weights s.safetensors --out out --factor 0",
+        "segment photo.png --weights s.safetensors --out out --memory 1",
+        "segment photo.png --weights w.safetensors --out out",
+        "segment photo.png --weights s.safetensors --bands out.png",
+        "predict photo.png --weights s.safetensors",
+        "serve s.safetensors --port 0",
+        "export s.safetensors --format onnx --out out.onnx",
+        "evaluate s.safetensors --data data --out out",
+        "evaluate w.safetensors --task segment --data data --out out",
+        "train --net A --head 8s --data data --out out",
     ],
 )
 def test_absurd_options(words: str, say) -> None:

@@ -20,7 +20,7 @@ from verydeep.evaluation.metrics import class_precisions, errors, mean_precision
 from verydeep.evaluation.posteriors import Posteriors
 from verydeep.training.log import read_log
 from verydeep.training.multi_label import MultiLabel
-from verydeep.training.recipe import load_recipe
+from verydeep.training.recipe import Recipe, load_recipe
 from verydeep.training.task import CentralCrops
 from verydeep.training.train import train
 
@@ -86,7 +86,7 @@ def test_the_loss_is_binary_cross_entropy_of_each_class(rng: np.random.Generator
     p, y = 1 / (1 + np.exp(-scores)), targets * (1 - smoothing) + smoothing / 2
     wanted = -(y * np.log(p) + (1 - y) * np.log(1 - p)).sum(1)[[1, 2, 5]].mean()
     assert float(found) == pytest.approx(wanted, rel=1e-9)
-    assert MultiLabel("abcde").guessing(5) == pytest.approx(-5 * np.log(0.5))
+    assert MultiLabel("abcde").guessing(5, Recipe()) == pytest.approx(-5 * np.log(0.5))
 
 
 def test_validation_is_by_class_whatever_the_batches(rng: np.random.Generator) -> None:

@@ -88,7 +88,20 @@ def _values(net: "Network", height: int, width: int) -> dict[str, Any]:
         "window": net.window,
         "score_map": list(score_map_size(net, height, width)),
         "layers": [vars(layer) for layer in layers],
+        **_pixels(net),
     }
+
+
+def _pixels(net: "Network") -> dict[str, Any]:
+    """Return what a network for each pixel has beside the chain of layers."""
+    from verydeep.nets.fcn import FCN
+
+    if not isinstance(net, FCN):
+        return {}
+    about, chain = net.config.segmentation, {name for name, _ in net.chain}
+    assert about is not None
+    beside = {n: sum(p.numel() for p in m.parameters()) for n, m in net.named_children() if n not in chain}
+    return {"segmentation": {"head": about.head, "padding": about.padding, "crop": -net.last.lag, "beside": beside}}
 
 
 def _cell(net: "Network", score_map: list[int], text: str) -> dict[str, Any]:
@@ -132,6 +145,13 @@ def _text(values: dict[str, Any]) -> str:
         f"{what}: {rows} x {columns} cells; cell (i, j) is the answer to the window of {size} x {size} pixels whose "
         f"top left pixel is ({stride} i, {stride} j)",
     ]
+    if "segmentation" in values:
+        pixels = values["segmentation"]
+        beside = ", ".join(f"{name} ({count:,} parameters)" for name, count in pixels["beside"].items())
+        lines.append(
+            f"for each pixel: head {pixels['head']}, padding {pixels['padding']}, scores cropped by {pixels['crop']} "
+            f"pixels; beside the chain: {beside}; verydeep segment runs it"
+        )
     if "cell" in values:
         cell = values["cell"]
         for name, what in (("window", "window"), ("receptive_field", "receptive field")):

@@ -41,7 +41,8 @@ def evaluate(
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Which images.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many images, evenly over the classes.")] = None,
     task: Annotated[
-        Literal["classify", "localize"], typer.Option(help="Test a classifier's classes, or a localizer's boxes.")
+        Literal["classify", "localize", "segment"],
+        typer.Option(help="Test a classifier's classes, a localizer's boxes, or the classes of pixels."),
     ] = "classify",
     classifier: Annotated[
         Path | None, typer.Option(help="Localize: weights or run whose scores rate boxes; its classes and windows.")
@@ -89,6 +90,9 @@ def evaluate(
     dense@Q,... or crops@Q,...:
     five classes an image from the posteriors, the boxes of all windows merged and rated by the classifier's scores.
 
+    A network for each pixel is tested with --task segment on whole pictures with masks: accuracies and IoU, with
+    intervals over pictures, from one confusion matrix a picture (segmentation.parquet).
+
     Example: verydeep evaluate runs/A --data scenes --protocol dense@64 --out posteriors/A
     """
     from verydeep.basics.errors import UserError
@@ -101,6 +105,19 @@ def evaluate(
     from verydeep.inference.runtime import Runtime
     from verydeep.training.run_folder import find_weights
 
+    if task == "segment":
+        usual = (softmax, pool, precision, confusion) == ("image", "mean", "float32", False)
+        others = (protocol, classifier, posteriors, tuned, threshold, match, reader, labels, boxes_as_stored)
+        if not usual or any(option is not None for option in (*others, pool_rounding)) or on_bad_image != "error":
+            raise UserError(
+                "--task segment takes --data, --split, --limit, --out, --memory, --device, --engine, --json"
+            )
+        from verydeep.cli.pixels import echo_pixels
+
+        echo_pixels(
+            find_weights(weights), data, split, out, Runtime(device, engine, parse_memory(memory)), limit, json_
+        )
+        return
     if task == "localize":
         if (softmax, pool, pool_rounding, confusion) != ("image", "mean", None, False):
             raise UserError(

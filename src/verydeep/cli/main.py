@@ -31,6 +31,7 @@ COMMANDS = (
     ("report", "report"),
     ("predict", "predict"),
     ("localize", "localize"),
+    ("segment", "segment"),
     ("tune", "tune"),
     ("scoremap", "scoremap"),
     ("convert", "convert"),

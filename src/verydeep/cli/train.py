@@ -27,11 +27,16 @@ def train(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="Recipe by name, or a .toml file; default: paper-s256, or finetune (--reset, trunks)."),
+        typer.Option(help="Recipe by name, or .toml file; default: paper-s256, finetune (--reset, trunks), or fcn."),
     ] = None,
     task: Annotated[
-        Literal["classify", "localize"], typer.Option(help="Learn the class, or the box of the class's object.")
+        Literal["classify", "localize", "segment"],
+        typer.Option(help="Learn the class, the box of the class's object, or the class of each pixel."),
     ] = "classify",
+    head: Annotated[
+        Literal["32s", "16s", "8s"] | None,
+        typer.Option(help="Segment: scores from the last map, also from that of stride 16, also of 8; default 8s."),
+    ] = None,
     regression: Annotated[
         Literal["scr", "pcr"] | None, typer.Option(help="Localize: one box for all classes, or one for each.")
     ] = None,
@@ -67,6 +72,9 @@ def train(
     A localizer learns boxes (paper: appendix A); it starts from a classifier at the same S, its last layer from
     random weights: --task localize --regression pcr --tune all --init-from runs/A.
 
+    A network for each pixel learns from pictures with masks (docs/segmentation.md), at once or in stages:
+    --task segment --head 32s, then --head 16s --init-from the first run, then --head 8s --init-from the second.
+
     The folder gets recipe.toml, log.jsonl, tensorboard/, last.ckpt, best.safetensors, curves.png and card.md.
 
     Example: verydeep train --net A --data scenes --recipe scenes --out runs/A
@@ -77,7 +85,7 @@ def train(
     from verydeep.datasets.opening import Reading
     from verydeep.training.train import train as run
 
-    learned = _task(task, regression, skip=on_bad_image == "skip")
+    learned = _task(task, regression, head, skip=on_bad_image == "skip")
     if learned.regression and (reset or freeze):
         raise UserError(
             "--reset and --freeze are for classes: of a localizer the last layer is new; --tune says what is trained"
@@ -92,7 +100,7 @@ def train(
     result = run(
         net,
         data,
-        recipe or ("finetune" if reset else None),
+        recipe or ("fcn" if task == "segment" else "finetune" if reset else None),
         out,
         task=learned,
         init_from=init_from,
@@ -111,17 +119,27 @@ def train(
         echo(json.dumps({**values, **result.metrics, "weights": str(result.weights)}))
     else:
         metrics = ", ".join(f"{name} {result.metrics[key]:.1%}" for key, name in result.names.items())
+        where = "whole pictures" if task == "segment" else "the central crop"
         echo(
-            f"{result.epochs} epochs in {result.seconds / 60:.1f} minutes; validation on the central crop: {metrics}\n"
+            f"{result.epochs} epochs in {result.seconds / 60:.1f} minutes; validation on {where}: {metrics}\n"
             f"{result.weights}"
         )
 
 
-def _task(name: str, regression: Literal["scr", "pcr"] | None, skip: bool) -> "Task":
+def _task(
+    name: str, regression: Literal["scr", "pcr"] | None, head: Literal["32s", "16s", "8s"] | None, skip: bool
+) -> "Task":
     """Return what is to be learned; UserError where the options do not say one thing."""
     from verydeep.localization.task import Localization
+    from verydeep.segmentation.task import Segmentation
     from verydeep.training.task import Classification
 
+    if head and name != "segment":
+        raise UserError(f"--head {head} is for pixels: add --task segment, or leave it out")
+    if name == "segment":
+        if regression:
+            raise UserError(f"--regression {regression} is for boxes; leave it out")
+        return Segmentation(head or "8s")
     if name == "localize":
         return Localization(regression or "pcr", skip)
     if regression:

@@ -18,7 +18,7 @@ from verydeep.basics.threads import in_threads
 from verydeep.datasets.dataset import Dataset
 from verydeep.images.color import ColorForm, ColorStatistics, shift
 from verydeep.images.decode import read_header
-from verydeep.images.view import View, apply_view, decode_view, draw_view
+from verydeep.images.view import View, apply_view, decode_view, draw_view, place_view
 
 AHEAD = 2  # batches in preparation beyond the one in use: all the memory the loader takes
 TASK = 16  # images at most that a thread loads at a time: enough to hide the cost of a task, and soon done
@@ -28,7 +28,7 @@ TASK = 16  # images at most that a thread loads at a time: enough to hide the co
 class Batch:
     """N training samples."""
 
-    images: Tensor  # uint8, N x crop x crop x 3, RGB
+    images: Tensor  # uint8, N x rows x columns x 3, RGB; both are the crop's side where nothing else is said
     labels: Tensor  # int64, N
     indices: Tensor  # int64, N; positions in the data set
     shifts: Tensor  # float32, N x 3; color shift to add to every pixel, in grey levels of R, G, B
@@ -70,6 +70,10 @@ class Augmentation:
         Draws views and targets in place of `draw_view`, which gives the paper's views and no targets.
     balanced : bool
         Whether every class has the same number of views in a pass, as all images together, and not every image one.
+    canvas : (int, int), optional
+        Rows and columns of views that may be larger than the images; by default views are crops inside the images.
+    fill : (int, int, int)
+        Color of a canvas beside an image.
     """
 
     crop: int
@@ -81,6 +85,13 @@ class Augmentation:
     color_scale: float = 0.1
     sampler: ViewSampler | None = None
     balanced: bool = False
+    canvas: tuple[int, int] | None = None
+    fill: tuple[int, int, int] = (0, 0, 0)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a view."""
+        return self.canvas or (self.crop, self.crop)
 
     @property
     def numbers(self) -> int:
@@ -183,7 +194,7 @@ class TrainingLoader:
             indices, repeats = self._slice(order, batch)
             count = len(indices)
             empty = Batch(
-                torch.empty((count, self.augmentation.crop, self.augmentation.crop, 3), dtype=torch.uint8),
+                torch.empty((count, *self.augmentation.shape, 3), dtype=torch.uint8),
                 torch.from_numpy(self._labels[indices]),
                 torch.from_numpy(indices.copy()),
                 torch.zeros(count, 3),
@@ -234,7 +245,11 @@ class TrainingLoader:
     def _view(self, turn: int, index: int, repeat: int, pixels: NDArray[np.uint8], target: NDArray[np.float32]) -> View:
         """Draw the view of a sample and write it into `pixels`, and its target into `target`."""
         rng, how = generator(self.seed, turn, index, *([repeat] if repeat else [])), self.augmentation
-        if self._has_files:
+        if how.canvas:
+            image = self.dataset.image(index)
+            view, target[:] = how.draw(index, image.shape[0], image.shape[1], rng)
+            pixels[:] = place_view(image, view, how.canvas, how.fill, how.interpolation)
+        elif self._has_files:
             data = self.dataset.read(index)
             header = read_header(data, self.dataset.where(index))
             view, target[:] = how.draw(index, header.height, header.width, rng)
@@ -250,7 +265,7 @@ class TrainingLoader:
             raise UserError(f"{self.dataset.name} {self.dataset.split}: no images to train on")
         check_batch_size(self.batch_size, self.world_size)
         crop, (smin, smax) = self.augmentation.crop, self.augmentation.scales
-        if not crop <= smin <= smax:
+        if self.augmentation.canvas is None and not crop <= smin <= smax:
             raise UserError(f"scales [{smin};{smax}] with crops of {crop}: expected crop <= Smin <= Smax")
 
 

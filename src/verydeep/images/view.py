@@ -73,5 +73,32 @@ def decode_view(
     return _flipped(linear_crop(image, step, view.top, view.left, crop, crop), view)
 
 
+def place_view(
+    image: NDArray[np.uint8],
+    view: View,
+    shape: tuple[int, int],
+    fill: tuple[int, int, int],
+    interpolation: str = "bilinear",
+) -> NDArray[np.uint8]:
+    """Return the view's pixels, uint8 (*shape, 3): what the picture has less of the crop, at its end, is `fill`."""
+    rows, columns = rescaled_size(image.shape[0], image.shape[1], view.side)
+    height, width = min(shape[0], rows), min(shape[1], columns)
+    placed = np.full((*shape, 3), fill, np.uint8)
+    part = rescaled_crop(image, view.side, view.top, view.left, height, width, interpolation)
+    placed[:height, :width] = _flipped(part, view)
+    return placed
+
+
+def place_mask(mask: NDArray[np.uint8], view: View, shape: tuple[int, int], fill: int) -> NDArray[np.uint8]:
+    """Return the labels that belong to `place_view`'s pixels, each the one at the pixel's center, uint8 `shape`."""
+    rows, columns = rescaled_size(mask.shape[0], mask.shape[1], view.side)
+    height, width = min(shape[0], rows), min(shape[1], columns)
+    down = ((2 * np.arange(view.top, view.top + height) + 1) * mask.shape[0]) // (2 * rows)
+    across = ((2 * np.arange(view.left, view.left + width) + 1) * mask.shape[1]) // (2 * columns)
+    placed = np.full(shape, fill, np.uint8)
+    placed[:height, :width] = mask[down][:, across[::-1] if view.flip else across]
+    return placed
+
+
 def _flipped(pixels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     return np.asarray(cv2.flip(pixels, 1), np.uint8) if view.flip else pixels

@@ -1,7 +1,8 @@
 """Learning boxes: what training does otherwise than for classes (paper: appendix A.1)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,21 @@ from verydeep.basics.errors import UserError
 from verydeep.datasets.boxes import with_boxes
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.loader import Batch, ViewSampler
+from verydeep.datasets.opening import Reading
 from verydeep.localization.baselines import best_constant_box
 from verydeep.localization.boxes import Frame, as_array, decode, encode, iou
 from verydeep.localization.metrics import HIT
 from verydeep.localization.views import ObjectViews
-from verydeep.nets.config import Regression
+from verydeep.nets.config import NetworkConfig, Regression
 from verydeep.nets.network import Network
 from verydeep.training.recipe import Recipe
-from verydeep.training.task import CentralCrops, means
+from verydeep.training.task import CentralCrops, OfCrops, means
 
 _FIGURES = {"localization_error": "localization error", "mean_iou": "mean IoU"}
 
 
 @dataclass(frozen=True)
-class Localization:
+class Localization(OfCrops):
     """Learning the box of a known class by regression.
 
     Parameters
@@ -54,6 +56,14 @@ class Localization:
         """The options of `verydeep train` that ask for it."""
         return {"task": "localize", "regression": self.regression}
 
+    def open(self, reading: Reading, data: str | Path, split: str) -> Dataset:
+        """Return images with one class each, and the boxes that stand in files of their own."""
+        return reading.open(data, split, boxes=True)
+
+    def configured(self, config: NetworkConfig, recipe: Recipe) -> NetworkConfig:
+        """Return the network with boxes in place of scores."""
+        return replace(config, regression=self.regression)
+
     def check(self, recipe: Recipe) -> None:
         """Refuse what is for classes: boxes cannot be mixed, and there are no labels to smooth or weigh."""
         if recipe.data.balance == "weights":
@@ -70,7 +80,7 @@ class Localization:
         boxes = [as_array(s.boxes) / ([w, h] * 2) for s, (h, w) in zip(part.samples, sizes, strict=True)]
         return part, {"best_constant_box": best_constant_box(boxes).tolist(), "training_boxes": sum(map(len, boxes))}
 
-    def guessing(self, classes: int) -> float:
+    def guessing(self, classes: int, recipe: Recipe) -> float:
         """Return the loss of answering zeros where the object fills the window."""
         return (0.5**2 + 0.5**2 + 1 + 1) / 2
 

@@ -75,6 +75,43 @@ class DescriptorConfig:
         return float(self.copies**-0.5) if self.normalize in ("l2", "l2-whole") else 1.0
 
 
+SegmentationHead = Literal["32s", "16s", "8s"]
+Padding = Literal["image", "map"]
+
+
+@dataclass(frozen=True)
+class SegmentationConfig:
+    """How a network's score maps become a class for each pixel (Long, Shelhamer & Darrell 2015).
+
+    UserError: a word that is no choice, or factors that do not fit the head.
+
+    Attributes
+    ----------
+    head : {"32s", "16s", "8s"}
+        Which maps the scores come from: the last one alone, also the one of stride 16, also the one of stride 8.
+    padding : {"image", "map"}
+        What makes the first fully connected layer fit everywhere: 99 pixels of zeros around the picture, which with
+        the first convolution's own are the published 100; or zeros around that layer's input, at half the time.
+    skip_scales : tuple of float
+        Factors on the maps of stride 16 and 8 before they are scored; the published networks that are trained at once
+        have 0.01 and 0.0001, those trained in stages 1.
+    """
+
+    head: SegmentationHead
+    padding: Padding = "image"
+    skip_scales: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("head", self.head, get_args(SegmentationHead)),
+            ("padding", self.padding, get_args(Padding)),
+        ):
+            if value not in choices:
+                raise UserError(f"segmentation: {name} is {value!r}, expected {', '.join(choices)}")
+        if len(self.skip_scales) != 2 or not all(0 < scale < float("inf") for scale in self.skip_scales):
+            raise UserError(f"segmentation: skip_scales is {list(self.skip_scales)}, expected two numbers above 0")
+
+
 MOST_WIDTH, MOST_FC_WIDTH = 64, 1 << 20
 """Far beyond what anybody trains; a file that claims more is damaged."""
 
@@ -118,6 +155,8 @@ class NetworkConfig:
         for the paper's two of `fc_width`.
     auxiliary : bool
         Whether GoogLeNet has the classifiers beside it that help to train it; a network that is cut has none.
+    segmentation : SegmentationConfig, optional
+        How the scores become a class for each pixel; None for networks that answer for whole windows.
 
     Raises
     ------
@@ -139,6 +178,7 @@ class NetworkConfig:
     descriptor: DescriptorConfig | None = None
     head: tuple[int, ...] | None = None
     auxiliary: bool = False
+    segmentation: SegmentationConfig | None = None
 
     def __post_init__(self) -> None:
         if self.head is not None and not all(0 < size <= MOST_FC_WIDTH for size in self.head):
@@ -160,6 +200,8 @@ class NetworkConfig:
             )
         if self.descriptor and (not self.classes or self.regression):
             raise UserError("a descriptor is for a classifier's fc8; this network has none")
+        if self.segmentation and (not self.classes or self.regression or self.descriptor):
+            raise UserError("segmentation: needs classes, and neither boxes nor descriptors")
 
     def _check_others(self, architecture: Architecture) -> None:
         """Refuse what the paper's networks alone have, and let pools round as the network has it."""
@@ -201,7 +243,9 @@ class NetworkConfig:
         if self.descriptor:
             values["descriptor"]["scales"] = list(self.descriptor.scales)
         values["head"] = None if self.head is None else list(self.head)
-        for key in ("head", "auxiliary"):  # which earlier versions do not know
+        if self.segmentation:
+            values["segmentation"]["skip_scales"] = list(self.segmentation.skip_scales)
+        for key in ("head", "auxiliary", "segmentation"):  # which earlier versions do not know
             if not values[key] and values[key] != []:
                 del values[key]
         return {**values, "preprocessing": self.preprocessing.to_dict()}
@@ -223,6 +267,9 @@ class NetworkConfig:
             later["descriptor"] = DescriptorConfig(**{**about, "scales": tuple(about["scales"])})
         if values.get("head") is not None:
             later["head"] = tuple(values["head"])
+        if values.get("segmentation") is not None:
+            about = values["segmentation"]
+            later["segmentation"] = SegmentationConfig(**{**about, "skip_scales": tuple(about["skip_scales"])})
         return cls(
             configuration(values["configuration"]),
             tuple(values["classes"]),
@@ -246,3 +293,4 @@ class NetworkOptions(TypedDict, total=False):
     trunk: str | None
     head: tuple[int, ...] | None
     auxiliary: bool
+    segmentation: SegmentationConfig | None

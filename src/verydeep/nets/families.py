@@ -10,6 +10,7 @@ from typing_extensions import Unpack
 from verydeep.nets.chain import Chain
 from verydeep.nets.config import NetworkConfig, NetworkOptions
 from verydeep.nets.configurations import Configuration, configuration
+from verydeep.nets.fcn import FCN
 from verydeep.nets.googlenet import GoogLeNet
 from verydeep.nets.initialization import initialize
 from verydeep.nets.network import Network, TaskName
@@ -19,6 +20,8 @@ from verydeep.nets.weights import read
 
 def make(config: NetworkConfig) -> Network:
     """Return the network that `config` describes, its weights torch's own random ones; of its family's class."""
+    if config.segmentation:
+        return FCN(config, make(replace(config, segmentation=None, auxiliary=False)))
     if isinstance(config.configuration, Configuration):
         return VGG(config)
     return GoogLeNet(config) if config.configuration.auxiliary else Chain(config)
@@ -46,7 +49,7 @@ def trunk_of(net: Network, layer: str | None = None) -> Network:
     config = net.config
     last = layer or config.trunk or config.configuration.trunk
     head = config.head if is_head(net.module_name(last)) else None
-    trunk = make_on_meta(replace(config, classes=(), trunk=last, head=head, descriptor=None))
+    trunk = make_on_meta(replace(config, classes=(), trunk=last, head=head, descriptor=None, segmentation=None))
     trunk.load_state_dict({name: net.state_dict()[name] for name in trunk.state_dict()}, assign=True)
     trunk.provenance = replace(net.provenance, multi_label=None)
     return trunk.train(net.training)

@@ -8,6 +8,7 @@ from torch import nn
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.architectures import Architecture
+from verydeep.nets.layers import SkipScore, Upsampling
 from verydeep.nets.network import Network
 
 PAPERS_STD = 0.01
@@ -51,7 +52,7 @@ def standard_deviation(scheme: str, fan_in: int, fan_out: int) -> float:
 
 @torch.no_grad()
 def initialize(net: Network, scheme: str, seed: int | None = None) -> None:
-    """Draw all weights anew: zero-mean normal, biases 0, batch norm the identity.
+    """Draw all weights anew: zero-mean normal, biases 0, batch norm the identity, upsampling bilinear, skips 0.
 
     Without a seed they follow torch's global generator; schemes are `standard_deviation`'s.
     """
@@ -62,7 +63,9 @@ def initialize(net: Network, scheme: str, seed: int | None = None) -> None:
     table = about.rows if scheme == "paper" and isinstance(about, Architecture) else ()
     rows = {row.name: row for row in table}
     for name, layer in net.named_modules():
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, SkipScore | Upsampling):
+            layer.reset_parameters()
+        elif isinstance(layer, nn.Conv2d):
             fans = layer.weight[0].numel(), layer.weight[:, 0].numel() // layer.groups
             row = rows.get(name)
             layer.weight.normal_(0.0, row.std if row else standard_deviation(scheme, *fans), generator=generator)

@@ -68,8 +68,77 @@ class Branches(nn.Module):
         return torch.cat([branch(x) for branch in self.children()], dim=1)
 
 
-class Auxiliary(nn.Sequential):
+class Beside:
+    """What a module is called that is no link of the chain of layers from the image to the scores."""
+
+
+class Auxiliary(nn.Sequential, Beside):
     """A classifier beside the network, which gives its lower layers a gradient in training and is for nothing else."""
+
+
+class SkipScore(nn.Conv2d, Beside):
+    """Scores of a map of finer stride, which a network for each pixel adds to its own; 0 at first."""
+
+    def __init__(self, in_channels: int, classes: int, scale: float = 1.0) -> None:
+        self.scale = scale
+        super().__init__(in_channels, classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score N x C x h x w."""
+        return super().forward(x * self.scale if self.scale != 1 else x)
+
+    def reset_parameters(self) -> None:
+        """Begin with scores of 0, as published: the coarser ones alone decide at first."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+
+class Upsampling(nn.ConvTranspose2d, Beside):
+    """Scores `factor` times as fine, by weights that are learned and begin as bilinear interpolation."""
+
+    def __init__(self, classes: int, factor: int, kernel: int) -> None:
+        super().__init__(classes, classes, kernel, factor, bias=False)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Begin as bilinear interpolation, each class by itself."""
+        side = triangle(self.kernel_size[0], self.stride[0]).to(self.weight)
+        self.weight.zero_()
+        self.weight[range(len(self.weight)), range(len(self.weight))] = side[:, None] * side
+
+
+class Bilinear(nn.Module, Beside):
+    """Scores `factor` times as fine, by bilinear interpolation with zeros around the map; nothing is learned.
+
+    It is the transposed convolution with a `kernel` of 2 `factor` or 2 `factor` - 1 numbers along each axis: h inputs
+    give (h - 1) factor + kernel outputs. Each output sees two inputs of an axis, so it is computed from these alone.
+    """
+
+    def __init__(self, factor: int, kernel: int) -> None:
+        super().__init__()
+        self.factor, self.kernel = factor, kernel
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Interpolate N x K x h x w."""
+        return self._along(self._along(x, 2), 3)
+
+    def _along(self, x: Tensor, axis: int) -> Tensor:
+        weights = triangle(2 * self.factor, self.factor, self.kernel).to(x)
+        here, before = (part.reshape(-1, *[1] * (3 - axis)) for part in weights.chunk(2))
+        x = F.pad(x, (1, 1) if axis == 3 else (0, 0, 1, 1)).unsqueeze(axis + 1)
+        cells = x.shape[axis] - 1
+        y = torch.addcmul(x.narrow(axis, 1, cells) * here, x.narrow(axis, 0, cells), before).flatten(axis, axis + 1)
+        return y.narrow(axis, 0, (cells - 2) * self.factor + self.kernel)
+
+    def extra_repr(self) -> str:
+        """Return what it does."""
+        return f"factor={self.factor}, kernel={self.kernel}"
+
+
+def triangle(taps: int, factor: int, kernel: int | None = None) -> Tensor:
+    """Return `taps` weights of linear interpolation by `factor`: a triangle around the middle of `kernel` of them."""
+    distance = torch.arange(taps) - ((kernel or taps) - 1) / 2
+    return (1 - distance.abs() / factor).clamp_min(0)
 
 
 class ViewDescriptor(nn.Module):

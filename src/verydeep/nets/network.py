@@ -15,13 +15,13 @@ from verydeep.basics.errors import UserError
 from verydeep.nets.architectures import Architecture
 from verydeep.nets.config import DescriptorConfig, NetworkConfig, Regression
 from verydeep.nets.configurations import Configuration
-from verydeep.nets.layers import Auxiliary, ConvLinear, ViewDescriptor, relu_pool
+from verydeep.nets.layers import Beside, ConvLinear, ViewDescriptor, relu_pool
 from verydeep.nets.plain import Plain, least_size, plain_layers, stride
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.nets.run_info import RunInfo
 
-TaskName = Literal["classify", "localize", "describe"]
-"""What a network gives: scores of classes, boxes, or, being a trunk, features alone."""
+TaskName = Literal["classify", "localize", "describe", "segment"]
+"""What a network gives: scores of classes, boxes, features alone (a trunk), or scores of classes for each pixel."""
 
 
 class Network(nn.Sequential):
@@ -50,9 +50,9 @@ class Network(nn.Sequential):
         super().__init__(OrderedDict(layers))
         self.config = config
         self.provenance = RunInfo()
-        plain = plain_layers(layers, round_up=False)
+        plain = plain_layers(self.chain, round_up=False)
         self.stride, self.window = stride(plain), least_size(plain)
-        self._least_sizes = self.window, least_size(plain_layers(layers, round_up=True))
+        self._least_sizes = self.window, least_size(plain_layers(self.chain, round_up=True))
 
     @property
     def configuration(self) -> Configuration | Architecture:
@@ -101,6 +101,8 @@ class Network(nn.Sequential):
     @property
     def task(self) -> TaskName:
         """What the network gives."""
+        if self.config.segmentation:
+            return "segment"
         return "localize" if self.regression else "classify" if self.classes else "describe"
 
     def check_task(self, task: TaskName, name: object = "the network") -> None:
@@ -112,8 +114,13 @@ class Network(nn.Sequential):
             "classify": f"a classifier whose {', '.join(drawn)} are random numbers" if drawn else "a classifier",
             "localize": "a localizer, which gives boxes and no classes",
             "describe": f"a trunk (its last layer is {self.layer_names[-1]}), which gives features and no scores",
+            "segment": "a network for each pixel, which verydeep segment runs, and verydeep evaluate --task segment",
         }
-        wanted = {"classify": "a classifier", "localize": "a localizer (verydeep train --task localize makes one)"}
+        wanted = {
+            "classify": "a classifier",
+            "localize": "a localizer (verydeep train --task localize makes one)",
+            "segment": "a network for each pixel (verydeep train --task segment makes one)",
+        }
         how = "; verydeep transfer, or verydeep train --init-from, makes one of it"
         remedy = how if drawn or self.task == "describe" else ""
         raise UserError(f"{name}: is {is_what[self.task]}; expected {wanted.get(task, 'a trunk')}{remedy}")
@@ -219,8 +226,8 @@ class Network(nn.Sequential):
 
     @property
     def chain(self) -> list[tuple[str, nn.Module]]:
-        """What an image passes, in order: all modules but auxiliary classifiers."""
-        return [(name, module) for name, module in self.named_children() if not isinstance(module, Auxiliary)]
+        """What an image passes, in order: all modules but auxiliary classifiers and what pixels are scored by."""
+        return [(name, module) for name, module in self.named_children() if not isinstance(module, Beside)]
 
     @property
     def weighted(self) -> tuple[str, ...]:
@@ -249,6 +256,13 @@ class Network(nn.Sequential):
     def in_training(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return what training makes its loss of: `forward`'s scores and those of auxiliary classifiers."""
         return (self(x),)
+
+    def in_training_above(self, x: Tensor, layer: str, lower: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+        """Return what `in_training` does, the layers up to `layer`, which are not trained, run by `lower`."""
+        return (self.activations(lower(x), self.layer_names[-1], after=layer).mean(dim=(2, 3)),)
+
+    first_skip: str | None = None
+    """The first layer whose map is used beside the chain, of networks that answer for each pixel."""
 
     @property
     def multi_label(self) -> bool:

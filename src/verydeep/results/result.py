@@ -138,6 +138,8 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _tested(path: Path) -> Result | None:
     about = read_metadata(path)
+    if about.get("task") == "segment":  # no table of the paper is of pixels
+        return None
     with _naming(path):
         result = _described(path, about)
     if result is None or result.kind == "boxes":

@@ -4,7 +4,7 @@ Each layer keeps the last rows of its input that its next outputs still need, so
 no border appears between them: padding is added where the image ends, at every layer, and nowhere else.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,11 @@ class Rectangle:
     def area(self) -> int:
         """Cells inside."""
         return max(self.bottom - self.top, 0) * max(self.right - self.left, 0)
+
+    def around(self, other: "Rectangle") -> "Rectangle":
+        """Return the smallest rectangle that holds both."""
+        top, left = min(self.top, other.top), min(self.left, other.left)
+        return Rectangle(top, left, max(self.bottom, other.bottom), max(self.right, other.right))
 
 
 def map_size(layers: Sequence[Layer], height: int, width: int) -> tuple[int, int]:
@@ -57,14 +62,21 @@ class Extent:
     right: int
 
 
-def extents(layers: Sequence[Layer], height: int, width: int, part: Rectangle) -> list[Extent]:
-    """Return what each layer has to compute for `part` of the map of an image: the halo, derived backwards."""
+def extents(
+    layers: Sequence[Layer], height: int, width: int, part: Rectangle, taps: Mapping[int, Rectangle] | None = None
+) -> list[Extent]:
+    """Return what each layer has to compute for `part` of the map of an image: the halo, derived backwards.
+
+    `taps` are the outputs of layers, by their number, that are wanted beside the map.
+    """
     sizes = [(height, width)]
     for layer in layers:
         sizes.append((layer.rows.size(sizes[-1][0]), layer.columns.size(sizes[-1][1])))
     found: list[Extent] = []
     outputs = part
-    for layer, (rows, columns) in zip(reversed(layers), reversed(sizes[:-1]), strict=True):
+    for number, (rows, columns) in reversed(list(enumerate(sizes[:-1]))):
+        layer = layers[number]
+        outputs = outputs.around(taps[number]) if taps and number in taps else outputs
         top, bottom = layer.rows.needs(outputs.top, outputs.bottom, rows)
         left, right = layer.columns.needs(outputs.left, outputs.right, columns)
         before = left - layer.columns.start(outputs.left)
@@ -150,16 +162,59 @@ class _Stage:
         return like.new_full((rows, *like.shape[1:]), self.layer.fill)
 
 
+@dataclass(frozen=True)
+class Tap:
+    """Outputs of a layer that are wanted beside the map: `take` is given the first row's number, and some rows."""
+
+    wanted: Rectangle
+    take: Callable[[int, Tensor], None]
+
+
+class _TapStage:
+    """Stands between two layers: gives a tap its rows, and the layer behind it those that it needs."""
+
+    def __init__(self, tap: Tap, given: Rectangle, needed: Rectangle) -> None:
+        self.tap, self.given, self.needed = tap, given, needed
+        self.row = given.top
+        self.rest: Tensor | None = None
+
+    def add(self, box: list[Tensor]) -> None:
+        rows = box.pop()
+        taken, self.rest = self._part(rows, self.tap.wanted), self._part(rows, self.needed)
+        if taken is not None:
+            self.tap.take(max(self.row, self.tap.wanted.top), taken)
+        self.row += len(rows)
+
+    def take(self, rest: bool = False) -> Tensor | None:
+        rows, self.rest = self.rest, None
+        return rows
+
+    def _part(self, rows: Tensor, part: Rectangle) -> Tensor | None:
+        first, last = (min(max(row - self.row, 0), len(rows)) for row in (part.top, part.bottom))
+        if first == last:
+            return None
+        return rows[first:last, part.left - self.given.left : part.right - self.given.left].contiguous()
+
+
 def bands(
-    layers: Sequence[Layer], found: Sequence[Extent], at_a_time: Sequence[int], rows: Iterable[Tensor]
+    layers: Sequence[Layer],
+    found: Sequence[Extent],
+    at_a_time: Sequence[int],
+    rows: Iterable[Tensor],
+    taps: Mapping[int, Tap] | None = None,
 ) -> Iterator[Tensor]:
     """Compute a part of the score map of an image that is read from top to bottom; yield its rows likewise.
 
     What each layer has to compute is `found`, from `extents`; how many output rows `at_a_time` decides memory and
     speed, not the result. `rows` are the pixels that `found[0].inputs` names, in pieces of any height, rows x columns x
-    channels, preprocessed; where they end early, so does the map, rows x columns x classes.
+    channels, preprocessed; where they end early, so does the map, rows x columns x classes. `taps` are given outputs of
+    layers, by their number; `found` must hold them.
     """
-    stages = [_Stage(*each) for each in zip(layers, found, at_a_time, strict=True)]
+    stages = list[_Stage | _TapStage]()
+    for number, each in enumerate(zip(layers, found, at_a_time, strict=True)):
+        stages.append(_Stage(*each))
+        if taps and number in taps:
+            stages.append(_TapStage(taps[number], found[number].outputs, found[number + 1].inputs))
     for piece in rows:
         box = [piece]
         del piece
@@ -169,7 +224,7 @@ def bands(
             yield from _pass(stages[i:], [y])
 
 
-def _pass(stages: Sequence[_Stage], box: list[Tensor]) -> Iterator[Tensor]:
+def _pass(stages: Sequence["_Stage | _TapStage"], box: list[Tensor]) -> Iterator[Tensor]:
     """Pass rows down through the layers as far as they go."""
     if not stages:
         yield box.pop()

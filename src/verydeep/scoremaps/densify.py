@@ -115,7 +115,7 @@ def densify(
     if isinstance(model, Network):
         model.check_task("classify")
         model = model.linear()
-        layers = _Builder(model.window, model.preprocessing.pool_round_up).build(model.chain)
+        layers = chain_layers(model)
         name, preprocessing = model.configuration.name, model.preprocessing
         return Dense(name, layers, model.window, model.stride, model.classes, preprocessing, model.multi_label)
     layers = _Builder(image_size).build(_flat(model))
@@ -130,6 +130,11 @@ def densify(
     dense = Dense(type(model).__name__, layers, image_size, stride, names, preprocessing or TORCHVISION)
     _compare(model, dense)
     return dense
+
+
+def chain_layers(net: Network) -> tuple[Layer, ...]:
+    """Return the layers of a network of this project, from the image to its last map."""
+    return _Builder(net.window, net.preprocessing.pool_round_up).build(net.chain)
 
 
 def _compare(model: nn.Module, dense: Dense) -> None:

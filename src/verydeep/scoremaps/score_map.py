@@ -232,8 +232,8 @@ class Job:
         self._run_by(engine)
         self.region = wanted.region
         self.mask = None if mask is None else read_mask(mask, self.source.height, self.source.width)
-        self._mask_name = None if mask is None else _fingerprint(mask)
-        self._image_name = _fingerprint(image)
+        self._mask_name = None if mask is None else fingerprint(mask)
+        self._image_name = fingerprint(image)
 
     def _run_by(self, engine: str) -> None:
         # Rows of a band are laid out anew for the native engine and back, which costs it more time than it gains.
@@ -470,7 +470,7 @@ def _indices(names: Sequence[str], classes: Sequence[str] | None) -> list[int]:
     return found
 
 
-def _fingerprint(image: Any) -> str:
+def fingerprint(image: Any) -> str:
     """Return a text that another file or array would not have."""
     if isinstance(image, str | Path):
         path = Path(image)

@@ -16,7 +16,7 @@ from verydeep.scoremaps.plan import chunk_rows
 
 _KEY = "verydeep"
 _COLUMNS = 256  # of a chunk
-Values = NDArray[np.float32]
+Values = NDArray[np.float32] | NDArray[np.uint8]
 
 
 class Store(Protocol):
@@ -67,12 +67,17 @@ class Folder:
     """Maps as arrays of a zarr group, written a row of chunks at a time; K x h x w, with the facts of their level.
 
     What is finished is noted only after it was written, and chunks appear whole or not at all, so whatever stops the
-    work leaves a map whose noted part is right. A folder of the same map, by `about`, is continued; UserError where it
-    holds something else.
+    work leaves a map whose noted part is right. Maps of classes are of `dtype` uint8, 255 where none was computed. A
+    folder of the same map, by `about`, is continued; UserError where it holds something else.
     """
 
     def __init__(
-        self, path: Path, about: dict[str, Any], levels: dict[str, dict[str, Any]], shapes: Sequence[tuple[int, ...]]
+        self,
+        path: Path,
+        about: dict[str, Any],
+        levels: dict[str, dict[str, Any]],
+        shapes: Sequence[tuple[int, ...]],
+        dtype: str = "float32",
     ) -> None:
         zarr = need("zarr", "maps")
         self._path = path
@@ -88,9 +93,9 @@ class Folder:
                     self._group.create_array(
                         name,
                         shape=shape,
-                        dtype="float32",
+                        dtype=dtype,
                         chunks=chunks,
-                        fill_value=float("nan"),
+                        fill_value=float("nan") if dtype == "float32" else 255,
                         dimension_names=("class", "y", "x"),
                         attributes=facts,
                     )
@@ -99,7 +104,7 @@ class Folder:
         progress = self._group.attrs["progress"]
         self.done = [[Rectangle(*edges) for edges in progress.get(name, [])] for name in levels]
         self._level, self._top, self._left = 0, 0, 0
-        self._rows: list[Values] = []
+        self._rows: list[Any] = []
 
     def write(self, level: int, top: int, left: int, values: Values) -> None:
         """Keep some rows, and write those that fill a row of chunks."""

@@ -40,6 +40,8 @@ class Model:
         self.hash, net = weights_hash(path), load(path)
         if net.task == "localize":
             raise UserError(f"{source}: is a localizer; give it as --localizer, with its classifier as WEIGHTS")
+        if net.task == "segment":
+            net.check_task("classify", source)
         self.net = net
         self.classify = self.localize = None
         self.dense: Dense | None = None

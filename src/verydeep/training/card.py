@@ -17,7 +17,7 @@ A very deep ConvNet (configuration {net}, Simonyan & Zisserman 2014) for {answer
 
 ## Figures
 
-| validation, one central crop at Q = {side} | |
+| validation, {validated} | |
 |---|---|
 {metrics}
 
@@ -30,7 +30,7 @@ figures slightly flattering. `{test}` tests it as the paper does.
 
 ## How it was made
 
-Recipe `{recipe}`, seed {seed}, training scales S in {scales}, {minutes:.1f} minutes of training.
+Recipe `{recipe}`, seed {seed}, {scales}, {minutes:.1f} minutes of training.
 
 ```
 {command}
@@ -68,7 +68,7 @@ def write_card(folder: RunFolder, recipe: Recipe, net: Network, task: Task) -> N
         width=net.width,
         batch_norm="yes" if net.batch_norm else "no",
         image_size=net.image_size,
-        side=side,
+        validated="whole pictures" if net.task == "segment" else f"one central crop at Q = {side}",
         metrics=_metrics(task, net, best),
         chosen=task.metrics[first_metric(task)],
         test=task.how_to_test(folder.weights.name, side),
@@ -78,7 +78,7 @@ def write_card(folder: RunFolder, recipe: Recipe, net: Network, task: Task) -> N
         split=about.split,
         recipe=recipe.name,
         seed=recipe.seed,
-        scales=list(recipe.images.scales),
+        scales=_scales(net, recipe),
         minutes=epochs[-1]["seconds"] / 60,
         command=command,
         machine="\n".join(f"| {key} | {value} |" for key, value in describe_machine().items()),
@@ -87,8 +87,16 @@ def write_card(folder: RunFolder, recipe: Recipe, net: Network, task: Task) -> N
     write_text(folder.card, text)
 
 
+def _scales(net: Network, recipe: Recipe) -> str:
+    if net.task == "segment":
+        return f"pictures' sides times {list(recipe.segmentation.factors)}"
+    return f"training scales S in {list(recipe.images.scales)}"
+
+
 def _answers(net: Network) -> str:
     boxes = {None: "", "scr": "one box for all of ", "pcr": "a box for each of "}[net.regression]
+    if net.config.segmentation:
+        return f"the class of each pixel, head {net.config.segmentation.head}, {len(net.classes)} classes"
     several = ", of which an image may have several" if net.multi_label else ""
     return f"{boxes}{len(net.classes)} classes{several}"
 

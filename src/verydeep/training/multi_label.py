@@ -60,7 +60,7 @@ class MultiLabel(Classification):
             raise UserError(f"{dataset.name}, {dataset.split}: none of {len(dataset)} images has a label; label some")
         return dataset, {"multi_label": True}
 
-    def guessing(self, classes: int) -> float:
+    def guessing(self, classes: int, recipe: Recipe) -> float:
         """Return the loss of posteriors of one half."""
         return classes * math.log(2)
 

@@ -30,6 +30,7 @@ from verydeep.inference.protocol import Protocol
 from verydeep.inference.runtime import Runtime
 from verydeep.inference.views import prepare
 from verydeep.nets.network import Network
+from verydeep.nets.preprocessing import Preprocessing
 from verydeep.nets.weights import save
 from verydeep.training.batch_norm import measure_statistics, trained_batch_norm
 from verydeep.training.card import write_card
@@ -147,6 +148,8 @@ class Run:
             recipe.images.color_scale,
             task.sampler(images.training, net.image_size, recipe),
             recipe.data.balance == "sampling",
+            task.canvas(recipe),
+            grey_levels(net.preprocessing),
         )
         self.loader = TrainingLoader(
             images.training,
@@ -158,8 +161,12 @@ class Run:
             rank=processes.rank,
             world_size=processes.size,
         )
-        pictures = Loader(images.validation, net, Runtime().memory, sitting.workers)
-        self.validation = Validation(pictures, self._side, task)
+        own = task.validation(images.validation, net, recipe)
+        self.validation = own or self._central_crops(images)
+
+    def _central_crops(self, images: "Images") -> Validation:
+        pictures = Loader(images.validation, self.net, Runtime().memory, self.sitting.workers)
+        return Validation(pictures, self._side, self.task)
 
     @property
     def _side(self) -> int:
@@ -285,7 +292,7 @@ class Run:
         progress.recent_sum += loss
         if step % LOG_EVERY == 0:
             mean, progress.recent_sum = progress.recent_sum / LOG_EVERY, 0.0
-            if mean > 10 * self.task.guessing(len(self.net.classes)) and mean >= progress.before:
+            if mean > 10 * self.task.guessing(len(self.net.classes), self.recipe) and mean >= progress.before:
                 raise self._diverged(f"mean loss of {LOG_EVERY} steps, {mean:.3g}, diverges", step, factor)
             progress.before = mean
 
@@ -373,6 +380,12 @@ class Run:
         if self.processes.first and all(bool(weight.isfinite().all()) for weight in self.net.parameters()):
             self.state.progress.log_position = self.log.position
             self.state.save(self.folder.checkpoint)
+
+
+def grey_levels(preprocessing: Preprocessing) -> tuple[int, int, int]:
+    """Return the mean color that a network's input is centered on, as R, G, B of 0 to 255."""
+    red, green, blue = (round(255 / preprocessing.value_range * value) for value in preprocessing.mean)
+    return red, green, blue
 
 
 def _line(values: dict[str, Any], epochs: int, names: Mapping[str, str]) -> str:

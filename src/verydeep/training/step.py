@@ -100,12 +100,14 @@ def arithmetic(device: torch.device, precision: str) -> AbstractContextManager[o
 
 
 def frozen_until(net: Network) -> str | None:
-    """Return the last pool before which nothing is trained and no chance is drawn; None where there is none."""
+    """Return the last pool before which nothing is trained, drawn by chance or used elsewhere; None for none."""
     last = None
     for name, module in net.named_children():
         if isinstance(module, nn.Dropout) or any(parameter.requires_grad for parameter in module.parameters()):
             break
         last = name if isinstance(module, nn.MaxPool2d) else last
+        if name == net.first_skip:
+            break
     return last
 
 
@@ -117,8 +119,8 @@ def _forward(net: Network, device: torch.device, precision: str) -> Callable[[Te
         return net.in_training
     tested = copy(net)
     tested.training = False  # of the network alone: its layers, which it shares, stay as they are
-    first, last = layers_by(engine, tested, layer), net.layer_names[-1]
-    return lambda x: (net.activations(first(x), last, after=layer).mean(dim=(2, 3)),)
+    lower = layers_by(engine, tested, layer)
+    return lambda x: net.in_training_above(x, layer, lower)
 
 
 class Stepper:

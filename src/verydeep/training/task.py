@@ -1,8 +1,9 @@
 """What a network learns: the parts of training that differ between tasks; the paper's first task, classes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,15 +14,21 @@ from torch.nn import functional as F
 
 from verydeep.datasets.dataset import Dataset, Sample
 from verydeep.datasets.loader import Batch, ViewSampler
+from verydeep.datasets.opening import Reading
 from verydeep.images.view import View, draw_view
+from verydeep.inference.forward import Forward
 from verydeep.inference.ranks import ranks
-from verydeep.nets.config import Regression
+from verydeep.nets.config import NetworkConfig, Regression
 from verydeep.nets.initialization import COPIED_FROM_A
 from verydeep.nets.network import Network
 from verydeep.training.recipe import Recipe
 
 BY_CLASS = "average_precision/"
 """What keys of figures begin with that are of one class; its name follows."""
+
+
+Validate = Callable[[Forward], dict[str, float]]
+"""Returns `val_loss` and the figures of all validation images; NotFiniteError where scores are no numbers."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,18 @@ class CentralCrops:
 class Task(Protocol):
     """The parts of a training that depend on what is learned."""
 
+    def open(self, reading: Reading, data: str | Path, split: str) -> Dataset:
+        """Return one split of a data set, read as this task needs it."""
+
+    def configured(self, config: NetworkConfig, recipe: Recipe) -> NetworkConfig:
+        """Return what the network is that learns this task, of one that is made for classes."""
+
+    def canvas(self, recipe: Recipe) -> tuple[int, int] | None:
+        """Return rows and columns of training views that may be larger than images; None for crops inside them."""
+
+    def validation(self, images: Dataset, net: Network, recipe: Recipe) -> Validate | None:
+        """Return what measures a network between epochs where central crops will not do."""
+
     @property
     def words(self) -> dict[str, str]:
         """What tells its runs from others', beside recipe, network and data; also options of `verydeep train`."""
@@ -69,7 +88,7 @@ class Task(Protocol):
     def examples(self, dataset: Dataset) -> tuple[Dataset, dict[str, Any]]:
         """Return the images that can be learned from, and what the weights file shall say of them."""
 
-    def guessing(self, classes: int) -> float:
+    def guessing(self, classes: int, recipe: Recipe) -> float:
         """Return the loss of a network that knows nothing."""
 
     def layers_to_copy(self, source: Network, network: Network) -> tuple[str, ...] | None:
@@ -113,13 +132,31 @@ class WeightedViews:
         return view, self.weights[self.labels[index], None]
 
 
-class Classification:
+class OfCrops:
+    """What tasks have in common that learn from crops inside images, and are measured on central ones."""
+
+    def canvas(self, recipe: Recipe) -> None:
+        """Return None."""
+
+    def validation(self, images: Dataset, net: Network, recipe: Recipe) -> None:
+        """Return None."""
+
+
+class Classification(OfCrops):
     """Learning the class: soft-max cross-entropy (paper: section 3.1)."""
 
     words: dict[str, str] = {}  # noqa: RUF012 (empty)
     regression = None
     metrics: Mapping[str, str] = {"top1_error": "top-1 error", "top5_error": "top-5 error"}
     loss_name = "soft-max cross-entropy"
+
+    def open(self, reading: Reading, data: str | Path, split: str) -> Dataset:
+        """Return images with one class each, or several."""
+        return reading.open(data, split, several=True)
+
+    def configured(self, config: NetworkConfig, recipe: Recipe) -> NetworkConfig:
+        """Return the network as it is."""
+        return config
 
     def check(self, recipe: Recipe) -> None:
         """Accept any recipe."""
@@ -128,7 +165,7 @@ class Classification:
         """Return all images."""
         return dataset, {}
 
-    def guessing(self, classes: int) -> float:
+    def guessing(self, classes: int, recipe: Recipe) -> float:
         """Return the cross-entropy of equal posteriors."""
         return math.log(classes)
 

@@ -126,14 +126,13 @@ def train(
     device = pick_device(how.device)
     processes, folder = Processes.join(device), RunFolder(Path(out))
     with processes.agreed():
-        source = _source(init_from)
+        source = _source(init_from, task)
         net = _name(net, source)
         effective = _recipe(recipe, overrides, source)
         task.check(effective)
         _check(net, effective, task, source, init_from)
         check_batch_size(effective.optimizer.batch_size, processes.size)
-        boxes = task.regression is not None
-        opened = [reading.open(data, split, boxes, several=not boxes) for split in ("train", "val")]
+        opened = [task.open(reading, data, split) for split in ("train", "val")]
         if opened[0].multi_label:
             task = MultiLabel(opened[0].classes)
             task.check(effective)
@@ -179,13 +178,13 @@ def train(
     return _result(folder, task, processes)
 
 
-def _source(init_from: str | Path | None) -> Network | None:
-    """Return the network to start from: a classifier, or a trunk."""
+def _source(init_from: str | Path | None, task: Task) -> Network | None:
+    """Return the network to start from: a classifier, a trunk, or for pixels also one for pixels."""
     if init_from is None:
         return None
     path = find_weights(init_from)
     source = load(path)
-    if source.task == "localize":
+    if source.task == "localize" or (source.task == "segment" and task.words.get("task") != "segment"):
         source.check_task("classify", path)
     return source
 
@@ -212,8 +211,8 @@ def create_empty(net: str, recipe: Recipe, task: Task, classes: Sequence[str]) -
     """Return the network that a recipe asks for, its weights on the meta device."""
     known, settings = configuration(net), recipe.network.model_dump()
     beside = bool(known.auxiliary)
-    config = NetworkConfig(known, tuple(classes), **settings, regression=task.regression, auxiliary=beside)
-    return make_on_meta(config)
+    config = NetworkConfig(known, tuple(classes), **settings, auxiliary=beside)
+    return make_on_meta(task.configured(config, recipe))
 
 
 def _check(net: str, recipe: Recipe, task: Task, source: Network | None, init_from: str | Path | None) -> None:
@@ -238,12 +237,13 @@ def _preprocessing(recipe: Recipe, color: ColorStatistics) -> Preprocessing:
 
 
 def _run_info(recipe: Recipe, training: Dataset, words: Mapping[str, Any]) -> RunInfo:
+    factors = {"factors": list(recipe.segmentation.factors)} if words.get("task") == "segment" else {}
     return replace(
-        RunInfo.from_dict(words),
+        RunInfo.from_dict({**words, **factors}),
         data=training.name,
         split=training.provenance,
         training_images=len(training),
-        train_scales=recipe.images.scales,
+        train_scales=None if factors else recipe.images.scales,
         recipe=recipe.name,
         seed=recipe.seed,
         trained_layers=recipe.optimizer.trained_layers,
@@ -254,7 +254,7 @@ def _run_info(recipe: Recipe, training: Dataset, words: Mapping[str, Any]) -> Ru
 def _say_if_few(training: Dataset, recipe: Recipe) -> None:
     """Say beforehand that a network which starts from nothing will hardly learn from so few images."""
     images, classes = len(training), len(training.classes)
-    if images >= FEW_A_CLASS * classes:
+    if images >= FEW_A_CLASS * classes or (training.samples[0].label < 0 and not training.multi_label):
         return
     steps = recipe.schedule.epochs * recipe.passes(images) * max(1, images // recipe.optimizer.batch_size)
     print(

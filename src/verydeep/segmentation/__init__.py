@@ -1,0 +1,1 @@
+"""A class for each pixel: what training does for it otherwise, pictures and images of any size, metrics, files."""
