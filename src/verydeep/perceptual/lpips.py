@@ -1,6 +1,5 @@
 """LPIPS: the learned perceptual metric of Zhang et al. (2018)."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +57,13 @@ class LPIPS(Comparison):
             values = self.calibration.arrays[name].flatten().float().clone()
             self.register_buffer(_buffer(layer), values, persistent=False)
 
-    def compare(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the distances, (N,), of RGB pictures from 0 to 1."""
-        return torch.stack([places.mean(dim=(1, 2)) for places in self._places(first, second)]).sum(dim=0)
+    def averages(self, layer: str, a: Tensor, b: Tensor) -> Tensor:
+        """Return the layer's distances, (N,)."""
+        return self._places(layer, a, b).mean(dim=(1, 2))
+
+    def value(self, layer: str, averages: Tensor) -> Tensor:
+        """Return them as they are."""
+        return averages
 
     def spatial(self, pictures: Tensor, references: Tensor) -> Tensor:
         """Return where pictures differ, N x 1 x H x W: the layers' distances at their places, enlarged and summed.
@@ -71,13 +74,12 @@ class LPIPS(Comparison):
         first, second = self.unit(pictures, references)
         with torch.autocast(first.device.type, enabled=False):
             size = first.shape[2:]
-            maps = [F.interpolate(places[:, None], size, mode="bilinear") for places in self._places(first, second)]
-            return torch.stack(maps).sum(dim=0)
+            places = (self._places(*layer)[:, None] for layer in self.maps(first, second))
+            return torch.stack([F.interpolate(cells, size, mode="bilinear") for cells in places]).sum(dim=0)
 
-    def _places(self, first: Tensor, second: Tensor) -> Iterator[Tensor]:
-        """Yield each layer's distances at its places, N x h x w."""
-        for layer, a, b in self.maps(first, second):
-            yield weighted_differences(a, b, self.get_buffer(_buffer(layer)))
+    def _places(self, layer: str, a: Tensor, b: Tensor) -> Tensor:
+        """Return a layer's distances at its places, N x h x w."""
+        return weighted_differences(a, b, self.get_buffer(_buffer(layer)))
 
     @property
     def provenance(self) -> dict[str, Any]:

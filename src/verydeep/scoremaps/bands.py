@@ -159,14 +159,29 @@ def bands(
     speed, not the result. `rows` are the pixels that `found[0].inputs` names, in pieces of any height, rows x columns x
     channels, preprocessed; where they end early, so does the map, rows x columns x classes.
     """
-    stages = [_Stage(*each) for each in zip(layers, found, at_a_time, strict=True)]
+    stream = Stream(layers, found, at_a_time)
     for piece in rows:
         box = [piece]
         del piece
-        yield from _pass(stages, box)
-    for i, stage in enumerate(stages, start=1):
-        while (y := stage.take(rest=True)) is not None:
-            yield from _pass(stages[i:], [y])
+        yield from stream.push(box)
+    yield from stream.finish()
+
+
+class Stream:
+    """The layers at work on an image whose rows are given as they come; arguments are those of `bands`."""
+
+    def __init__(self, layers: Sequence[Layer], found: Sequence[Extent], at_a_time: Sequence[int]) -> None:
+        self.stages = [_Stage(*each) for each in zip(layers, found, at_a_time, strict=True)]
+
+    def push(self, box: list[Tensor]) -> Iterator[Tensor]:
+        """Take the next rows out of `box`, and yield what can be computed now."""
+        yield from _pass(self.stages, box)
+
+    def finish(self) -> Iterator[Tensor]:
+        """Yield the rest; no more rows come."""
+        for i, stage in enumerate(self.stages, start=1):
+            while (y := stage.take(rest=True)) is not None:
+                yield from _pass(self.stages[i:], [y])
 
 
 def _pass(stages: Sequence[_Stage], box: list[Tensor]) -> Iterator[Tensor]:
