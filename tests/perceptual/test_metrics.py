@@ -185,7 +185,7 @@ def test_words_that_are_none(net):
 
 
 def test_weights_that_are_nowhere(net, monkeypatch):
-    monkeypatch.setattr("verydeep.perceptual.calibration.find_spec", lambda name: None)
+    monkeypatch.setattr("verydeep.perceptual.fitted.find_spec", lambda name: None)
     for make in (vd.LPIPS, vd.DISTS):
         with pytest.raises(UserError, match="pip install --no-deps"):
             make(net)

@@ -85,7 +85,7 @@ class Comparison(nn.Module):
     def maps(self, first: Tensor, second: Tensor) -> Iterable[tuple[str, Tensor, Tensor]]:
         """Yield each layer's name and both maps, in the network's order; each pair is there for its turn alone."""
         if self.of_pixels:
-            yield PIXELS, *(x.permute(0, 2, 3, 1)[:, None] for x in (first, second))
+            yield PIXELS, first.permute(0, 2, 3, 1)[:, None], second.permute(0, 2, 3, 1)[:, None]
         walks = [self.features.walk(self.features.input(x)) for x in (first, second)]
         for layer, a, b in zip(self.features.in_order, *walks, strict=True):
             width = self.features.channels(layer)

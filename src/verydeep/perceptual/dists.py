@@ -8,14 +8,17 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from verydeep.nets.network import Network
-from verydeep.perceptual.calibration import installed, read_calibration
 from verydeep.perceptual.comparison import PIXELS, Comparison, moments, wide
 from verydeep.perceptual.features import Features
+from verydeep.perceptual.fitted import installed, read_fitted
 from verydeep.perceptual.lpips import LAYERS, check_is_d
 from verydeep.perceptual.pixels import PictureOptions
 
 _C = 1e-6
 """The paper's constants c1 and c2 (equations 3 and 4)."""
+
+L2_LEAST = 1e-12
+"""Added to mean squares before their root is taken, as the authors' program does: its slope stays finite."""
 
 
 class DISTS(Comparison):
@@ -49,8 +52,8 @@ class DISTS(Comparison):
         self.widths = [3, *(self.features.channels(layer) for layer in LAYERS)]
         shape = (1, sum(self.widths), 1, 1)
         file = weights or installed("DISTS_pytorch", "weights.pt", "dists-pytorch")
-        self.calibration = read_calibration(file, {"alpha": shape, "beta": shape})
-        shares = torch.stack([self.calibration.arrays[name].flatten().float() for name in ("alpha", "beta")])
+        self.fitted_weights = read_fitted(file, {"alpha": shape, "beta": shape})
+        shares = torch.stack([self.fitted_weights.arrays[name].flatten().float() for name in ("alpha", "beta")])
         self.register_buffer("fitted", shares, persistent=False)
 
     def averages(self, layer: str, a: Tensor, b: Tensor) -> Tensor:
@@ -62,7 +65,7 @@ class DISTS(Comparison):
     def value(self, layer: str, averages: Tensor) -> Tensor:
         """Return how far a layer's maps are apart, (N,): in texture by `alpha`, in structure by `beta`.
 
-        These are one minus the paper's similarities (equations 3 and 4), brought to one fraction each: alike maps give 0.
+        These are one minus the paper's similarities (equations 3 and 4), one fraction each: alike maps give 0.
         """
         number = self.layers.index(layer)
         fitted = wide(self.get_buffer("fitted"))
@@ -71,22 +74,23 @@ class DISTS(Comparison):
         variances = (squares - means.square()).clamp_min(0)
         texture = means[:, 2].square() / (means[:, 0].square() + means[:, 1].square() + _C)
         structure = variances[:, 2] / (variances[:, 0] + variances[:, 1] + _C)
-        return (alpha * texture + beta * structure).sum(dim=1)
+        apart: Tensor = (alpha * texture + beta * structure).sum(dim=1)
+        return apart
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What distances are of, and computed with; JSON-able."""
-        return {**super().provenance, "weights": self.calibration.provenance}
+        return {**super().provenance, "weights": self.fitted_weights.provenance}
 
     def extra_repr(self) -> str:
         """Return whose weights of channels they are."""
-        return f"weights: {self.calibration}"
+        return f"weights: {self.fitted_weights}"
 
 
 def l2_pool(x: Tensor) -> Tensor:
     """Return a map in blocks, N x B x h x w x L, at half its size: the root mean square in Hann windows of 3 x 3."""
     x = _half(_half(x.square(), 2), 3)
-    return (x + 1e-12).sqrt()
+    return (x + L2_LEAST).sqrt()
 
 
 def _half(x: Tensor, axis: int) -> Tensor:

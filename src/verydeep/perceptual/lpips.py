@@ -10,9 +10,9 @@ from typing_extensions import Unpack
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.network import Network
-from verydeep.perceptual.calibration import installed, read_calibration
 from verydeep.perceptual.comparison import Comparison
 from verydeep.perceptual.features import Features
+from verydeep.perceptual.fitted import installed, read_fitted
 from verydeep.perceptual.pixels import PictureOptions
 
 LAYERS = ("conv1_2.relu", "conv2_2.relu", "conv3_3.relu", "conv4_3.relu", "conv5_3.relu")
@@ -52,9 +52,9 @@ class LPIPS(Comparison):
         super().__init__(Features(net, LAYERS, **given))
         names = [f"lin{number}.model.1.weight" for number, _ in enumerate(LAYERS)]
         shapes = {n: (1, self.features.channels(layer), 1, 1) for n, layer in zip(names, LAYERS, strict=True)}
-        self.calibration = read_calibration(weights or installed("lpips", "weights/v0.1/vgg.pth", "lpips"), shapes)
+        self.fitted_weights = read_fitted(weights or installed("lpips", "weights/v0.1/vgg.pth", "lpips"), shapes)
         for name, layer in zip(names, LAYERS, strict=True):
-            values = self.calibration.arrays[name].flatten().float().clone()
+            values = self.fitted_weights.arrays[name].flatten().float().clone()
             self.register_buffer(_buffer(layer), values, persistent=False)
 
     def averages(self, layer: str, a: Tensor, b: Tensor) -> Tensor:
@@ -84,11 +84,11 @@ class LPIPS(Comparison):
     @property
     def provenance(self) -> dict[str, Any]:
         """What distances are of, and computed with; JSON-able."""
-        return {**super().provenance, "metric": "LPIPS 0.1 (vgg)", "weights": self.calibration.provenance}
+        return {**super().provenance, "metric": "LPIPS 0.1 (vgg)", "weights": self.fitted_weights.provenance}
 
     def extra_repr(self) -> str:
         """Return whose weights of channels they are."""
-        return f"weights: {self.calibration}"
+        return f"weights: {self.fitted_weights}"
 
 
 def check_is_d(net: Network, metric: str) -> None:

@@ -1,5 +1,6 @@
 """Picture files compared: one pair, or the pairs of two folders."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
-from verydeep.images.decode import BYTES_A_PIXEL
+from verydeep.images.decode import BYTES_A_PIXEL, MAX_PIXELS, read_header
 from verydeep.images.files import find_pictures, read_picture
-from verydeep.inference.memory import beyond, bytes_per_view
+from verydeep.inference.memory import bytes_per_view
 from verydeep.nets.network import Network
 from verydeep.perceptual.comparison import Comparison
 from verydeep.perceptual.dists import DISTS
@@ -25,6 +26,10 @@ Picture = NDArray[np.uint8]
 
 _MAPS = 3
 """Times what one picture takes in the network: both pictures' maps, and those that a segment works on."""
+
+
+_ARRAYS = (".zarr", ".npy")
+"""What is read in windows, whatever its size."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,10 @@ def make_metric(name: MetricName, net: Network, fitted: Path | None = None, **wo
 
 def find_pairs(pictures: Path, references: Path) -> list[Pair]:
     """Return one pair, or two folders' by their paths inside, without endings; UserError for one without a mate."""
-    if pictures.is_dir() != references.is_dir():
-        folder, file = (pictures, references) if pictures.is_dir() else (references, pictures)
+    if _is_folder(pictures) != _is_folder(references):
+        folder, file = (pictures, references) if _is_folder(pictures) else (references, pictures)
         raise UserError(f"{folder} is a folder, {file} is none; expected two pictures or two folders")
-    if not pictures.is_dir():
+    if not _is_folder(pictures):
         return [Pair(pictures.name, pictures, references)]
     first, second = (_by_name(folder) for folder in (pictures, references))
     for here, there, folder in ((first, second, references), (second, first, pictures)):
@@ -67,6 +72,10 @@ def find_pairs(pictures: Path, references: Path) -> list[Pair]:
                 "expected the same names in both folders"
             )
     return [Pair(name, first[name], second[name]) for name in first]
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and path.suffix not in _ARRAYS
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
@@ -81,15 +90,33 @@ def _by_name(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_pair(pair: Pair, net: Network, memory: int) -> tuple[Picture, Picture]:
-    """Read both pictures; UserError where one is damaged, their sizes differ, or they take more than may be taken."""
-    picture, reference = (read_picture(path, memory // BYTES_A_PIXEL) for path in (pair.picture, pair.reference))
+def fits_whole(pair: Pair, net: Network, memory: int) -> bool:
+    """Return whether both pictures can be compared at once within `memory` bytes, by what their first one's file says.
+
+    Of a file that is no picture that says its size, yes: reading it says what is wrong.
+    """
+    path = pair.picture
+    if path.suffix in _ARRAYS:
+        return False
+    try:
+        if path.stat().st_size > memory // _MAPS:
+            return False
+        header = read_header(path.read_bytes(), str(path), max_pixels=sys.maxsize)
+    except (OSError, UserError):
+        return True
+    if header.height * header.width > min(MAX_PIXELS, memory // (2 * BYTES_A_PIXEL)):
+        return False
+    return min(header.height, header.width) < net.least_size or memory >= _MAPS * bytes_per_view(
+        net, header.height, header.width
+    )
+
+
+def read_pair(pair: Pair) -> tuple[Picture, Picture]:
+    """Read both pictures; UserError where one is damaged, or their sizes differ."""
+    picture, reference = (read_picture(path) for path in (pair.picture, pair.reference))
     if picture.shape != reference.shape:
         sizes = " and ".join(f"{shape[1]} x {shape[0]}" for shape in (picture.shape, reference.shape))
         raise UserError(f"{pair.picture} and {pair.reference}: {sizes} pixels; expected one size")
-    what = f"{pair.picture}: {picture.shape[1]} x {picture.shape[0]} pixels"
-    if reason := beyond(memory, _MAPS * bytes_per_view(net, *picture.shape[:2]), what, "give more"):
-        raise UserError(reason)
     return picture, reference
 
 
