@@ -22,6 +22,7 @@ from verydeep.localization.max_box_acc import best_overlaps, box_accuracy
 from verydeep.nets.run_info import RunInfo
 from verydeep.perceptual.explain import explain
 
+WNIDS = ["n01443537", "n02124075"]
 SCALE, NAMES = 64, ["ant", "bee", "cat", "dog"]
 
 
@@ -109,20 +110,27 @@ def test_the_example_of_the_help(captum, net, original, tmp_path, monkeypatch):
 def test_measured_by_boxes(captum, net, rng, tmp_path, monkeypatch):
     """Each image's own class is explained, true boxes follow the picture, and the figures are those of the measure."""
     monkeypatch.chdir(tmp_path)
-    net = vd.create("A", ["bee", "cow"], width=1 / 8, image_size=64, fc_width=16, initialization="he").eval()
+    net = vd.create("A", WNIDS, width=1 / 8, image_size=64, fc_width=16, initialization="he").eval()
     net.provenance = RunInfo(train_scales=(SCALE, SCALE))
     vd.save(net, "net.safetensors")
-    lines, overlaps = ["image,label,xmin,ymin,xmax,ymax"], []
+    lines, overlaps = [], []
     for number in range(4):
         pixels = rng.integers(0, 256, (96, 144, 3), dtype=np.uint8)
-        name, box = ("bee", "cow")[number % 2], (20 + number, 10, 100, 80)
-        Path(f"data/test/{name}").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(f"data/test/{name}/{number}.png")
-        lines.append(f"test/{name}/{number}.png,{name},{','.join(map(str, box))}")
-        _, _, places = explain(net, pixels, SCALE, "guided", name)
-        overlaps.append(best_overlaps(places, np.array([box]) * SCALE / 96))
-    Path("data/boxes.csv").write_text("\n".join(lines))
-    words = ["explain", "data", "--boxes", "--method", "guided", "--weights", "net.safetensors", "--out", "figures.json"]
+        wnid, box = WNIDS[number % 2], (20 + number, 10, 99, 79)  # first and last pixels
+        for folder in ("data/val/images", f"data/train/{wnid}/images"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(f"data/val/images/{number}.png")
+        Path(f"data/val/images/{number}.png").rename(f"data/val/images/{number}.JPEG")
+        Image.fromarray(pixels).save(f"data/train/{wnid}/images/{wnid}_0.JPEG")
+        Path(f"data/train/{wnid}/{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t1\t40\t63\n")
+        lines.append("\t".join([f"{number}.JPEG", wnid, *map(str, box)]))
+        _, _, places = explain(net, pixels, SCALE, "guided", wnid)
+        edges = np.array([box[0], box[1], box[2] + 1, box[3] + 1])
+        overlaps.append(best_overlaps(places, edges[None] * SCALE / 96))
+    Path("data/val/val_annotations.txt").write_text("\n".join(lines))
+    Path("data/wnids.txt").write_text("\n".join(WNIDS))
+    Path("data/words.txt").write_text("")
+    words = shlex.split("explain data --boxes --method guided --weights net.safetensors --out figures.json")
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, f"{result.output} {result.exception}"
     said, expected = json.loads(Path("figures.json").read_text())["methods"], box_accuracy(overlaps)
