@@ -17,7 +17,7 @@ PIXELS = "pixels"
 """What the pictures themselves are called where they are compared as a layer is."""
 
 AT_ONCE = {"cpu": 2**16, "cuda": 2**20}
-"""Pixels of a group of pictures: what keeps the device busy, and activations small."""
+"""Pixels of a group of pictures: what keeps the device (of a CPU one thread) busy, and activations small."""
 
 
 class Comparison(nn.Module):
@@ -154,5 +154,10 @@ def _in_one_block(blocks: Tensor, channels: int) -> Tensor:
 
 
 def _groups(first: Tensor, second: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-    size = max(1, AT_ONCE.get(first.device.type, 2**18) // (first.shape[2] * first.shape[3]))
+    pixels = AT_ONCE.get(first.device.type, 2**18)
+    if (
+        first.device.type == "cpu"
+    ):  # a single picture's backward pass keeps one of torch's threads waiting for the other
+        pixels *= min(2, torch.get_num_threads())
+    size = max(1, pixels // (first.shape[2] * first.shape[3]))
     return zip(torch.split(first, size), torch.split(second, size), strict=True)
