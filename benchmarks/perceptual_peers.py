@@ -12,7 +12,7 @@ from torch import Tensor
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.network import Network
-from verydeep.perceptual.calibration import installed
+from verydeep.perceptual.fitted import installed
 
 Compare = Callable[[Tensor, Tensor], Tensor]
 """Of pictures from 0 to 1 and their references, N x 3 x H x W, to distances, (N,)."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from verydeep.nets.weights import save as save
     from verydeep.perceptual.dists import DISTS as DISTS
     from verydeep.perceptual.features import features as features
+    from verydeep.perceptual.in_bands import distance_in_bands as distance_in_bands
     from verydeep.perceptual.losses import ContentLoss as ContentLoss
     from verydeep.perceptual.losses import PerceptualLoss as PerceptualLoss
     from verydeep.perceptual.losses import StyleLoss as StyleLoss
@@ -67,6 +68,7 @@ _PUBLIC = {
     "ContentLoss": "verydeep.perceptual.losses",
     "StyleLoss": "verydeep.perceptual.losses",
     "PerceptualLoss": "verydeep.perceptual.losses",
+    "distance_in_bands": "verydeep.perceptual.in_bands",
     "stylize": "verydeep.perceptual.stylize",
     "as_torchmetric": "verydeep.perceptual.torchmetric",
 }

@@ -94,7 +94,8 @@ def test_the_drawing(folder):
         ("restored.png original.png --fitted vgg.pth --heatmap a.txt", "must end in"),
         ("restored.png original.png --metric style --fitted vgg.pth", "style has none"),
         ("restored.png original.png --fitted weights.pt", "found no such array"),
-        ("restored.png original.png --metric style --memory 100KiB", "--memory allows"),
+        ("restored.png original.png --metric style --memory 100KiB", "too little for even one row"),
+        ("restored.png original.png --metric style --audit --memory 100KiB", "as --heatmap and --audit need it"),
         ("restored.png trunk.safetensors --metric style", "trunk.safetensors: "),
         ("restored.png small.png --metric style", "56 x 40 and 20 x 20 pixels"),
         ("restored other --metric style", "nothing of this name in other"),
@@ -108,6 +109,24 @@ def test_what_is_refused(folder, words, message):
     assert message in (str(result.exception) + result.stderr)
     assert result.exit_code in (1, 2)
     assert not Path("a.png").exists()
+
+
+def test_in_bands_where_memory_is_short(folder, rng):
+    """What would take 80 MiB as a whole; and arrays, which are always read in windows."""
+    from verydeep.scoremaps.plan import within
+
+    for name in ("large", "other"):
+        pixels = rng.integers(0, 256, (900, 1100, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"{name}.png")
+        np.save(f"{name}.npy", pixels)
+    words = "--metric content --weights trunk.safetensors --json --memory"
+    rooms = {"png": "4GiB", "npy": "4GiB"}
+    found = [json.loads(_run(f"large.{end} other.{end} {words} {room}").stdout) for end, room in rooms.items()]
+    little = (60 * 2**20 - within(0, torch.device("cpu"))) // 2**20
+    found.append(json.loads(_run(f"large.png other.png {words} {little}MiB").stdout))
+    distances = [one["pairs"][0]["distance"] for one in found]
+    assert distances[1:] == pytest.approx([distances[0]] * 2, rel=2e-5)
+    assert distances[0] != distances[1]  # the sums' order: they did come another way
 
 
 def test_one_bad_pair_does_not_stop_the_others(folder):

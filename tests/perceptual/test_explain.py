@@ -1,5 +1,6 @@
 """`verydeep explain` and its function: each method against its formula in float64; what is refused."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -17,9 +18,11 @@ from verydeep.basics.errors import UserError
 from verydeep.cli.explain import EXAMPLE
 from verydeep.cli.main import app
 from verydeep.images.rescale import rescale
+from verydeep.localization.max_box_acc import best_overlaps, box_accuracy
 from verydeep.nets.run_info import RunInfo
 from verydeep.perceptual.explain import explain
 
+WNIDS = ["n01443537", "n02124075"]
 SCALE, NAMES = 64, ["ant", "bee", "cat", "dog"]
 
 
@@ -101,6 +104,43 @@ def test_the_example_of_the_help(captum, net, original, tmp_path, monkeypatch):
         result = CliRunner().invoke(app, [*words, *more.split()])
         assert message in f"{result.exception}{result.stderr}"
         assert result.exit_code in (1, 2)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:captum")
+def test_measured_by_boxes(captum, net, rng, tmp_path, monkeypatch):
+    """Each image's own class is explained, true boxes follow the picture, and the figures are those of the measure."""
+    monkeypatch.chdir(tmp_path)
+    net = vd.create("A", WNIDS, width=1 / 8, image_size=64, fc_width=16, initialization="he").eval()
+    net.provenance = RunInfo(train_scales=(SCALE, SCALE))
+    vd.save(net, "net.safetensors")
+    lines, overlaps = [], []
+    for number in range(4):
+        pixels = rng.integers(0, 256, (96, 144, 3), dtype=np.uint8)
+        wnid, box = WNIDS[number % 2], (20 + number, 10, 99, 79)  # first and last pixels
+        for folder in ("data/val/images", f"data/train/{wnid}/images"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(f"data/val/images/{number}.png")
+        Path(f"data/val/images/{number}.png").rename(f"data/val/images/{number}.JPEG")
+        Image.fromarray(pixels).save(f"data/train/{wnid}/images/{wnid}_0.JPEG")
+        Path(f"data/train/{wnid}/{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t1\t40\t63\n")
+        lines.append("\t".join([f"{number}.JPEG", wnid, *map(str, box)]))
+        _, _, places = explain(net, pixels, SCALE, "guided", wnid)
+        edges = np.array([box[0], box[1], box[2] + 1, box[3] + 1])
+        overlaps.append(best_overlaps(places, edges[None] * SCALE / 96))
+    Path("data/val/val_annotations.txt").write_text("\n".join(lines))
+    Path("data/wnids.txt").write_text("\n".join(WNIDS))
+    Path("data/words.txt").write_text("")
+    words = shlex.split("explain data --boxes --method guided --weights net.safetensors --out figures.json")
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, f"{result.output} {result.exception}"
+    said, expected = json.loads(Path("figures.json").read_text())["methods"], box_accuracy(overlaps)
+    assert said["guided"]["images"] == 4
+    assert said["guided"]["max_box_acc"]["rate"] == expected.max_box_acc.rate
+    assert said["guided"]["v2"] == pytest.approx(expected.v2)
+    assert said["a bump in the middle"]["max_box_acc"]["rate"] == 1  # the boxes are about in the middle
+    assert "a bump in the middle" in result.stdout
+    refused = CliRunner().invoke(app, [*words[:-1], "figures.png"])
+    assert "ends in .json" in str(refused.exception)
 
 
 def test_what_is_refused(net, original, monkeypatch):

@@ -70,7 +70,8 @@ def test_values(case, pair, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_gradients_of_either_or_both(case, pair, engine, monkeypatch):
-    monkeypatch.setitem(comparison.AT_ONCE, "cpu", 2 * 49 * 38)  # two groups, of two pictures and of one
+    at_once = 2 * 49 * 38 // min(2, torch.get_num_threads())  # two groups, of two pictures and of one
+    monkeypatch.setitem(comparison.AT_ONCE, "cpu", at_once)
     metric, factors = case.make(engine=engine).double(), torch.randn(3).double()
     for wants in ((True, False), (False, True), (True, True)):
         ours = [x.double().requires_grad_(want) for x, want in zip(pair, wants, strict=True)]
@@ -185,7 +186,7 @@ def test_words_that_are_none(net):
 
 
 def test_weights_that_are_nowhere(net, monkeypatch):
-    monkeypatch.setattr("verydeep.perceptual.calibration.find_spec", lambda name: None)
+    monkeypatch.setattr("verydeep.perceptual.fitted.find_spec", lambda name: None)
     for make in (vd.LPIPS, vd.DISTS):
         with pytest.raises(UserError, match="pip install --no-deps"):
             make(net)

@@ -37,6 +37,8 @@ def perceive(
 ) -> None:
     """Measure how far apart pictures look to a network: LPIPS, DISTS, content or style (docs/perceptual.md).
 
+    Pictures too large for --memory are compared in bands, to the same distance (pip install 'verydeep[maps]').
+
     A pair that cannot be compared is named on stderr; the others are compared all the same, and the exit status is 2.
 
     Example: verydeep perceive restored.png original.png --weights trunk.safetensors --metric style --json
@@ -45,7 +47,7 @@ def perceive(
     from verydeep.basics.errors import UserError
     from verydeep.evaluation.heatmap import check_suffix
     from verydeep.inference.memory import parse_memory
-    from verydeep.perceptual.pictures import as_tensors, find_pairs, make_metric, on_tensors, read_pair
+    from verydeep.perceptual.pictures import find_pairs, make_metric
     from verydeep.perceptual.trunk import trunk
     from verydeep.training.run_folder import find_weights
 
@@ -62,19 +64,40 @@ def perceive(
     rows: list[dict[str, Any]] = []
     for pair in pairs:
         try:
-            both = read_pair(pair, net, most)
-            rows.append(_row(pair, distance=float(on_tensors(measure, as_tensors(both, where)))))
+            rows.append(_compared(pair, measure, most, heatmap, (metric, net, fitted) if audit else None))
         except UserError as error:
             rows.append(_row(pair, error=str(error)))
             echo(f"verydeep: error: {error}", err=True)
-        else:
-            if heatmap:
-                _draw(heatmap, measure, both, as_tensors(both, where), rows[-1]["distance"])
-            if audit:
-                rows[-1]["audit"] = _audit(metric, net, as_tensors(both, where), fitted)
     _print(rows, measure, json_)
     if any("error" in row for row in rows):
         raise typer.Exit(2)
+
+
+def _compared(
+    pair: "Pair", measure: "Comparison", memory: int, heatmap: Path | None, audited: "tuple[Any, Network, Any] | None"
+) -> dict[str, Any]:
+    """Return a pair's row: compared whole, and drawn and audited, or in bands."""
+    from verydeep.basics.errors import UserError
+    from verydeep.perceptual.in_bands import distance_in_bands
+    from verydeep.perceptual.pictures import as_tensors, fits_whole, on_tensors, read_pair
+
+    net = measure.features.net
+    if not fits_whole(pair, net, memory):
+        if heatmap or audited:
+            raise UserError(
+                f"{pair.picture}: does not fit into --memory as a whole, as --heatmap and --audit need it; give more, "
+                "or a part of the picture"
+            )
+        return _row(pair, distance=distance_in_bands(measure, pair.picture, pair.reference, memory, quiet=False))
+    both = read_pair(pair, net, memory)
+    tensors = as_tensors(both, next(net.parameters()).device)
+    row = _row(pair, distance=float(on_tensors(measure, tensors)))
+    if heatmap:
+        _draw(heatmap, measure, both, tensors, row["distance"])
+    if audited:
+        metric, trunk, fitted = audited
+        row["audit"] = _audit(metric, trunk, tensors, fitted)
+    return row
 
 
 def _row(pair: "Pair", **values: Any) -> dict[str, Any]:

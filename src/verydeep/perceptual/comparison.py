@@ -13,8 +13,11 @@ from verydeep.perceptual.trunk import TrunkInfo
 
 Pairs = Callable[[Tensor, Tensor], Tensor]
 
+PIXELS = "pixels"
+"""What the pictures themselves are called where they are compared as a layer is."""
+
 AT_ONCE = {"cpu": 2**16, "cuda": 2**20}
-"""Pixels of a group of pictures: what keeps the device busy, and activations small."""
+"""Pixels of a group of pictures: what keeps the device (of a CPU one thread) busy, and activations small."""
 
 
 class Comparison(nn.Module):
@@ -24,6 +27,9 @@ class Comparison(nn.Module):
     by group with the values: none of a network's activations waits for the backward pass, which only multiplies. So
     there are no gradients of gradients. All is float32 (or float64, where the pictures are), in autocast too.
     """
+
+    of_pixels = False
+    """Whether the pictures themselves are compared, before all layers."""
 
     def __init__(self, features: Features) -> None:
         super().__init__()
@@ -65,10 +71,21 @@ class Comparison(nn.Module):
 
     def compare(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the distances, (N,), of RGB pictures from 0 to 1."""
+        values = [self.value(layer, self.averages(layer, a, b)) for layer, a, b in self.maps(first, second)]
+        return torch.stack(values).sum(dim=0).to(first.dtype)
+
+    def averages(self, layer: str, a: Tensor, b: Tensor) -> Tensor:
+        """Return all that is needed of both maps of a layer, in blocks: means over their places, N x anything."""
+        raise NotImplementedError
+
+    def value(self, layer: str, averages: Tensor) -> Tensor:
+        """Return a layer's part of the distances, (N,), from the means over its places."""
         raise NotImplementedError
 
     def maps(self, first: Tensor, second: Tensor) -> Iterable[tuple[str, Tensor, Tensor]]:
         """Yield each layer's name and both maps, in the network's order; each pair is there for its turn alone."""
+        if self.of_pixels:
+            yield PIXELS, first.permute(0, 2, 3, 1)[:, None], second.permute(0, 2, 3, 1)[:, None]
         walks = [self.features.walk(self.features.input(x)) for x in (first, second)]
         for layer, a, b in zip(self.features.in_order, *walks, strict=True):
             width = self.features.channels(layer)
@@ -112,6 +129,21 @@ class _InGroups(torch.autograd.Function):
         return None, *(factor * next(saved) if want else None for want in ctx.needs_input_grad[1:])
 
 
+def moments(mean: Tensor, centered: Tensor) -> Tensor:
+    """Return the means of a map's values and of their squares, N x 2 x C, in float64, where they can be averaged.
+
+    `mean` is that of places, N x B x 1 x 1 x L, and `centered` the map without it: squares of float32 would lose the
+    variance where the mean is large.
+    """
+    means, variances = (wide(x).flatten(1) for x in (mean, centered.square().mean(dim=(2, 3))))
+    return torch.stack([means, variances + means.square()], dim=1)
+
+
+def wide(x: Tensor) -> Tensor:
+    """Return numbers in float64, where the device has it."""
+    return x if x.device.type == "mps" else x.double()
+
+
 def _in_one_block(blocks: Tensor, channels: int) -> Tensor:
     """Lay a map of the native engine out as torch's, whose tape the other map is on."""
     return (
@@ -122,5 +154,10 @@ def _in_one_block(blocks: Tensor, channels: int) -> Tensor:
 
 
 def _groups(first: Tensor, second: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-    size = max(1, AT_ONCE.get(first.device.type, 2**18) // (first.shape[2] * first.shape[3]))
+    pixels = AT_ONCE.get(first.device.type, 2**18)
+    if (
+        first.device.type == "cpu"
+    ):  # a single picture's backward pass keeps one of torch's threads waiting for the other
+        pixels *= min(2, torch.get_num_threads())
+    size = max(1, pixels // (first.shape[2] * first.shape[3]))
     return zip(torch.split(first, size), torch.split(second, size), strict=True)

@@ -1,6 +1,5 @@
 """DISTS: deep image structure and texture similarity (Ding et al. 2020)."""
 
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,17 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from verydeep.nets.network import Network
-from verydeep.perceptual.calibration import installed, read_calibration
-from verydeep.perceptual.comparison import Comparison
+from verydeep.perceptual.comparison import PIXELS, Comparison, moments, wide
 from verydeep.perceptual.features import Features
-from verydeep.perceptual.lpips import LAYERS, by_blocks, check_is_d
+from verydeep.perceptual.fitted import installed, read_fitted
+from verydeep.perceptual.lpips import LAYERS, check_is_d
 from verydeep.perceptual.pixels import PictureOptions
 
 _C = 1e-6
 """The paper's constants c1 and c2 (equations 3 and 4)."""
+
+L2_LEAST = 1e-12
+"""Added to mean squares before their root is taken, as the authors' program does: its slope stays finite."""
 
 
 class DISTS(Comparison):
@@ -41,55 +43,54 @@ class DISTS(Comparison):
         Another network than D, no weights, or an array that is missing, too much or misshapen.
     """
 
+    of_pixels = True
+
     def __init__(self, net: Network, weights: str | Path | None = None, **given: Unpack[PictureOptions]) -> None:
         check_is_d(net, "DISTS")
         super().__init__(Features(net, LAYERS, l2_pool, **given))
+        self.layers = (PIXELS, *LAYERS)
         self.widths = [3, *(self.features.channels(layer) for layer in LAYERS)]
         shape = (1, sum(self.widths), 1, 1)
         file = weights or installed("DISTS_pytorch", "weights.pt", "dists-pytorch")
-        self.calibration = read_calibration(file, {"alpha": shape, "beta": shape})
-        shares = torch.stack([self.calibration.arrays[name].flatten().float() for name in ("alpha", "beta")])
+        self.fitted_weights = read_fitted(file, {"alpha": shape, "beta": shape})
+        shares = torch.stack([self.fitted_weights.arrays[name].flatten().float() for name in ("alpha", "beta")])
         self.register_buffer("fitted", shares, persistent=False)
 
-    def compare(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the distances, (N,), of RGB pictures from 0 to 1."""
-        pixels = ("pixels", first.permute(0, 2, 3, 1)[:, None], second.permute(0, 2, 3, 1)[:, None])
-        fitted = self.get_buffer("fitted").to(first.dtype)
-        shares = torch.split(fitted / fitted.sum(), self.widths, dim=1)
-        apart = [
-            difference(a, b, by_blocks(alpha, a), by_blocks(beta, a))
-            for (_, a, b), (alpha, beta) in zip(chain([pixels], self.maps(first, second)), shares, strict=True)
-        ]
-        return torch.stack(apart).sum(dim=0)
+    def averages(self, layer: str, a: Tensor, b: Tensor) -> Tensor:
+        """Return the moments of both maps, and of their difference, N x 3 x 2 x C."""
+        means = [x.mean((2, 3), keepdim=True) for x in (a, b)]
+        a, b = (x - mean for x, mean in zip((a, b), means, strict=True))
+        return torch.stack([moments(means[0], a), moments(means[1], b), moments(means[0] - means[1], a - b)], dim=1)
+
+    def value(self, layer: str, averages: Tensor) -> Tensor:
+        """Return how far a layer's maps are apart, (N,): in texture by `alpha`, in structure by `beta`.
+
+        These are one minus the paper's similarities (equations 3 and 4), one fraction each: alike maps give 0.
+        """
+        number = self.layers.index(layer)
+        fitted = wide(self.get_buffer("fitted"))
+        alpha, beta = torch.split(fitted / fitted.sum(), self.widths, dim=1)[number]
+        means, squares = averages[..., : self.widths[number]].unbind(2)
+        variances = (squares - means.square()).clamp_min(0)
+        texture = means[:, 2].square() / (means[:, 0].square() + means[:, 1].square() + _C)
+        structure = variances[:, 2] / (variances[:, 0] + variances[:, 1] + _C)
+        apart: Tensor = (alpha * texture + beta * structure).sum(dim=1)
+        return apart
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What distances are of, and computed with; JSON-able."""
-        return {**super().provenance, "weights": self.calibration.provenance}
+        return {**super().provenance, "weights": self.fitted_weights.provenance}
 
     def extra_repr(self) -> str:
         """Return whose weights of channels they are."""
-        return f"weights: {self.calibration}"
-
-
-def difference(a: Tensor, b: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """Return how far two maps in blocks of channels are apart, (N,): in texture by `alpha`, in structure by `beta`.
-
-    These are one minus the paper's similarities (equations 3 and 4), brought to one fraction each: alike maps give 0.
-    """
-    places = (2, 3)
-    mean_a, mean_b = a.mean(places, keepdim=True), b.mean(places, keepdim=True)
-    a, b = a - mean_a, b - mean_b
-    variances = a.square().mean(places, keepdim=True) + b.square().mean(places, keepdim=True)
-    texture = (mean_a - mean_b).square() / (mean_a.square() + mean_b.square() + _C)
-    structure = (a - b).square().mean(places, keepdim=True) / (variances + _C)
-    return (alpha * texture + beta * structure).sum(dim=(1, 2, 3, 4))
+        return f"weights: {self.fitted_weights}"
 
 
 def l2_pool(x: Tensor) -> Tensor:
     """Return a map in blocks, N x B x h x w x L, at half its size: the root mean square in Hann windows of 3 x 3."""
     x = _half(_half(x.square(), 2), 3)
-    return (x + 1e-12).sqrt()
+    return (x + L2_LEAST).sqrt()
 
 
 def _half(x: Tensor, axis: int) -> Tensor:

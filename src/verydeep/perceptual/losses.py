@@ -1,6 +1,6 @@
 """Losses by layers of a network: content and style (Gatys et al. 2016), and any layers, weighted."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -9,7 +9,7 @@ from typing_extensions import Unpack
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.network import Network
-from verydeep.perceptual.comparison import Comparison
+from verydeep.perceptual.comparison import Comparison, moments
 from verydeep.perceptual.features import Features
 from verydeep.perceptual.pixels import PictureOptions
 
@@ -21,25 +21,17 @@ CONTENT: Weights = {"conv4_2.relu": 1.0}
 STYLE: Weights = {f"conv{block}_1.relu": 0.2 for block in range(1, 6)}
 
 _LEAST_VARIANCE = 1e-12
-"""A smaller one is taken for zero: the root's slope grows without limit there."""
+"""A smaller one, beside the mean's square, is taken for zero: the root's slope grows without limit there."""
 
 
 class _Weighted(Comparison):
     """A sum over layers of one kind of difference of maps, each layer's by its weight."""
-
-    difference: Callable[[Tensor, Tensor, int], Tensor]
 
     def __init__(self, net: Network, layers: Weights, **given: Unpack[PictureOptions]) -> None:
         if not isinstance(layers, Mapping) or not all(0 < weight < float("inf") for weight in layers.values()):
             raise UserError(f"layers {layers!r}: expected layers' names with weights above 0, as in {dict(CONTENT)}")
         super().__init__(Features(net, tuple(layers), **given))
         self.weights = dict(layers)
-
-    def compare(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the weighted distances, (N,), of RGB pictures from 0 to 1."""
-        maps = self.maps(first, second)
-        values = [self.weights[n] * self.difference(a, b, self.features.channels(n)) for n, a, b in maps]
-        return torch.stack(values).sum(dim=0)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -87,10 +79,14 @@ class PerceptualLoss(_Weighted):
         """What is compared, in a word."""
         return self.norm
 
-    def difference(self, a: Tensor, b: Tensor, channels: int) -> Tensor:
-        """Return the mean difference, (N,), of maps in blocks with so many channels."""
+    def averages(self, layer: str, a: Tensor, b: Tensor) -> Tensor:
+        """Return the mean difference, (N,), over places and channels."""
         apart = (a - b).abs() if self.norm == "l1" else (a - b).square()
-        return apart.sum(dim=(1, 2, 3, 4)) / (channels * a.shape[2] * a.shape[3])
+        return apart.sum(dim=(1, 2, 3, 4)) / (self.features.channels(layer) * a.shape[2] * a.shape[3])
+
+    def value(self, layer: str, averages: Tensor) -> Tensor:
+        """Return it by its weight."""
+        return self.weights[layer] * averages
 
 
 class ContentLoss(PerceptualLoss):
@@ -143,21 +139,29 @@ class StyleLoss(_Weighted):
         """What is compared, in a word."""
         return self.statistic
 
-    def difference(self, a: Tensor, b: Tensor, channels: int) -> Tensor:
-        """Return the difference of statistics, (N,), of maps in blocks with so many channels."""
+    def averages(self, layer: str, a: Tensor, b: Tensor) -> Tensor:
+        """Return both maps' Gram matrices over their places, N x 2 x C x C, or moments, N x 2 x 2 x C."""
         if self.statistic == "gram":
-            places = a.shape[2] * a.shape[3]
-            apart = (gram(a) - gram(b)) / places
-            return apart.square().sum(dim=(1, 2)) / (4 * channels**2)
-        over = (2, 3)
-        means = a.mean(over) - b.mean(over)
-        spreads = _deviation(a) - _deviation(b)
-        return (means.square() + spreads.square()).sum(dim=(1, 2)) / channels
+            return torch.stack([gram(x) / (x.shape[2] * x.shape[3]) for x in (a, b)], dim=1)
+        means = [x.mean((2, 3), keepdim=True) for x in (a, b)]
+        return torch.stack([moments(mean, x - mean) for mean, x in zip(means, (a, b), strict=True)], dim=1)
+
+    def value(self, layer: str, averages: Tensor) -> Tensor:
+        """Return the difference of both, (N,), by its weight."""
+        channels = self.features.channels(layer)
+        if self.statistic == "gram":
+            apart = averages[:, 0] - averages[:, 1]
+            return self.weights[layer] * apart.square().sum(dim=(1, 2)) / (4 * channels**2)
+        means, spreads = averages[:, :, 0], _deviation(averages)
+        apart = (means[:, 0] - means[:, 1]).square() + (spreads[:, 0] - spreads[:, 1]).square()
+        return self.weights[layer] * apart.sum(dim=1) / channels
 
 
-def _deviation(blocks: Tensor) -> Tensor:
-    variance = blocks.var((2, 3), correction=0)
-    return torch.where(variance > _LEAST_VARIANCE, variance.clamp_min(_LEAST_VARIANCE).sqrt(), 0)
+def _deviation(moments: Tensor) -> Tensor:
+    """Return standard deviations, N x 2 x C, from both pictures' moments."""
+    means, squares = moments.unbind(2)
+    variance, least = squares - means.square(), _LEAST_VARIANCE * (1 + means.detach().square())
+    return torch.where(variance > least, variance, least).sqrt() * (variance > least)
 
 
 def gram(blocks: Tensor) -> Tensor:

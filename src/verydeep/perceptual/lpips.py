@@ -1,6 +1,5 @@
 """LPIPS: the learned perceptual metric of Zhang et al. (2018)."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ from typing_extensions import Unpack
 
 from verydeep.basics.errors import UserError
 from verydeep.nets.network import Network
-from verydeep.perceptual.calibration import installed, read_calibration
 from verydeep.perceptual.comparison import Comparison
 from verydeep.perceptual.features import Features
+from verydeep.perceptual.fitted import installed, read_fitted
 from verydeep.perceptual.pixels import PictureOptions
 
 LAYERS = ("conv1_2.relu", "conv2_2.relu", "conv3_3.relu", "conv4_3.relu", "conv5_3.relu")
@@ -53,14 +52,18 @@ class LPIPS(Comparison):
         super().__init__(Features(net, LAYERS, **given))
         names = [f"lin{number}.model.1.weight" for number, _ in enumerate(LAYERS)]
         shapes = {n: (1, self.features.channels(layer), 1, 1) for n, layer in zip(names, LAYERS, strict=True)}
-        self.calibration = read_calibration(weights or installed("lpips", "weights/v0.1/vgg.pth", "lpips"), shapes)
+        self.fitted_weights = read_fitted(weights or installed("lpips", "weights/v0.1/vgg.pth", "lpips"), shapes)
         for name, layer in zip(names, LAYERS, strict=True):
-            values = self.calibration.arrays[name].flatten().float().clone()
+            values = self.fitted_weights.arrays[name].flatten().float().clone()
             self.register_buffer(_buffer(layer), values, persistent=False)
 
-    def compare(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the distances, (N,), of RGB pictures from 0 to 1."""
-        return torch.stack([places.mean(dim=(1, 2)) for places in self._places(first, second)]).sum(dim=0)
+    def averages(self, layer: str, a: Tensor, b: Tensor) -> Tensor:
+        """Return the layer's distances, (N,)."""
+        return self._places(layer, a, b).mean(dim=(1, 2))
+
+    def value(self, layer: str, averages: Tensor) -> Tensor:
+        """Return them as they are."""
+        return averages
 
     def spatial(self, pictures: Tensor, references: Tensor) -> Tensor:
         """Return where pictures differ, N x 1 x H x W: the layers' distances at their places, enlarged and summed.
@@ -71,22 +74,21 @@ class LPIPS(Comparison):
         first, second = self.unit(pictures, references)
         with torch.autocast(first.device.type, enabled=False):
             size = first.shape[2:]
-            maps = [F.interpolate(places[:, None], size, mode="bilinear") for places in self._places(first, second)]
-            return torch.stack(maps).sum(dim=0)
+            places = (self._places(*layer)[:, None] for layer in self.maps(first, second))
+            return torch.stack([F.interpolate(cells, size, mode="bilinear") for cells in places]).sum(dim=0)
 
-    def _places(self, first: Tensor, second: Tensor) -> Iterator[Tensor]:
-        """Yield each layer's distances at its places, N x h x w."""
-        for layer, a, b in self.maps(first, second):
-            yield weighted_differences(a, b, self.get_buffer(_buffer(layer)))
+    def _places(self, layer: str, a: Tensor, b: Tensor) -> Tensor:
+        """Return a layer's distances at its places, N x h x w."""
+        return weighted_differences(a, b, self.get_buffer(_buffer(layer)))
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What distances are of, and computed with; JSON-able."""
-        return {**super().provenance, "metric": "LPIPS 0.1 (vgg)", "weights": self.calibration.provenance}
+        return {**super().provenance, "metric": "LPIPS 0.1 (vgg)", "weights": self.fitted_weights.provenance}
 
     def extra_repr(self) -> str:
         """Return whose weights of channels they are."""
-        return f"weights: {self.calibration}"
+        return f"weights: {self.fitted_weights}"
 
 
 def check_is_d(net: Network, metric: str) -> None:

@@ -1,5 +1,6 @@
 """Picture files compared: one pair, or the pairs of two folders."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from verydeep.basics.errors import UserError
-from verydeep.images.decode import BYTES_A_PIXEL
+from verydeep.images.decode import BYTES_A_PIXEL, MAX_PIXELS, read_header
 from verydeep.images.files import find_pictures, read_picture
 from verydeep.inference.memory import beyond, bytes_per_view
 from verydeep.nets.network import Network
@@ -25,6 +26,10 @@ Picture = NDArray[np.uint8]
 
 _MAPS = 3
 """Times what one picture takes in the network: both pictures' maps, and those that a segment works on."""
+
+
+_ARRAYS = (".zarr", ".npy")
+"""What is read in windows, whatever its size."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,10 @@ def make_metric(name: MetricName, net: Network, fitted: Path | None = None, **wo
 
 def find_pairs(pictures: Path, references: Path) -> list[Pair]:
     """Return one pair, or two folders' by their paths inside, without endings; UserError for one without a mate."""
-    if pictures.is_dir() != references.is_dir():
-        folder, file = (pictures, references) if pictures.is_dir() else (references, pictures)
+    if _is_folder(pictures) != _is_folder(references):
+        folder, file = (pictures, references) if _is_folder(pictures) else (references, pictures)
         raise UserError(f"{folder} is a folder, {file} is none; expected two pictures or two folders")
-    if not pictures.is_dir():
+    if not _is_folder(pictures):
         return [Pair(pictures.name, pictures, references)]
     first, second = (_by_name(folder) for folder in (pictures, references))
     for here, there, folder in ((first, second, references), (second, first, pictures)):
@@ -67,6 +72,10 @@ def find_pairs(pictures: Path, references: Path) -> list[Pair]:
                 "expected the same names in both folders"
             )
     return [Pair(name, first[name], second[name]) for name in first]
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and path.suffix not in _ARRAYS
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
@@ -79,6 +88,27 @@ def _by_name(folder: Path) -> dict[str, Path]:
             )
         found[name] = file
     return found
+
+
+def fits_whole(pair: Pair, net: Network, memory: int) -> bool:
+    """Return whether both pictures can be compared at once within `memory` bytes, by what their first one's file says.
+
+    Of a file that is no picture that says its size, yes: reading it says what is wrong.
+    """
+    path = pair.picture
+    if path.suffix in _ARRAYS:
+        return False
+    try:
+        if path.stat().st_size > memory // _MAPS:
+            return False
+        header = read_header(path.read_bytes(), str(path), max_pixels=sys.maxsize)
+    except (OSError, UserError):
+        return True
+    if header.height * header.width > min(MAX_PIXELS, memory // (2 * BYTES_A_PIXEL)):
+        return False
+    return min(header.height, header.width) < net.least_size or memory >= _MAPS * bytes_per_view(
+        net, header.height, header.width
+    )
 
 
 def read_pair(pair: Pair, net: Network, memory: int) -> tuple[Picture, Picture]:

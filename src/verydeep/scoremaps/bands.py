@@ -210,18 +210,39 @@ def bands(
     channels, preprocessed; where they end early, so does the map, rows x columns x classes. `taps` are given outputs of
     layers, by their number; `found` must hold them.
     """
-    stages = list[_Stage | _TapStage]()
-    for number, each in enumerate(zip(layers, found, at_a_time, strict=True)):
-        stages.append(_Stage(*each))
-        if taps and number in taps:
-            stages.append(_TapStage(taps[number], found[number].outputs, found[number + 1].inputs))
+    stream = Stream(layers, found, at_a_time, taps)
     for piece in rows:
         box = [piece]
         del piece
-        yield from _pass(stages, box)
-    for i, stage in enumerate(stages, start=1):
-        while (y := stage.take(rest=True)) is not None:
-            yield from _pass(stages[i:], [y])
+        yield from stream.push(box)
+    yield from stream.finish()
+
+
+class Stream:
+    """The layers at work on an image whose rows are given as they come; arguments are those of `bands`."""
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        found: Sequence[Extent],
+        at_a_time: Sequence[int],
+        taps: Mapping[int, Tap] | None = None,
+    ) -> None:
+        self.stages = list[_Stage | _TapStage]()
+        for number, each in enumerate(zip(layers, found, at_a_time, strict=True)):
+            self.stages.append(_Stage(*each))
+            if taps and number in taps:
+                self.stages.append(_TapStage(taps[number], found[number].outputs, found[number + 1].inputs))
+
+    def push(self, box: list[Tensor]) -> Iterator[Tensor]:
+        """Take the next rows out of `box`, and yield what can be computed now."""
+        yield from _pass(self.stages, box)
+
+    def finish(self) -> Iterator[Tensor]:
+        """Yield the rest; no more rows come."""
+        for i, stage in enumerate(self.stages, start=1):
+            while (y := stage.take(rest=True)) is not None:
+                yield from _pass(self.stages[i:], [y])
 
 
 def _pass(stages: Sequence["_Stage | _TapStage"], box: list[Tensor]) -> Iterator[Tensor]:

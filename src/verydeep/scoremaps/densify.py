@@ -11,7 +11,7 @@ from verydeep.basics.errors import UserError
 from verydeep.checkpoints.inputs import TORCHVISION
 from verydeep.nets.layers import Branches, LocalResponseNorm
 from verydeep.nets.network import Network
-from verydeep.nets.plain import fold, statistics
+from verydeep.nets.plain import channels_out, fold, statistics
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.scoremaps.bands import Rectangle, bands, extents, map_size
 from verydeep.scoremaps.branches import Branched
@@ -119,6 +119,8 @@ def densify(
         name, preprocessing = model.configuration.name, model.preprocessing
         return Dense(name, layers, model.window, model.stride, model.classes, preprocessing, model.multi_label)
     layers = _Builder(image_size).build(_flat(model))
+    if not any(isinstance(layer, Convolution) for layer in layers):
+        raise UserError("densify: there is no convolution")
     names = tuple(map(str, range(layers[-1].outputs))) if classes is None else tuple(classes)
     if len(names) != layers[-1].outputs:
         raise UserError(f"{len(names)} class names are given, and the network has {layers[-1].outputs} scores")
@@ -135,6 +137,17 @@ def densify(
 def chain_layers(net: Network) -> tuple[Layer, ...]:
     """Return the layers of a network of this project, from the image to its last map."""
     return _Builder(net.window, net.preprocessing.pool_round_up).build(net.chain)
+
+
+def layers_between(net: Network, after: str | None, layer: str) -> tuple[Layer, ...]:
+    """Return what runs behind a layer of a network (from the pixels on where that is None) up to another one."""
+    builder = _Builder(net.window, net.preprocessing.pool_round_up)
+    modules = net.between(after, layer)
+    if after:
+        builder.channels = channels_out(net.plain_layers(None, after))
+    if modules and not isinstance(modules[0][1], nn.Conv2d | nn.MaxPool2d | Branches):
+        builder.layers.append(MaxPool(layer, Axis(1), Axis(1), builder.channels, builder.channels))  # changes nothing
+    return builder.build(modules)
 
 
 def _compare(model: nn.Module, dense: Dense) -> None:
@@ -226,8 +239,6 @@ class _Builder:
                 modules[i], modules[i + 1] = modules[i + 1], modules[i]
         for name, module in modules:
             self._add(name, module)
-        if not any(isinstance(layer, Convolution) for layer in self.layers):
-            raise UserError("densify: there is no convolution")
         return tuple(self.layers)
 
     def _add(self, name: str, module: nn.Module) -> None:

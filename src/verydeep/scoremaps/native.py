@@ -1,5 +1,6 @@
 """A network's 3x3 convolutions in the native engine, on the same rows."""
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import cached_property
 
@@ -40,7 +41,12 @@ def native(dense: Dense) -> Dense:
 
     UserError: the library was not built.
     """
-    return replace(dense, layers=tuple(_native(layer) for layer in dense.layers))
+    return replace(dense, layers=native_layers(dense.layers))
+
+
+def native_layers(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Return layers that slide, those that the native library can run in it."""
+    return tuple(_native(layer) for layer in layers)
 
 
 def _native(layer: Layer) -> Layer:

@@ -14,7 +14,7 @@ from verydeep.checkpoints.torch_files import read_tensors
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Fitted:
     """Arrays by name, and the file they are of."""
 
     arrays: Mapping[str, Tensor]
@@ -30,7 +30,7 @@ class Calibration:
         return f"{self.file} (SHA-256 {self.sha256[:12]})"
 
 
-def read_calibration(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> Calibration:
+def read_fitted(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> Fitted:
     """Read a torch file of just these arrays; UserError for one that is missing, too much, misshapen or not finite."""
     path = Path(path)
     if not path.is_file():
@@ -45,7 +45,7 @@ def read_calibration(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) ->
             )
         if not bool(arrays[name].isfinite().all()):
             raise UserError(f"{path}: {name}: holds values that are no finite numbers")
-    return Calibration(arrays, path.name, file_hash(path))
+    return Fitted(arrays, path.name, file_hash(path))
 
 
 def installed(package: str, inside: str, pip_name: str) -> Path:
