@@ -10,9 +10,18 @@
 #include "layer.h"
 #include "threads.h"
 
-namespace avx512 { std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&); }
-namespace avx2 { std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&); }
-namespace portable { std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&); }
+namespace avx512 {
+std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&);
+std::unique_ptr<verydeep::Work> train(const verydeep::Convolution&, verydeep::Pass);
+}
+namespace avx2 {
+std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&);
+std::unique_ptr<verydeep::Work> train(const verydeep::Convolution&, verydeep::Pass);
+}
+namespace portable {
+std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&);
+std::unique_ptr<verydeep::Work> train(const verydeep::Convolution&, verydeep::Pass);
+}
 
 namespace verydeep {
 namespace {
@@ -76,6 +85,27 @@ struct Engine {
     return out ? out : buffers[(last - 1) % 2];
   }
 };
+
+Train train_by(int processor) {
+#if defined(__x86_64__)
+  if (processor == AVX2) return avx2::train;
+  if (processor == AVX512) return avx512::train;
+#endif
+  return portable::train;
+}
+
+// What passes of training work in, kept from one to the next: to ask the system for it takes as long as some of them.
+struct Workshop {
+  std::mutex turn;
+  Buffer shared;
+  std::vector<Buffer> own;
+};
+
+// Never destroyed: a thread of a process that ends may still be at work.
+Workshop& workshop() {
+  static Workshop& one = *new Workshop;
+  return one;
+}
 
 Processor best() {
 #if defined(__x86_64__)
@@ -147,6 +177,23 @@ int vd_run(void* handle, const float* in, const long* shape, int up, float* out,
     if (middle < last)
       engine.run(middle, last, between, {count, then.channels, then.height, then.width}, up, to, threads);
   }
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}
+
+// Run one pass of a convolution in training; 0 when done, 1 where memory ran out.
+int vd_train(int processor, const Convolution* convolution, int pass, int threads) try {
+  Workshop& shop = workshop();
+  std::lock_guard<std::mutex> turn(shop.turn);
+  const auto work = train_by(processor)(*convolution, Pass(pass));
+  float* shared = shop.shared.at_least(work->shared_scratch(threads));
+  shop.own.resize(std::max<size_t>(shop.own.size(), threads));
+  for (int t = 0; t < threads; t++) shop.own[t].at_least(work->own_scratch(threads));
+  std::atomic<long> counter{0};
+  in_parallel(threads, [&](int thread) {
+    work->run(Part{thread, threads, convolution->up != 0, shop.own[thread].data, shared, &counter});
+  });
   return 0;
 } catch (const std::bad_alloc&) {
   return 1;
