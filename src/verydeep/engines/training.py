@@ -1,7 +1,6 @@
 """3x3 convolutions in training, with the ReLU and the pool behind them, by the native library."""
 
 import ctypes
-from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, cast
 
@@ -109,11 +108,6 @@ def _pixels(x: Tensor) -> Tensor:
     if x.shape[3] % LANES:
         x = F.pad(x, (0, -x.shape[3] % LANES))
     return x.contiguous()
-
-
-def trained_natively(net: Network) -> Callable[[Tensor], Tensor]:
-    """Return what maps images, N x 3 x H x W, to the last layer's map, with 3x3 convolutions in the native library."""
-    return lambda x: run_natively(net, x)
 
 
 def run_natively(net: Network, x: Tensor, after: str | None = None) -> Tensor:

@@ -30,7 +30,7 @@ figures slightly flattering. `{test}` tests it as the paper does.
 
 ## How it was made
 
-Recipe `{recipe}`, seed {seed}, training scales S in {scales}, {minutes:.1f} minutes of training.
+Recipe `{recipe}`, seed {seed}, training scales S in {scales}, engine {engine}, {minutes:.1f} minutes of training.
 
 ```
 {command}
@@ -78,6 +78,7 @@ def write_card(folder: RunFolder, recipe: Recipe, net: Network, task: Task) -> N
         split=about.split,
         recipe=recipe.name,
         seed=recipe.seed,
+        engine=recipe.engine,
         scales=list(recipe.images.scales),
         minutes=epochs[-1]["seconds"] / 60,
         command=command,

@@ -27,6 +27,9 @@ else:  # the same parser under its earlier name
 
 RECIPES = Path(__file__).parent / "recipes"
 
+AT_FIRST = "torch"
+"""The engine of runs whose recipe names none: there was no other."""
+
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -156,6 +159,9 @@ class Recipe(_Section):
     name: str = "custom"
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float32", "bf16"] = "float32"
+    # What runs the 3x3 convolutions: "auto" is the native engine on a CPU in float32, else torch. A run keeps the one
+    # that it began with.
+    engine: Literal["auto", "native", "torch"] = "auto"
     network: Network = Network()
     data: Data = Data()
     images: Images = Images()
@@ -176,9 +182,11 @@ class Recipe(_Section):
 
     @model_serializer(mode="wrap")
     def _as_before(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the section that the first recipes had not, where it changes nothing: files stay as they were."""
+        """Leave out what the first recipes had not, where it changes nothing: files stay as they were."""
         values: dict[str, Any] = default(self)
-        return values if self.data != Data() else {key: value for key, value in values.items() if key != "data"}
+        without = {"data"} if self.data == Data() else set()
+        without |= {"engine"} if self.engine == AT_FIRST else set()
+        return {key: value for key, value in values.items() if key not in without}
 
     def passes(self, images: int) -> int:
         """Return how many times an epoch passes over so many training images.
@@ -238,7 +246,8 @@ def read_values(source: str | Path) -> dict[str, Any]:
         hint = f"did you mean {nearest[0]}?" if nearest else "or give the path of a .toml file"
         raise UserError(f"no recipe {str(source)!r}: known are {', '.join(known_recipes())}; {hint}")
     values = parse_toml(read_text(path), str(path))
-    values.pop("run", None)  # a run folder's recipe.toml also says what it was used for
+    if values.pop("run", None) is not None:  # a run folder's recipe.toml also says what it was used for
+        values.setdefault("engine", AT_FIRST)
     values.setdefault("name", path.stem)
     return values
 
@@ -296,7 +305,7 @@ def _first_problem(error: ValidationError) -> str:
 def _nearest(place: str) -> str:
     """Say which key is meant, by its name alone or its initials, or which ones there are."""
     section, _, name = place.rpartition(".")
-    keys = [key for key in _keys(Recipe, "") if key.count(".") or key in ("precision", "seed")]
+    keys = [key for key in _keys(Recipe, "") if key.count(".") or key in ("engine", "precision", "seed")]
     within = [key for key in keys if key.startswith(f"{section}.")] if section else keys
     initials = [key for key in within if "".join(word[0] for word in key.rpartition(".")[2].split("_")) == name]
     close = get_close_matches(name, [key.rpartition(".")[2] for key in within], n=1, cutoff=0.5)

@@ -20,9 +20,10 @@ class Outputs {
         result_(Map<const float>::channels_last(c.result, c.after())),
         choice_(Map<const uint8_t>::channels_last(c.choice, c.after())) {}
 
-  // Block b of N x N of them, the first at (y, x); zeros beyond the picture.
+  // Block b of N x N of them, the first at (y, x); zeros beyond the picture. Of pools N is even.
   template <int N>
   void read(long image, long b, long y, long x, Vector to[N * N]) const {
+    if (c_.pool) return read_pooled<N>(image, b, y, x, to);
     for (int i = 0; i < N; i++)
       for (int j = 0; j < N; j++) {
         const bool inside = y + i >= 0 && y + i < c_.height && x + j >= 0 && x + j < c_.width;
@@ -32,6 +33,11 @@ class Outputs {
 
   void input(const Place& tile, long b, float* planes, long step) const {
     if (!c_.pool && !c_.rectify) return gradient_.input(tile, b, planes, step);
+    if (c_.pool) {  // from the 2x2 that begins before the tile's input
+      Vector around[(SIDE + 2) * (SIDE + 2)];
+      read<SIDE + 2>(tile.image, b, tile.y - 2, tile.x - 2, around);
+      return input_tile(reinterpret_cast<const float*>(around + SIDE + 3), (SIDE + 2) * LANES, LANES, planes, step);
+    }
     Vector around[SIDE * SIDE];
     read<SIDE>(tile.image, b, tile.y - 1, tile.x - 1, around);
     input_tile(reinterpret_cast<const float*>(around), SIDE * LANES, LANES, planes, step);
@@ -39,14 +45,27 @@ class Outputs {
 
  private:
   Vector at(long n, long b, long y, long x) const {
-    if (!c_.pool) {
-      const Vector g = load(gradient_.at(n, b, y, x));
-      return c_.rectify ? choose(relu(load(result_.at(n, b, y, x))), all(0), all(0), g) : g;
-    }
-    const long v = y / 2, u = x / 2;
-    if (v >= gradient_.height || u >= gradient_.width) return all(0);  // a line that the pool dropped
-    const Vector place = of_bytes(choice_.at(n, b, v, u));
-    return choose(place, all(float(y % 2 * 2 + x % 2)), load(gradient_.at(n, b, v, u)), all(0));
+    const Vector g = load(gradient_.at(n, b, y, x));
+    return c_.rectify ? choose(relu(load(result_.at(n, b, y, x))), all(0), all(0), g) : g;
+  }
+
+  // From an even line and column on: each 2x2 has one gradient, which belongs to one of the four or to none.
+  template <int N>
+  void read_pooled(long image, long b, long y, long x, Vector to[N * N]) const {
+    for (int i = 0; i < N; i += 2)
+      for (int j = 0; j < N; j += 2) {
+        const long v = y / 2 + i / 2, u = x / 2 + j / 2;
+        Vector* corner = to + i * N + j;
+        if (v < 0 || u < 0 || v >= gradient_.height || u >= gradient_.width) {  // or a line that the pool dropped
+          corner[0] = corner[1] = corner[N] = corner[N + 1] = all(0);
+          continue;
+        }
+        const Vector g = load(gradient_.at(image, b, v, u)), place = of_bytes(choice_.at(image, b, v, u));
+        corner[0] = choose(place, all(0), g, all(0));
+        corner[1] = choose(place, all(1), g, all(0));
+        corner[N] = choose(place, all(2), g, all(0));
+        corner[N + 1] = choose(place, all(3), g, all(0));
+      }
   }
 
   const Convolution& c_;
@@ -107,10 +126,15 @@ class FilterPass : public Work {
   long weights() const { return Filtering<float>::weights_of(from_, to_); }
   long bias() const { return panels_of(to_) * PANEL * LANES; }
 
-  // Filter o's weight k of channel c, turned around or not.
-  float weight(long o, long c, int k) const {
-    if (o >= to_ || c >= from_) return 0;
-    return BACK ? c_.weights[(c * c_.in + o) * 9 + 8 - k] : c_.weights[(o * c_.in + c) * 9 + k];
+  // Weights of channel c in 16 filters from o on, turned around or not.
+  void gather(long o, long c, float to[9][LANES]) const {
+    const long count = c < from_ ? std::min<long>(LANES, to_ - o) : 0, step = BACK ? 9 : c_.in * 9;
+    const float* from = c_.weights + (BACK ? c * c_.in + o : o * c_.in + c) * 9;
+    if (count < LANES) std::fill(to[0], to[9], 0.0f);
+    if (BACK)  // the next channel's lie far from these
+      for (int i = 0; i < 9; i++) __builtin_prefetch(from + 2 * c_.in * 9 + i * LANES);
+    for (long i = 0; i < count; i++, from += step)
+      for (int k = 0; k < 9; k++) to[k][i] = from[BACK ? 8 - k : k];
   }
 
   void pack(float* packed, float* bias, const Part& part) const {
@@ -123,8 +147,7 @@ class FilterPass : public Work {
       }
       for (long c = 0; c < rows; c++) {
         alignas(64) float g[9][LANES];
-        for (int i = 0; i < LANES; i++)
-          for (int k = 0; k < 9; k++) g[k][i] = weight(v * LANES + i, c, k);
+        gather(v * LANES, c, g);
         Vector half[SIDE][3];
         for (int x = 0; x < 3; x++) {
           const Vector column[3] = {load(g[x]), load(g[3 + x]), load(g[6 + x])};
