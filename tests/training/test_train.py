@@ -67,7 +67,11 @@ def test_a_run_leaves_all_its_files_and_learns(colors: Path, tmp_path: Path) -> 
     assert f"{result.metrics['top1_error']:.2%}" in card
     assert "verydeep train --net A" in card
     assert str(tmp_path) not in card
-    assert load_recipe(tmp_path / "run" / "recipe.toml") == recipe
+    there = load_recipe(tmp_path / "run" / "recipe.toml")
+    assert there.engine in ("native", "torch")
+    assert there == recipe.model_copy(update={"engine": there.engine})
+    assert net.provenance.engine == there.engine
+    assert f"engine {there.engine}" in card
 
 
 class StopAt:

@@ -60,7 +60,7 @@ class _Convolve(torch.autograd.Function):
         out = weight.shape[0]
         if pool:
             height, width = (height + round_up) // 2, (width + round_up) // 2
-        pixels, weights = _pixels(x), weight.contiguous()
+        pixels, weights = x.permute(0, 2, 3, 1).contiguous(), weight.contiguous()
         result = pixels.new_empty(images, height, width, _filled(out))
         choice = torch.empty(result.shape if pool else 0, dtype=torch.uint8)
         ctx.kind, ctx.how, ctx.shape = kind, how, (images, channels, out, *x.shape[2:])
@@ -74,7 +74,7 @@ class _Convolve(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         pixels, weight, result, choice = ctx.saved_tensors
         images, channels, out, height, width = ctx.shape
-        given = {"gradient": _pixels(gradient), "result": result, "choice": choice}
+        given = {"gradient": _filled_up(gradient), "result": result, "choice": choice}
         to_x = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             to_pixels = pixels.new_empty(images, height, width, _filled(channels))
@@ -102,8 +102,8 @@ def _filled(channels: int) -> int:
     return -(-channels // LANES) * LANES
 
 
-def _pixels(x: Tensor) -> Tensor:
-    """Lay N x C x H x W out as the library has it in training: N x H x W x C, zeros behind the last channel."""
+def _filled_up(x: Tensor) -> Tensor:
+    """Lay N x C x H x W out as N x H x W x C, with zeros behind the last channel."""
     x = x.permute(0, 2, 3, 1)
     if x.shape[3] % LANES:
         x = F.pad(x, (0, -x.shape[3] % LANES))

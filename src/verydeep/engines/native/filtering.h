@@ -41,16 +41,18 @@ template <typename Number>
 struct Map {
   Number* data;
   long height, width, pixel, block, image;
+  long channels;  // all of which a block has 16, but the last one fewer where they are not filled up
 
   // As layers hand them on: see layer.h.
   Map(Number* to, const Shape& s, long blocks)
       : data(to), height(s.height), width(s.width), pixel(LANES), block(s.height * s.width * LANES),
-        image(blocks * s.height * s.width * LANES) {}
+        image(blocks * s.height * s.width * LANES), channels(blocks * LANES) {}
 
-  // All channels of a pixel together, some whole blocks.
-  static Map channels_last(Number* to, const Shape& s) {
+  // All channels of a pixel together, filled up to whole blocks or not.
+  static Map channels_last(Number* to, const Shape& s, bool filled = true) {
     Map map(to, s, 1);
-    map.pixel = blocks_of(s.channels) * LANES, map.block = LANES, map.image = s.height * s.width * map.pixel;
+    map.channels = filled ? blocks_of(s.channels) * LANES : s.channels;
+    map.pixel = map.channels, map.block = LANES, map.image = s.height * s.width * map.pixel;
     return map;
   }
 
@@ -58,14 +60,14 @@ struct Map {
 
   // The planes of block c of a tile's input: a pixel around it, zeros beyond the picture.
   void input(const Place& tile, long c, float* planes, long step) const {
-    const long x = tile.x - 1, y = tile.y - 1;
-    if (x >= 0 && y >= 0 && x + SIDE <= width && y + SIDE <= height)
+    const long x = tile.x - 1, y = tile.y - 1, count = std::min<long>(LANES, channels - c * LANES);
+    if (count == LANES && x >= 0 && y >= 0 && x + SIDE <= width && y + SIDE <= height)
       return input_tile(at(tile.image, c, y, x), width * pixel, pixel, planes, step);
     Vector edge[SIDE * SIDE];
     for (long i = 0; i < SIDE; i++)
       for (long j = 0; j < SIDE; j++) {
         const bool inside = y + i >= 0 && y + i < height && x + j >= 0 && x + j < width;
-        edge[i * SIDE + j] = inside ? load(at(tile.image, c, y + i, x + j)) : all(0);
+        edge[i * SIDE + j] = inside ? load_some(at(tile.image, c, y + i, x + j), count) : all(0);
       }
     input_tile(reinterpret_cast<const float*>(edge), SIDE * LANES, LANES, planes, step);
   }

@@ -48,7 +48,7 @@ struct Layer {
 };
 
 // A 3x3 convolution in training, with the ReLU and the 2x2 max-pool that may follow. Maps are [images][height][width]
-// [channels], the channels filled up to whole blocks.
+// [channels], the channels filled up to whole blocks, but those of `pixels`.
 struct Convolution {
   long images, in, out, height, width;
   int rectify, pool, up;

@@ -104,7 +104,7 @@ class FilterPass : public Work {
             to.put(grid_.place(t), b, s);
           });
     } else {
-      const auto pixels = Map<const float>::channels_last(c_.pixels, c_.before());
+      const auto pixels = Map<const float>::channels_last(c_.pixels, c_.before(), false);
       const auto to = Map<float>::channels_last(c_.result, c_.after());
       const auto choice = Map<uint8_t>::channels_last(c_.choice, c_.after());
       const Shape unpooled = c_.unpooled();
@@ -207,7 +207,7 @@ class WeightPass : public Work {
   // Lay some tiles out as [plane][tile][channel], and each tile's sum of the outputs' gradient as [tile][channel].
   void transform(long first, long count, float* to_out, float* to_in, float* totals, const Part& part) const {
     const Outputs outputs(c_);
-    const auto pixels = Map<const float>::channels_last(c_.pixels, c_.before());
+    const auto pixels = Map<const float>::channels_last(c_.pixels, c_.before(), false);
     const Share mine(count, part);
     for (long t = mine.first; t < mine.last; t++) {
       const Place at = grid_.place(first + t);

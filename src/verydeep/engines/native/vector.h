@@ -70,6 +70,17 @@ inline Vector operator*(float a, Vector b) { return Vector::all(a) * b; }
 inline void operator+=(Vector& a, Vector b) { a = a + b; }
 
 inline Vector load(const float* from) { return Vector::load(from); }
+// The first `count` of them, 1 to 16, with zeros behind.
+inline Vector load_some(const float* from, long count) {
+#if VD_FLOATS == 16
+  return {_mm512_maskz_loadu_ps(__mmask16((1 << count) - 1), from)};
+#else
+  if (count == LANES) return load(from);
+  float some[LANES] = {};
+  for (long i = 0; i < count; i++) some[i] = from[i];
+  return load(some);
+#endif
+}
 inline void store(float* to, Vector v) { v.store(to); }
 inline Vector all(float value) { return Vector::all(value); }
 inline Vector relu(Vector v) { return v.positive(); }
