@@ -70,6 +70,9 @@ def training(
     repeats: Repeats = 5,
     width: Width = 1.0,
     threads: Threads = None,
+    variants: Annotated[
+        str | None, typer.Option(help="Which to measure, by commas; default: all that run here.")
+    ] = None,
     csv: Csv = False,
     json_: Json = False,
 ) -> None:
@@ -77,9 +80,10 @@ def training(
 
     Example: verydeep bench training --width 0.125 --batch-size 2 --repeats 1
     """
-    from benchmarks.training import Task, run, text
+    from benchmarks.training import VARIANTS, Task, run, text
 
-    _show(run(Task(net, width, size, batch_size, batch_norm, threads), repeats), text, json_, csv)
+    chosen = variants.split(",") if variants else list(VARIANTS)
+    _show(run(Task(net, width, size, batch_size, batch_norm, threads), repeats, chosen), text, json_, csv)
 
 
 @app.command()

@@ -2,12 +2,13 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmarks.own_process import OwnProcess
+from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
 from verydeep.basics.memory import resident
 
@@ -65,7 +66,7 @@ class TrainingRow:
     speedup: float
 
 
-def run(task: Task, repeats: int = 5) -> dict[str, Any]:
+def run(task: Task, repeats: int = 5, variants: Sequence[str] = tuple(VARIANTS)) -> dict[str, Any]:
     """Time the variants' steps in turn, each in a process of its own.
 
     Parameters
@@ -74,36 +75,42 @@ def run(task: Task, repeats: int = 5) -> dict[str, Any]:
         What is trained.
     repeats : int
         Steps timed of each variant, after one that is not; the median counts.
+    variants : sequence of str
+        Of `VARIANTS`, which must have those of `FLOAT32`: all of D hold 14 GB together.
 
     Returns
     -------
     dict
         `rows` (TrainingRow as dict), `missing` (variants that do not run here, and why), `time_ratio` and
-        `memory_ratio` (the native engine's over the better plain one's in float32; below 1 is better), `machine`.
+        `memory_ratio` (the first variant's over the better plain one's in float32; below 1 is better), `machine`.
     """
-    workers = {variant: OwnProcess(variant, _serve, variant, task) for variant in VARIANTS}
+    if wrong := [*(set(variants) - set(VARIANTS)), *(set(FLOAT32) - set(variants))]:
+        raise UserError(
+            f"variants {', '.join(variants)}: wrong or missing is {', '.join(wrong)}; all: {', '.join(VARIANTS)}"
+        )
+    workers = {variant: OwnProcess(variant, _serve, variant, task) for variant in VARIANTS if variant in variants}
     first = {variant: worker.receive() for variant, worker in workers.items()}
     missing = {variant: loss for variant, loss in first.items() if isinstance(loss, str)}
-    seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS if variant not in missing}
+    seconds: dict[str, list[float]] = {variant: [] for variant in workers if variant not in missing}
     for _ in range(repeats):
         for variant, times in seconds.items():
             workers[variant].send("step")
             times.append(workers[variant].receive())
-    times = {variant: statistics.median(each) for variant, each in seconds.items()}
-    fastest = min(times[variant] for variant in FLOAT32)
+    medians = {variant: statistics.median(each) for variant, each in seconds.items()}
+    fastest = min(medians[variant] for variant in FLOAT32)
     rows = {}
-    for variant, time_taken in times.items():
+    for variant, time_taken in medians.items():
         workers[variant].send("memory")
         memory = workers[variant].receive()
         rows[variant] = TrainingRow(variant, time_taken, memory, first[variant], fastest / time_taken)
-    mine, plain = rows.get("native", rows["torch"]), [rows[variant] for variant in FLOAT32]
+    mine, plain = next(iter(rows.values())), [rows[variant] for variant in FLOAT32]
     losses = [row.loss for row in rows.values() if row.variant != "plain bf16"]
     return {
         **vars(task),
         "repeats": repeats,
         "clock": _clock_name(task),
         "rows": [vars(row) for row in rows.values()],
-        "missing": missing,
+        "missing": missing | {variant: "not asked for" for variant in VARIANTS if variant not in variants},
         "time_ratio": mine.seconds / fastest,
         "memory_ratio": mine.peak_memory / min(row.peak_memory for row in plain),
         "loss_difference": (max(losses) - min(losses)) / abs(min(losses)),

@@ -23,7 +23,7 @@ def layer(channels, out):
 
 
 def in_float64(x, weight, bias, how):
-    """Return the result, and where no rounding decides: a ReLU's sum near 0, or two of a pool's four near one another."""
+    """Return the result, and where no rounding decides: neither a ReLU's sign nor a pool's winner."""
     rectify, pool, up = how
     z = F.conv2d(x, weight, bias, padding=1)
     sums, near = z.detach(), 1e-4 * z.detach().abs().max()

@@ -389,7 +389,9 @@ def test_an_engine_that_does_not_run_is_refused(colors: Path, tmp_path: Path) ->
         ({"engine": "openvino"}, "openvino"),
     ):
         with pytest.raises(UserError, match=words):
-            train("A", colors, "small-s72", tmp_path / "x", quiet=True, overrides=[f"{k}={v}" for k, v in changes.items()])
+            train(
+                "A", colors, "small-s72", tmp_path / "x", quiet=True, overrides=[f"{k}={v}" for k, v in changes.items()]
+            )
     with pytest.raises(UserError, match="compile"):
         train("A", colors, tiny_recipe("engine=native"), tmp_path / "x", quiet=True, compiled=True)
     assert not (tmp_path / "x").exists()

@@ -2,7 +2,7 @@
 
 import ctypes
 from enum import IntEnum
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -128,7 +128,7 @@ def run_natively(net: Network, x: Tensor, after: str | None = None) -> Tensor:
     return x
 
 
-def _is_native(module: nn.Module) -> bool:
+def _is_native(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     if not isinstance(module, nn.Conv2d):
         return False
     shape = module.kernel_size, module.stride, module.padding, module.dilation, module.groups

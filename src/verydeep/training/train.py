@@ -213,7 +213,7 @@ def _recipe(recipe: Recipe | str | Path | None, overrides: Iterable[str], source
 
 
 def _settled(recipe: Recipe, net: Network, device: torch.device, compiled: bool, folder: RunFolder) -> Recipe:
-    """Return the recipe with an engine in place of `auto`: that which a run in the folder began with, or this machine's."""
+    """Return the recipe with an engine in place of `auto`: that of a run in the folder, or this machine's."""
     if recipe.engine == "auto" and folder.engine:
         recipe = recipe.model_copy(update={"engine": folder.engine})
     return recipe.model_copy(update={"engine": pick_training_engine(recipe, net, device, compiled)})
