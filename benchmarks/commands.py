@@ -63,20 +63,27 @@ def dense(
 
 @app.command()
 def training(
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of 224 x 224 pixels in a step.")] = 16,
+    net: Annotated[str, typer.Option(help="Configuration: A, B, C, D, E.")] = "D",
+    size: Annotated[int, typer.Option(min=32, help="Side of the images in pixels, a multiple of 32.")] = 224,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 16,
+    batch_norm: Annotated[bool, typer.Option("--batch-norm", help="Batch norm behind every convolution.")] = False,
     repeats: Repeats = 5,
     width: Width = 1.0,
     threads: Threads = None,
+    variants: Annotated[
+        str | None, typer.Option(help="Which to measure, by commas; default: all that run here.")
+    ] = None,
     csv: Csv = False,
     json_: Json = False,
 ) -> None:
-    """Time a training step of D, and that of VGG-16 as it is usually written: seconds and peak memory of both.
+    """Time a training step by each engine, and that of a VGG as it is usually written: seconds and peak memory of all.
 
     Example: verydeep bench training --width 0.125 --batch-size 2 --repeats 1
     """
-    from benchmarks.training import run, text
+    from benchmarks.training import VARIANTS, Task, run, text
 
-    _show(run(batch_size, repeats, width, threads), text, json_, csv)
+    chosen = variants.split(",") if variants else list(VARIANTS)
+    _show(run(Task(net, width, size, batch_size, batch_norm, threads), repeats, chosen), text, json_, csv)
 
 
 @app.command()

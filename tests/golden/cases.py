@@ -288,6 +288,7 @@ def heat_map() -> Values:
 # -- training
 
 TINY = {
+    "engine": "torch",  # as when the values were made
     "network.width": 1 / 32,
     "network.image_size": 32,
     "network.fc_width": 8,
@@ -425,7 +426,7 @@ def train_fine_tuning() -> Values:
     data()
     source = saved("w.safetensors", classes=("one", "two"), fc_width=8, batch_norm=True)
     words = ("--init-from", source, "--reset", "fc8", "--freeze", "conv1", "--freeze", "conv2")
-    settings = {"optimizer.batch_size": 8, "schedule.epochs": 3}
+    settings = {"engine": "torch", "optimizer.batch_size": 8, "schedule.epochs": 3}
     product.train(*words, "--data", "data", "--out", "run", *words_of(settings))
     return outcome("run")
 

@@ -100,6 +100,7 @@ def about(net: Any) -> dict[str, Any]:
     from verydeep.nets.weights import describe
 
     values: dict[str, Any] = steady(json.loads(json.dumps(describe(net))))
+    (values.get("provenance") or {}).pop("engine", None)  # not yet known when the values were made
     return values
 
 

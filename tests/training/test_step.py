@@ -171,7 +171,7 @@ def test_compiled_steps_are_the_same(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize(("configuration", "frozen", "until"), [("A", "conv", "pool5"), ("C", "conv1", "pool1")])
 def test_layers_that_are_not_trained_run_by_the_engine_of_inference(
-    configuration: str, frozen: str, until: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    configuration: str, frozen: str, until: str, rng: np.random.Generator
 ) -> None:
     settings = recipe(f"optimizer.layer_learning_rates.{frozen}=0", "optimizer.learning_rate=0.1")
     first = vd.create(
@@ -181,10 +181,8 @@ def test_layers_that_are_not_trained_run_by_the_engine_of_inference(
     nets = [first, copy.deepcopy(first)]
     steppers, engines = [], []
     for which, number in zip(("auto", "torch"), nets, strict=True):
-        with monkeypatch.context() as patch:
-            if which == "torch":
-                patch.setattr("verydeep.training.step.pick_engine", lambda *_, **__: "torch")
-            steppers.append(Stepper(number, make_optimizer(number, settings.optimizer), settings, Processes()))
+        by = settings.model_copy(update={"engine": which})
+        steppers.append(Stepper(number, make_optimizer(number, by.optimizer), by, Processes()))
         engines.append(steppers[-1].forward != number.in_training)
         set_training(number)
     assert frozen_until(first) == until

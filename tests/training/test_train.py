@@ -15,6 +15,7 @@ import torch
 import verydeep as vd
 from verydeep.basics.errors import UserError
 from verydeep.basics.lock import sole_writer
+from verydeep.engines import library
 from verydeep.training import run as module
 from verydeep.training.recipe import Recipe, load_recipe
 from verydeep.training.train import DivergedError, train
@@ -67,7 +68,11 @@ def test_a_run_leaves_all_its_files_and_learns(colors: Path, tmp_path: Path) -> 
     assert f"{result.metrics['top1_error']:.2%}" in card
     assert "verydeep train --net A" in card
     assert str(tmp_path) not in card
-    assert load_recipe(tmp_path / "run" / "recipe.toml") == recipe
+    there = load_recipe(tmp_path / "run" / "recipe.toml")
+    assert there.engine in ("native", "torch")
+    assert there == recipe.model_copy(update={"engine": there.engine})
+    assert net.provenance.engine == there.engine
+    assert f"engine {there.engine}" in card
 
 
 class StopAt:
@@ -359,3 +364,34 @@ def test_an_unfinished_run_that_lost_a_file_says_so(lost: str, colors: Path, tmp
     with pytest.raises(UserError, match=said):
         train("A", colors, tiny, out, quiet=True)
     assert (out / "log.jsonl").read_bytes().count(b"\0") == 0
+
+
+@pytest.mark.skipif(library.find() is None, reason=library.MISSING)
+def test_a_run_keeps_the_engine_that_it_began_with(colors: Path, tmp_path: Path) -> None:
+    recipe, folder = tiny_recipe(), tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        StopAt(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            train("A", colors, recipe.model_copy(update={"engine": "torch"}), folder, quiet=True)
+    text = (folder / "recipe.toml").read_text()
+    assert "engine" not in text  # as in runs from before there was another
+    with pytest.raises(UserError, match=r"engine.*native"):
+        train("A", colors, recipe.model_copy(update={"engine": "native"}), folder, quiet=True)
+    result = train("A", colors, recipe, folder, quiet=True)
+    assert vd.load(result.weights).provenance.engine == "torch"
+    assert load_recipe(folder / "recipe.toml").engine == "torch"
+
+
+@pytest.mark.skipif(library.find() is None, reason=library.MISSING)
+def test_an_engine_that_does_not_run_is_refused(colors: Path, tmp_path: Path) -> None:
+    for changes, words in (
+        ({"engine": "native", "precision": "bf16"}, "bf16"),
+        ({"engine": "openvino"}, "openvino"),
+    ):
+        with pytest.raises(UserError, match=words):
+            train(
+                "A", colors, "small-s72", tmp_path / "x", quiet=True, overrides=[f"{k}={v}" for k, v in changes.items()]
+            )
+    with pytest.raises(UserError, match="compile"):
+        train("A", colors, tiny_recipe("engine=native"), tmp_path / "x", quiet=True, compiled=True)
+    assert not (tmp_path / "x").exists()

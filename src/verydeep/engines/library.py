@@ -27,6 +27,7 @@ def find() -> ctypes.CDLL | None:
     library.vd_delete.argtypes, library.vd_delete.restype = [pointer], None
     library.vd_add.argtypes = [pointer, number, long, long, long, pointer, pointer, number, number, number, number]
     library.vd_run.argtypes, library.vd_run.restype = [pointer, pointer, pointer, number, pointer, number], number
+    library.vd_train.argtypes, library.vd_train.restype = [number, pointer, number, number], number
     return library
 
 

@@ -5,7 +5,7 @@ Where a map's cells lie in the image follows from the layers, so the crops that 
 and 9) are computed here, for any network.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import cast
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from verydeep.basics.errors import UserError
 from verydeep.nets.config import NetworkConfig, SegmentationConfig
 from verydeep.nets.layers import Bilinear, ConvLinear, SkipScore, Upsampling
-from verydeep.nets.network import Network
+from verydeep.nets.network import Network, Through
 from verydeep.nets.plain import MeanPool, Plain, Slides, channels_out, plain_layers, sides
 
 IMAGE_PADDING = 99
@@ -24,9 +24,6 @@ IMAGE_PADDING = 99
 
 SKIPS = {"32s": (), "16s": (16,), "8s": (16, 8)}
 """Strides of the maps that are scored beside the last one."""
-
-Through = Callable[[Tensor, str, str | None], Tensor]
-"""Maps what a layer gave, or from None preprocessed pixels, to what a later layer gives: (values, later, layer)."""
 
 
 @dataclass(frozen=True)
@@ -213,14 +210,8 @@ class FCN(Network):
         """Return the class scores of each pixel, N x K x H x W."""
         return self.pixel_scores(x)
 
-    def in_training_above(self, x: Tensor, layer: str, lower: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
-        """Return the pixels' scores, the layers up to `layer`, none behind the first skip, run by `lower`."""
-
-        def through(values: Tensor, later: str, after: str | None) -> Tensor:
-            if after is None:
-                values, after = lower(values), layer
-            return values if later == after else self.activations(values, later, after)
-
+    def in_training_by(self, x: Tensor, through: Through) -> tuple[Tensor, ...]:
+        """Return the pixels' scores, the layers run by `through`."""
         return (self.pixel_scores(x, through),)
 
 

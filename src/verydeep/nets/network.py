@@ -23,6 +23,9 @@ from verydeep.nets.run_info import RunInfo
 TaskName = Literal["classify", "localize", "describe", "segment"]
 """What a network gives: scores of classes, boxes, features alone (a trunk), or scores of classes for each pixel."""
 
+Through = Callable[[Tensor, str, str | None], Tensor]
+"""Maps what a layer gave, or from None preprocessed pixels, to what a later layer gives: (values, later, layer)."""
+
 
 class Network(nn.Sequential):
     """Layers in order under the names of a family's paper; where things are follows from them.
@@ -188,20 +191,7 @@ class Network(nn.Sequential):
             self.check_size(x.shape[2], x.shape[3])
         round_up = self.preprocessing.pool_round_up
         layers = [child for _, child in self.between(after, layer)]
-        before = None
-        for child, following in zip(layers, [*layers[1:], None], strict=True):
-            if _halves(child):
-                x = relu_pool(x, round_up)
-            elif isinstance(child, nn.MaxPool2d):
-                x = F.max_pool2d(x, child.kernel_size, child.stride, child.padding, ceil_mode=round_up)
-            elif isinstance(child, nn.ReLU) and _halves(following) and not _is_hooked(child):
-                continue  # it runs with the pool
-            elif isinstance(child, nn.ReLU) and (before is None or _is_hooked(before)):
-                x = child(x.clone())  # it works in place, and x is the caller's, or another program's that keeps it
-            else:
-                x = child(x)
-            before = child
-        return x
+        return run_layers(layers, x, round_up)
 
     def plain_layers(self, after: str | None = None, layer: str | None = None) -> list[Plain]:
         """Return the layers between two as plain ones: see `verydeep.nets.plain`."""
@@ -257,9 +247,9 @@ class Network(nn.Sequential):
         """Return what training makes its loss of: `forward`'s scores and those of auxiliary classifiers."""
         return (self(x),)
 
-    def in_training_above(self, x: Tensor, layer: str, lower: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
-        """Return what `in_training` does, the layers up to `layer`, which are not trained, run by `lower`."""
-        return (self.activations(lower(x), self.layer_names[-1], after=layer).mean(dim=(2, 3)),)
+    def in_training_by(self, x: Tensor, through: Through) -> tuple[Tensor, ...]:
+        """Return what `in_training` does of networks without auxiliary classifiers, their layers run by `through`."""
+        return (through(x, self.layer_names[-1], None).mean(dim=(2, 3)),)
 
     first_skip: str | None = None
     """The first layer whose map is used beside the chain, of networks that answer for each pixel."""
@@ -313,7 +303,25 @@ class Network(nn.Sequential):
         return f"{self.configuration.name}, {len(self.classes)} classes, image_size={self.image_size}{boxes}"
 
 
-def _halves(module: nn.Module | None) -> bool:
+def run_layers(layers: Sequence[nn.Module], x: Tensor, round_up: bool) -> Tensor:
+    """Run consecutive modules of a network; its pools make an output of an odd side's last line where `round_up`."""
+    before = None
+    for child, following in zip(layers, [*layers[1:], None], strict=True):
+        if halves(child):
+            x = relu_pool(x, round_up)
+        elif isinstance(child, nn.MaxPool2d):
+            x = F.max_pool2d(x, child.kernel_size, child.stride, child.padding, ceil_mode=round_up)
+        elif isinstance(child, nn.ReLU) and halves(following) and not _is_hooked(child):
+            continue  # it runs with the pool
+        elif isinstance(child, nn.ReLU) and (before is None or _is_hooked(before)):
+            x = child(x.clone())  # it works in place, and x is the caller's, or another program's that keeps it
+        else:
+            x = child(x)
+        before = child
+    return x
+
+
+def halves(module: nn.Module | None) -> bool:
     """Say whether a module is the 2x2 max-pool of stride 2."""
     return isinstance(module, nn.MaxPool2d) and (module.kernel_size, module.stride, module.padding) == (2, 2, 0)
 

@@ -15,6 +15,7 @@ class RunInfo:
     """Where a network's weights come from. What is not known is None or empty.
 
     `split` is in words, `train_scales` the least and the greatest S in pixels, `trained_layers` `fc` or `all`,
+    `engine` what ran the 3x3 convolutions in training (`native` or `torch`),
     `best_constant_box` (of localizers) the box that is right most often on the training images, four edges in [0, 1].
     `format`, `file` and `sha256` are of weights from other projects. `more` holds what no code reads, such as a
     transfer's choices.
@@ -36,6 +37,7 @@ class RunInfo:
     train_scales: tuple[int, int] | None = None
     recipe: str | None = None
     seed: int | None = None
+    engine: str | None = None
     trained_layers: str | None = None
     untrained_layers: tuple[str, ...] = ()  # random numbers, as earlier versions filled up trunks with
     epochs: int | None = None

@@ -30,7 +30,7 @@ figures slightly flattering. `{test}` tests it as the paper does.
 
 ## How it was made
 
-Recipe `{recipe}`, seed {seed}, {scales}, {minutes:.1f} minutes of training.
+Recipe `{recipe}`, seed {seed}, {scales}, engine {engine}, {minutes:.1f} minutes of training.
 
 ```
 {command}
@@ -79,6 +79,7 @@ def write_card(folder: RunFolder, recipe: Recipe, net: Network, task: Task) -> N
         recipe=recipe.name,
         seed=recipe.seed,
         scales=_scales(net, recipe),
+        engine=recipe.engine,
         minutes=epochs[-1]["seconds"] / 60,
         command=command,
         machine="\n".join(f"| {key} | {value} |" for key, value in describe_machine().items()),

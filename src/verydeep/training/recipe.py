@@ -27,6 +27,9 @@ else:  # the same parser under its earlier name
 
 RECIPES = Path(__file__).parent / "recipes"
 
+AT_FIRST = "torch"
+"""The engine of runs whose recipe names none: there was no other."""
+
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -180,6 +183,9 @@ class Recipe(_Section):
     name: str = "custom"
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["float32", "bf16"] = "float32"
+    # What runs the 3x3 convolutions: "auto" is the native engine on a CPU in float32, else torch. A run keeps the one
+    # that it began with.
+    engine: Literal["auto", "native", "torch"] = "auto"
     network: Network = Network()
     data: Data = Data()
     images: Images = Images()
@@ -201,9 +207,9 @@ class Recipe(_Section):
 
     @model_serializer(mode="wrap")
     def _as_before(self, default: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out sections that the first recipes had not, where they change nothing: files stay as they were."""
+        """Leave out what the first recipes had not, where it changes nothing: files stay as they were."""
         values: dict[str, Any] = default(self)
-        usual = {"data": Data(), "segmentation": Segmentation()}
+        usual = {"data": Data(), "segmentation": Segmentation(), "engine": AT_FIRST}
         return {key: value for key, value in values.items() if key not in usual or getattr(self, key) != usual[key]}
 
     def passes(self, images: int) -> int:
@@ -264,7 +270,8 @@ def read_values(source: str | Path) -> dict[str, Any]:
         hint = f"did you mean {nearest[0]}?" if nearest else "or give the path of a .toml file"
         raise UserError(f"no recipe {str(source)!r}: known are {', '.join(known_recipes())}; {hint}")
     values = parse_toml(read_text(path), str(path))
-    values.pop("run", None)  # a run folder's recipe.toml also says what it was used for
+    if values.pop("run", None) is not None:  # a run folder's recipe.toml also says what it was used for
+        values.setdefault("engine", AT_FIRST)
     values.setdefault("name", path.stem)
     return values
 
@@ -322,7 +329,7 @@ def _first_problem(error: ValidationError) -> str:
 def _nearest(place: str) -> str:
     """Say which key is meant, by its name alone or its initials, or which ones there are."""
     section, _, name = place.rpartition(".")
-    keys = [key for key in _keys(Recipe, "") if key.count(".") or key in ("precision", "seed")]
+    keys = [key for key in _keys(Recipe, "") if key.count(".") or key in ("engine", "precision", "seed")]
     within = [key for key in keys if key.startswith(f"{section}.")] if section else keys
     initials = [key for key in within if "".join(word[0] for word in key.rpartition(".")[2].split("_")) == name]
     close = get_close_matches(name, [key.rpartition(".")[2] for key in within], n=1, cutoff=0.5)

@@ -16,7 +16,7 @@ from verydeep.checkpoints.public import is_name
 from verydeep.datasets.content import content_digest
 from verydeep.datasets.dataset import Dataset
 from verydeep.training.log import LOG, read_log
-from verydeep.training.recipe import Recipe, parse_toml, validate
+from verydeep.training.recipe import AT_FIRST, Recipe, parse_toml, validate
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,17 @@ class RunFolder:
         identity = {"run": words, **recipe.model_dump(mode="json")}
         claim(self.path, identity, self.recipe.name, "run", difference=self._difference, look_only=look_only)
 
+    @property
+    def engine(self) -> str | None:
+        """The engine that the run there began with; None where there is none yet."""
+        there = parse_toml(read_text(self.recipe), str(self.recipe)) if self.recipe.is_file() else None
+        return None if there is None else str(there.get("engine", AT_FIRST))
+
     def _difference(self, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
         words, wanted = there.get("run", {}), here["run"]
         # Validated, so that a run from before a key was there counts with the key's default.
-        recipe = validate({key: value for key, value in there.items() if key != "run"}, self.recipe)
+        known = {"engine": AT_FIRST, **{key: value for key, value in there.items() if key != "run"}}
+        recipe = validate(known, self.recipe)
         if "content_sha256" not in words:  # a run from before contents were looked at
             wanted = {key: value for key, value in wanted.items() if key != "content_sha256"}
         before = {"run": _without_places(words), **recipe.model_dump(mode="json")}

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from verydeep.basics.errors import UserError
 from verydeep.basics.rng import generator
 from verydeep.datasets.loader import Batch
-from verydeep.inference.runtime import layers_by, pick_engine
+from verydeep.engines.training import run_natively
+from verydeep.inference.runtime import layers_by
 from verydeep.nets.network import Network
+from verydeep.training.engine import pick_training_engine
 from verydeep.training.parallel import Processes
 from verydeep.training.recipe import Optimizer, Recipe
 from verydeep.training.task import Classification, Task
@@ -111,16 +113,21 @@ def frozen_until(net: Network) -> str | None:
     return last
 
 
-def _forward(net: Network, device: torch.device, precision: str) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def _forward(net: Network, device: torch.device, recipe: Recipe) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """Return what scores a batch: layers that are not trained run by the engine of inference, as they are now."""
-    layer = frozen_until(net)
-    engine = pick_engine("auto", device, precision, net=net)
-    if layer is None or engine == "torch":
+    if pick_training_engine(recipe, net, device) == "torch":
         return net.in_training
+    layer = frozen_until(net)
     tested = copy(net)
     tested.training = False  # of the network alone: its layers, which it shares, stay as they are
-    lower = layers_by(engine, tested, layer)
-    return lambda x: net.in_training_above(x, layer, lower)
+    lower = layers_by("native", tested, layer) if layer else None
+
+    def through(x: Tensor, later: str, after: str | None) -> Tensor:
+        if after is None and lower:
+            x, after = lower(x), layer
+        return x if later == after else run_natively(net, x, later, after)
+
+    return lambda x: net.in_training_by(x, through)
 
 
 class Stepper:
@@ -141,7 +148,7 @@ class Stepper:
         self.recipe = recipe
         self.processes = processes
         self.device = next(net.parameters()).device
-        self.forward = torch.compile(net.in_training) if compiled else _forward(net, self.device, recipe.precision)
+        self.forward = torch.compile(net.in_training) if compiled else _forward(net, self.device, recipe)
         self.autocast = arithmetic(self.device, recipe.precision)
 
     def __call__(self, batch: Batch, epoch: int, step: int, factor: float) -> StepResult:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from typing_extensions import Unpack
 
 from verydeep.basics.device import pick_device, place
@@ -25,6 +26,7 @@ from verydeep.nets.initialization import standard_deviation
 from verydeep.nets.network import Network
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.nets.run_info import RunInfo
+from verydeep.training.engine import pick_training_engine
 from verydeep.training.initial_weights import check_classes, check_fits, layers_taken, recipe_from, take_over
 from verydeep.training.log import best_epoch, read_log
 from verydeep.training.multi_label import MultiLabel
@@ -138,13 +140,15 @@ def train(
             task.check(effective)
         (training, learned), (validation, _) = map(task.examples, opened)
         words = source_words(net, data, training, validation, init_from, task.words)
-        if processes.first:  # the folder is the first process's to read and write: the others are told
-            folder.claim(effective, words, look_only=True)
         empty = create_empty(net, effective, task, training.classes)
+        if processes.first:  # the folder is the first process's to read and write: the others are told
+            effective = _settled(effective, empty, device, how.compiled, folder)
+            folder.claim(effective, words, look_only=True)
         taken: tuple[str, ...] = ()
         if source:
             taken = layers_taken(source, empty, effective, task)
             check_classes(source, training.classes, taken, str(init_from))
+    effective = processes.share(effective)
     if how.announce and processes.first:
         how.announce(effective)
     with processes.agreed():
@@ -207,6 +211,13 @@ def _recipe(recipe: Recipe | str | Path | None, overrides: Iterable[str], source
     return load_recipe(name, overrides) if source is None else recipe_from(source, name, overrides)
 
 
+def _settled(recipe: Recipe, net: Network, device: torch.device, compiled: bool, folder: RunFolder) -> Recipe:
+    """Return the recipe with an engine in place of `auto`: that of a run in the folder, or this machine's."""
+    if recipe.engine == "auto" and folder.engine:
+        recipe = recipe.model_copy(update={"engine": folder.engine})
+    return recipe.model_copy(update={"engine": pick_training_engine(recipe, net, device, compiled)})
+
+
 def create_empty(net: str, recipe: Recipe, task: Task, classes: Sequence[str]) -> Network:
     """Return the network that a recipe asks for, its weights on the meta device."""
     known, settings = configuration(net), recipe.network.model_dump()
@@ -246,6 +257,7 @@ def _run_info(recipe: Recipe, training: Dataset, words: Mapping[str, Any]) -> Ru
         train_scales=None if factors else recipe.images.scales,
         recipe=recipe.name,
         seed=recipe.seed,
+        engine=recipe.engine,
         trained_layers=recipe.optimizer.trained_layers,
         epochs=0,
     )

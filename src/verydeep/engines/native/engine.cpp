@@ -1,5 +1,9 @@
 // A sequence of layers run by a team of threads, behind a plain C interface.
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <cstdlib>
 #include <mutex>
@@ -10,9 +14,18 @@
 #include "layer.h"
 #include "threads.h"
 
-namespace avx512 { std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&); }
-namespace avx2 { std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&); }
-namespace portable { std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&); }
+namespace avx512 {
+std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&);
+std::unique_ptr<verydeep::Work> train(const verydeep::Convolution&, verydeep::Pass);
+}
+namespace avx2 {
+std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&);
+std::unique_ptr<verydeep::Work> train(const verydeep::Convolution&, verydeep::Pass);
+}
+namespace portable {
+std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&);
+std::unique_ptr<verydeep::Work> train(const verydeep::Convolution&, verydeep::Pass);
+}
 
 namespace verydeep {
 namespace {
@@ -20,6 +33,15 @@ namespace {
 constexpr long TOGETHER = 16;  // images of a batch that go through the later layers together
 
 enum Processor { PORTABLE, AVX2, AVX512 };
+
+// Ask for large pages where they fit: the system then hands out large memory several times as fast.
+void in_large_pages(void* data, long bytes) {
+#if defined(MADV_HUGEPAGE)
+  constexpr uintptr_t PAGE = 1 << 21;
+  const uintptr_t first = (uintptr_t(data) + PAGE - 1) / PAGE * PAGE, last = (uintptr_t(data) + bytes) / PAGE * PAGE;
+  if (data && last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
 
 // Memory that grows to the most that was asked of it.
 struct Buffer {
@@ -31,6 +53,7 @@ struct Buffer {
       data = static_cast<float*>(std::aligned_alloc(4096, (size_t(wanted) * sizeof(float) + 4095) / 4096 * 4096));
       floats = data ? wanted : 0;
       if (!data) throw std::bad_alloc();
+      in_large_pages(data, floats * long(sizeof(float)));
     }
     return data;
   }
@@ -76,6 +99,27 @@ struct Engine {
     return out ? out : buffers[(last - 1) % 2];
   }
 };
+
+Train train_by(int processor) {
+#if defined(__x86_64__)
+  if (processor == AVX2) return avx2::train;
+  if (processor == AVX512) return avx512::train;
+#endif
+  return portable::train;
+}
+
+// What passes of training work in, kept from one to the next: to ask the system for it takes as long as some of them.
+struct Workshop {
+  std::mutex turn;
+  Buffer shared;
+  std::vector<Buffer> own;
+};
+
+// Never destroyed: a thread of a process that ends may still be at work.
+Workshop& workshop() {
+  static Workshop& one = *new Workshop;
+  return one;
+}
 
 Processor best() {
 #if defined(__x86_64__)
@@ -147,6 +191,23 @@ int vd_run(void* handle, const float* in, const long* shape, int up, float* out,
     if (middle < last)
       engine.run(middle, last, between, {count, then.channels, then.height, then.width}, up, to, threads);
   }
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}
+
+// Run one pass of a convolution in training; 0 when done, 1 where memory ran out.
+int vd_train(int processor, const Convolution* convolution, int pass, int threads) try {
+  Workshop& shop = workshop();
+  std::lock_guard<std::mutex> turn(shop.turn);
+  const auto work = train_by(processor)(*convolution, Pass(pass));
+  float* shared = shop.shared.at_least(work->shared_scratch(threads));
+  shop.own.resize(std::max<size_t>(shop.own.size(), threads));
+  for (int t = 0; t < threads; t++) shop.own[t].at_least(work->own_scratch(threads));
+  std::atomic<long> counter{0};
+  in_parallel(threads, [&](int thread) {
+    work->run(Part{thread, threads, convolution->up != 0, shop.own[thread].data, shared, &counter});
+  });
   return 0;
 } catch (const std::bad_alloc&) {
   return 1;

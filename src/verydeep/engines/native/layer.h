@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 
 namespace verydeep {
@@ -46,6 +47,36 @@ struct Layer {
   virtual void run(const float* in, const Shape& shape, float* out, const Part& part) const = 0;
 };
 
+// A 3x3 convolution in training, with the ReLU and the 2x2 max-pool that may follow. Maps are [images][height][width]
+// [channels], the channels filled up to whole blocks, but those of `pixels`.
+struct Convolution {
+  long images, in, out, height, width;
+  int rectify, pool, up;
+  const float* pixels;   // its input
+  const float* weights;  // out x in x 3 x 3
+  const float* bias;     // out, or none
+  float* result;         // what came out of all
+  uint8_t* choice;       // with a pool: which of the four each number of `result` is, or 4 where none is positive
+  const float* gradient;    // of `result`
+  float* pixel_gradient;    // of `pixels`
+  float* weight_gradient;   // of `weights`
+  float* bias_gradient;     // of `bias`: out, filled up to whole blocks
+  Shape before() const { return {images, in, height, width}; }
+  Shape unpooled() const { return {images, out, height, width}; }
+  Shape after() const { return pool ? Shape{images, out, (height + up) / 2, (width + up) / 2} : unpooled(); }
+};
+
+enum Pass { FORWARD, TO_PIXELS, TO_WEIGHTS };
+
+// One of its passes, ready to run.
+struct Work {
+  virtual ~Work() = default;
+  virtual long own_scratch(int threads) const = 0;     // in floats
+  virtual long shared_scratch(int threads) const = 0;  // in floats
+  virtual void run(const Part& part) const = 0;
+};
+
+using Train = std::unique_ptr<Work> (*)(const Convolution&, Pass);
 using Make = std::unique_ptr<Layer> (*)(const Spec&);
 
 }  // namespace verydeep

@@ -11,6 +11,7 @@ template <int FLOATS>
 struct Register {
   typedef float type __attribute__((vector_size(FLOATS * sizeof(float))));
   typedef float loose __attribute__((vector_size(FLOATS * sizeof(float)), aligned(sizeof(float)), may_alias));
+  typedef uint8_t bytes __attribute__((vector_size(FLOATS)));
 };
 
 // As many registers of `FLOATS` as make 16 floats; the compiler keeps each in one.
@@ -30,6 +31,13 @@ struct Group {
   Group operator*(Group o) const { return {low * o.low, high * o.high}; }
   Group positive() const { return {low.positive(), high.positive()}; }
   Group or_larger(Group o) const { return {low.or_larger(o.low), high.or_larger(o.high)}; }
+  Group where_equal(Group o, Group yes, Group no) const {
+    return {low.where_equal(o.low, yes.low, no.low), high.where_equal(o.high, yes.high, no.high)};
+  }
+  static Group of_bytes(const uint8_t* from) {
+    return {Group<FLOATS, COUNT / 2>::of_bytes(from), Group<FLOATS, COUNT / 2>::of_bytes(from + FLOATS * COUNT / 2)};
+  }
+  void to_bytes(uint8_t* to) const { low.to_bytes(to), high.to_bytes(to + FLOATS * COUNT / 2); }
 };
 
 template <int FLOATS>
@@ -44,6 +52,16 @@ struct Group<FLOATS, 1> {
   // What is not a number stays it: the comparison is false then, as it is not in `or_larger`.
   Group positive() const { return {v < 0 ? typename Register<FLOATS>::type{} : v}; }
   Group or_larger(Group o) const { return {(v < o.v) | (o.v != o.v) ? o.v : v}; }
+  Group where_equal(Group o, Group yes, Group no) const { return {v == o.v ? yes.v : no.v}; }
+  static Group of_bytes(const uint8_t* from) {
+    typename Register<FLOATS>::bytes b;
+    std::memcpy(&b, from, FLOATS);
+    return {__builtin_convertvector(b, typename Register<FLOATS>::type)};
+  }
+  void to_bytes(uint8_t* to) const {
+    const auto b = __builtin_convertvector(v, typename Register<FLOATS>::bytes);
+    std::memcpy(to, &b, FLOATS);
+  }
 };
 
 typedef Group<VD_FLOATS, LANES / VD_FLOATS> Vector;
@@ -52,11 +70,27 @@ inline Vector operator*(float a, Vector b) { return Vector::all(a) * b; }
 inline void operator+=(Vector& a, Vector b) { a = a + b; }
 
 inline Vector load(const float* from) { return Vector::load(from); }
+// The first `count` of them, 1 to 16, with zeros behind.
+inline Vector load_some(const float* from, long count) {
+#if VD_FLOATS == 16
+  return {_mm512_maskz_loadu_ps(__mmask16((1 << count) - 1), from)};
+#else
+  if (count == LANES) return load(from);
+  float some[LANES] = {};
+  for (long i = 0; i < count; i++) some[i] = from[i];
+  return load(some);
+#endif
+}
 inline void store(float* to, Vector v) { v.store(to); }
 inline void store(float* to, const float* values) { store(to, load(values)); }
 inline Vector all(float value) { return Vector::all(value); }
 inline Vector relu(Vector v) { return v.positive(); }
 inline Vector larger(Vector a, Vector b) { return a.or_larger(b); }
+// Number by number: `yes` where a is b, else `no`.
+inline Vector choose(Vector a, Vector b, Vector yes, Vector no) { return a.where_equal(b, yes, no); }
+// Small whole numbers that are kept in bytes.
+inline Vector of_bytes(const uint8_t* from) { return Vector::of_bytes(from); }
+inline void to_bytes(uint8_t* to, Vector v) { v.to_bytes(to); }
 
 // Weights that are read once, from memory, are kept in fewer bytes, in groups of 16. An output's are multiplied by a power
 // of two such that they are below 2^BITS.

@@ -35,13 +35,14 @@ inline void weight_line(int i, double line[3]) {
   line[0] = scale, line[1] = scale * x, line[2] = scale * x * x;
 }
 
-// planes[p] = (B^T d B)[p] for the 6x6 pixels at `from`, `row` floats from line to line; planes lie `step` floats apart.
-inline void input_tile(const float* from, long row, float* planes, long step) {
+// planes[p] = (B^T d B)[p] for the 6x6 pixels at `from`, `row` floats from line to line and `pixel` within it; planes lie
+// `step` floats apart.
+inline void input_tile(const float* from, long row, long pixel, float* planes, long step) {
   Vector columns[SIDE][SIDE];
   for (int x = 0; x < SIDE; x++) {
     Vector d[SIDE], t[SIDE];
 #pragma GCC unroll 6
-    for (int y = 0; y < SIDE; y++) d[y] = load(from + y * row + x * LANES);
+    for (int y = 0; y < SIDE; y++) d[y] = load(from + y * row + x * pixel);
     input_line(d, t);
 #pragma GCC unroll 6
     for (int y = 0; y < SIDE; y++) columns[y][x] = t[y];
@@ -81,6 +82,60 @@ inline void output_tile(const float* planes, long step, Vector out[OUT][OUT]) {
   }
 #pragma GCC unroll 4
   for (int y = 0; y < OUT; y++) output_line(columns[y], out[y]);
+}
+
+// The line of the gradient of outputs `y` whose square gives a tile's planes: the transpose of the outputs' own.
+inline void gradient_line(const Vector y[OUT], Vector t[SIDE]) {
+  const Vector a = y[0] + PP * y[2], b = P * (y[1] + PP * y[3]), c = y[0] + QQ * y[2], d = Q * (y[1] + QQ * y[3]);
+  t[0] = y[0];
+  t[1] = a + b;
+  t[2] = a - b;
+  t[3] = c + d;
+  t[4] = c - d;
+  t[5] = power(P, 3) * y[3];
+}
+
+// planes[p] = (A y A^T)[p] for the gradient of a tile's 4x4 outputs.
+inline void gradient_tile(const Vector y[OUT * OUT], float* planes, long step) {
+  Vector columns[SIDE][OUT];
+  for (int x = 0; x < OUT; x++) {
+    const Vector d[OUT] = {y[x], y[OUT + x], y[2 * OUT + x], y[3 * OUT + x]};
+    Vector t[SIDE];
+    gradient_line(d, t);
+#pragma GCC unroll 6
+    for (int i = 0; i < SIDE; i++) columns[i][x] = t[i];
+  }
+  for (int i = 0; i < SIDE; i++) {
+    Vector t[SIDE];
+    gradient_line(columns[i], t);
+#pragma GCC unroll 6
+    for (int x = 0; x < SIDE; x++) store(planes + (i * SIDE + x) * step, t[x]);
+  }
+}
+
+// Scales of `weight_line` at the points 0, P and Q.
+constexpr float SCALE_0 = 1 / (PP * QQ), SCALE_P = 1 / (2 * PP * (PP - QQ)), SCALE_Q = 1 / (2 * QQ * (QQ - PP));
+constexpr float SCALE_END = 1 / (P * P * P);
+
+// A line of 3x3 weights at the six points, as weight_line has it.
+inline void weight_points(const Vector g[3], Vector t[SIDE]) {
+  const Vector a = SCALE_P * (g[0] + PP * g[2]), b = (SCALE_P * P) * g[1];
+  const Vector c = SCALE_Q * (g[0] + QQ * g[2]), d = (SCALE_Q * Q) * g[1];
+  t[0] = SCALE_0 * g[0];
+  t[1] = a + b;
+  t[2] = a - b;
+  t[3] = c + d;
+  t[4] = c - d;
+  t[5] = SCALE_END * g[2];
+}
+
+// Its transpose: the gradient of such a line from those of its six points.
+inline void weight_gradient_line(const Vector t[SIDE], Vector g[3]) {
+  const Vector a = SCALE_P * (t[1] + t[2]), b = (SCALE_P * P) * (t[1] - t[2]);
+  const Vector c = SCALE_Q * (t[3] + t[4]), d = (SCALE_Q * Q) * (t[3] - t[4]);
+  g[0] = SCALE_0 * t[0] + a + c;
+  g[1] = b + d;
+  g[2] = PP * a + QQ * c + SCALE_END * t[5];
 }
 
 }  // namespace VD_ISA
