@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import verydeep as vd
-from tests.cli.test_tutorial_transfer import ROOT, photographs
+from tests.cli.test_tutorial_few_photographs import ROOT, photographs
 from tests.perceptual.conftest import fitted, net  # noqa: F401 (fixtures)
 from verydeep.cli.main import app
 from verydeep.nets.run_info import RunInfo

@@ -53,8 +53,8 @@ class Guard:
         headers = dict(scope["headers"])
         given = headers.get(b"authorization", b"")
         path = scope["path"]
-        closed = self.token is not None and path not in OPEN and not path.startswith("/page/")
-        if closed and not _brings(given, self.token):
+        closed = path not in OPEN and not path.startswith("/page/")
+        if closed and self.token is not None and not _brings(given, self.token):
             raise RefusedError(401, "a token is needed: Authorization: Bearer TOKEN")
         if scope["method"] != "POST":
             return

@@ -18,6 +18,7 @@ from verydeep.scoremaps.densify import Dense
 from verydeep.scoremaps.peaks import Peak, find_peaks, write_peaks
 from verydeep.scoremaps.plan import MemoryTooSmallError
 from verydeep.scoremaps.score_map import Job, Level, ScoreMap, Wanted
+from verydeep.scoremaps.store import Values
 from verydeep.serving.jobs import Tell
 from verydeep.serving.refusal import RefusedError
 
@@ -53,7 +54,7 @@ class _Files:
         self.arrays: list[Any] = [_OnDisk(path, shape) for path, shape in zip(paths, shapes, strict=True)]
         self.done: list[list[Rectangle]] = [[] for _ in shapes]
 
-    def write(self, level: int, top: int, left: int, values: NDArray[np.float32]) -> None:
+    def write(self, level: int, top: int, left: int, values: Values) -> None:
         rows, columns = values.shape[1:]
         self.arrays[level][:, top : top + rows, left : left + columns] = values
 
