@@ -96,8 +96,8 @@ def zeros(name: str, count: int) -> Array:
 
 def with_bias(layer: W) -> W:
     """Return the layer, with a bias of zeros where it has none."""
-    weight = layer.arrays.get("weight")
-    if "bias" in layer.arrays or weight is None or not weight.shape:
+    weight = layer.arrays["weight"]
+    if "bias" in layer.arrays or not weight.shape:
         return layer
     return replace(layer, arrays={**layer.arrays, "bias": zeros(f"{weight.name}, bias", weight.shape[0])})
 
