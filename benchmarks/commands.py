@@ -78,7 +78,7 @@ def training(
 ) -> None:
     """Time a training step by each engine, and that of a VGG as it is usually written: seconds and peak memory of all.
 
-    Example: verydeep bench training --width 0.125 --batch-size 2 --repeats 1
+    Example: verydeep bench training --net A --width 0.25 --size 64 --variants "native,torch,plain,plain channels_last"
     """
     from benchmarks.training import VARIANTS, Task, run, text
 

@@ -18,12 +18,15 @@ def test_the_example_of_the_help_runs_and_all_variants_do_the_same_step() -> Non
     (example,) = [line for line in bench.training.__doc__.splitlines() if "Example:" in line]
     program, *words = shlex.split(example.split(":", 1)[1])
     assert program == "verydeep"
-    done = subprocess.run([sys.executable, "-m", "verydeep", *words, "--json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "verydeep", *words, "--repeats", "1", "--json"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
     result = json.loads(done.stdout)
     measured = [row["variant"] for row in result["rows"]]
     assert sorted([*measured, *result["missing"]]) == sorted(VARIANTS)
+    assert set(measured) <= set(words[-1].split(","))
     assert {"torch", "plain", "plain channels_last"} <= set(measured)
     assert result["loss_difference"] < 1e-3  # float32 sums in other orders
     assert all(row["seconds"] > 0 and row["peak_memory"] > 0 for row in result["rows"])

@@ -121,6 +121,7 @@ def test_errors_are_said_as_text(watched: Watched, rng: np.random.Generator) -> 
 
 def test_protocols_and_their_cost(watched: Watched, folder: Path, rng: np.random.Generator) -> None:
     page, file = watched.page, jpeg(random_picture(rng, 100, 200))
+    page.wait_for_selector(".choice")
     names = page.locator(".choice > span:first-of-type").all_text_contents()
     assert names[:3] == ["center", "dense", "dense at three scales"]
     page.click("#measure")

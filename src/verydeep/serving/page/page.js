@@ -8,6 +8,7 @@ const $ = (id) => document.getElementById(id);
 const TOP = 5;
 let models = [];
 const pictures = new Set();
+const waiting = []; // files given before the service said what networks it has
 
 const say = (words) => { $("said").textContent = words; };
 const model = () => models[$("network").selectedIndex];
@@ -30,6 +31,7 @@ async function begin() {
   $("network").replaceChildren(...models.map((one) => new Option(one.model)));
   $("networks").hidden = models.length < 2;
   await chooseNetwork();
+  show();
 }
 
 async function chooseNetwork() {
@@ -200,9 +202,13 @@ class Picture {
 
 function take(files) {
   const images = [...files].filter((file) => file.type.startsWith("image/") || !file.type);
-  if (!models.length) return;
   if (!images.length && files.length) say("That is no picture");
-  for (const file of images) new Picture(file);
+  waiting.push(...images);
+  show();
+}
+
+function show() {
+  if (models.length) for (const file of waiting.splice(0)) new Picture(file);
 }
 
 for (const id of ["files", "camera"]) {
