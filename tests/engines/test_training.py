@@ -11,6 +11,10 @@ from torch.nn import functional as F
 import verydeep as vd
 from verydeep.engines.library import PROCESSORS, best_processor
 from verydeep.engines.training import convolve, run_natively
+from verydeep.nets.config import SegmentationConfig
+from verydeep.training.parallel import Processes
+from verydeep.training.recipe import load_recipe
+from verydeep.training.step import Stepper, make_optimizer
 
 USABLE = PROCESSORS[: PROCESSORS.index(best_processor()) + 1]
 HOW = [(False, False, False), (True, False, False), (True, True, False), (True, True, True)]
@@ -143,3 +147,23 @@ def test_networks_train_as_by_torch(name, options):
         # Rounding that turns a pool's winner changes a gradient by far more than rounding.
         most = 0.05 * truth.grad.norm() + 1e-5
         assert (one.grad - truth.grad).norm() <= most, place
+
+
+@pytest.mark.parametrize(("head", "frozen"), [("8s", False), ("8s", True), ("32s", True)])
+def test_networks_for_pixels_train_as_by_torch(head, frozen):
+    options = {"width": 1 / 16, "fc_width": 16, "image_size": 64, "initialization": "he", "dropout": 0.0, "seed": 1}
+    net = vd.create("B", 3, segmentation=SegmentationConfig(head, "map", (1.0, 1.0)), **options)
+    rates = "{conv1 = 0, conv2 = 0, conv3 = 0}" if frozen else "{}"
+    recipe = load_recipe("small-segment", ["engine=native", f"optimizer.layer_learning_rates={rates}"])
+    stepper = Stepper(net, make_optimizer(net, recipe.optimizer), recipe, Processes())
+    other = copy.deepcopy(net).double()
+    x, labels = torch.randn(2, 3, 72, 100), torch.randint(0, 3, (2, 72, 100))
+    (native,), (torches,) = stepper.forward(x), other.in_training(x.double())
+    assert stepper.forward != net.in_training
+    torch.testing.assert_close(native.double(), torches, rtol=1e-4, atol=1e-5 * float(torches.detach().abs().max()))
+    F.cross_entropy(native, labels).backward()
+    F.cross_entropy(torches, labels).backward()
+    for (place, one), truth in zip(net.named_parameters(), other.parameters(), strict=True):
+        assert (one.grad is None) == (truth.grad is None), place
+        if one.grad is not None:
+            assert (one.grad - truth.grad).norm() <= 0.05 * truth.grad.norm() + 1e-5, place
