@@ -56,6 +56,7 @@ class BoxEvaluator:
     ) -> None:
         nets = load(classifier, "classify"), load(localizer, "localize")
         names = str(classifier), str(localizer)
+        options = {**Options().to_dict(), "precision": runtime.precision}
         self.dataset = dataset if limit is None else dataset.subset(evenly(dataset, limit))
         self.model = LocalizationModel(*nets, Options(), runtime, names, len(self.dataset))
         self.labels = match_labels(self.dataset, nets[0])
@@ -63,7 +64,7 @@ class BoxEvaluator:
         self.posteriors, self.cache, self.runtime = posteriors, cache, runtime
         self.files = Path(classifier), Path(localizer)
         about = {**_about(*nets), "data": dataset.name, "split": dataset.split, "split_provenance": dataset.provenance}
-        about |= {"classifier": names[0], "localizer": names[1], "options": self.model.classifier.choices}
+        about |= {"classifier": names[0], "localizer": names[1], "options": options}
         about |= {"classifier_hash": weights_hash(classifier), "localizer_hash": weights_hash(localizer)}
         about |= {"labels_from": _source(posteriors), "created_by": f"verydeep {VERSION}"}
         about |= {"content_sha256": content_digest(self.dataset) if cache else None}
