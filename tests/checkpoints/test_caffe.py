@@ -222,6 +222,18 @@ def test_local_response_normalization(tools, tmp_path):
         vd.load(path)
 
 
+@pytest.mark.parametrize("emptied", ["fc6", "fc7", "fc8"])
+def test_a_layer_without_its_weights_is_named(emptied, tools, tmp_path):
+    net = caffe_net(tools.make_plain("A", ceil=True))
+    net.layer.add(name="fc9", type="InnerProduct")
+    for layer in net.layer:
+        if layer.name == emptied:
+            del layer.blobs[:]
+    (tmp_path / "w.caffemodel").write_bytes(net.SerializeToString())
+    with pytest.raises(UserError, match=rf"{emptied}: is a fully connected layer without weights"):
+        vd.load(tmp_path / "w.caffemodel")
+
+
 class Caffe:
     """What Caffe computes from a parsed definition and parsed weights, layer by layer."""
 

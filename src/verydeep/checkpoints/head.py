@@ -49,6 +49,8 @@ def plain_head(layers: Sequence[Layer], channels: int, cells: int, path: Path) -
             else:
                 done.append(layer)
         elif isinstance(layer, Dense):
+            if "weight" not in layer.arrays:
+                raise UserError(f"{path}: {layer.name}: is {layer.what} without weights; is the file cut off?")
             layer = with_bias(layer)
             while shifts:  # the last one is next to it
                 layer = _scaled_inputs(layer, shifts.pop())
