@@ -1,6 +1,8 @@
 """The service's page in a real browser."""
 
+import base64
 import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from PIL import Image
 import verydeep as vd
 from tests.serving.browser import Watched, until
 from tests.serving.conftest import ENGINE_ERROR, Running, jpeg, random_picture
+from verydeep.nets.config import SegmentationConfig
+from verydeep.segmentation.drawing import palette
 from verydeep.serving import pages
 
 EVIL = "<img src=x onerror=document.title=1>"
@@ -19,10 +23,15 @@ EVIL = "<img src=x onerror=document.title=1>"
 
 @pytest.fixture(scope="module")
 def served(start: Callable[..., Running], folder: Path) -> Running:
-    """A service of a, with boxes, and of a network whose class has a name that must stay text."""
+    """A service of a, with boxes, of a network whose class has a name that must stay text, and of one for pixels."""
     net = vd.create("A", (EVIL, *"bcdefgh"), width=1 / 16, image_size=64, fc_width=24, seed=3).eval()
     vd.save(net, folder / "names.safetensors")
-    weights = [str(folder / f"{name}.safetensors") for name in ("a", "names")]
+    about = SegmentationConfig("8s", "map", (1.0, 1.0))
+    pixels = vd.create(
+        "B", "xyz", width=1 / 16, image_size=64, fc_width=24, segmentation=about, initialization="he", seed=4
+    )
+    vd.save(pixels.eval(), folder / "pixels.safetensors")
+    weights = [str(folder / f"{name}.safetensors") for name in ("a", "names", "pixels")]
     return start(*weights, "--localizer", str(folder / "boxes.safetensors"), "--memory", "1GiB")
 
 
@@ -57,8 +66,6 @@ def test_upload_and_results(watched: Watched, folder: Path, rng: np.random.Gener
 
 def drawn(page: Any) -> Any:
     url = page.evaluate("document.querySelector('.picture canvas').toDataURL()")
-    import base64
-
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))), np.int64)
 
 
@@ -171,6 +178,67 @@ def test_a_phone(browser: Any, served: Running, rng: np.random.Generator, scheme
     unnamed = page.locator("button, input, select, img").evaluate_all(UNNAMED)
     assert unnamed == []
     here.close()
+
+
+def test_what_each_pixel_is(served: Running, folder: Path, rng: np.random.Generator) -> None:
+    file = jpeg(random_picture(rng, 70, 120))
+    expected = vd.segment(folder / "pixels.safetensors", file)
+    status, answer = served.post("/models/pixels/segment", file)
+    assert (status, answer["height"], answer["width"]) == (200, 70, 120)
+    mask = np.asarray(Image.open(io.BytesIO(base64.b64decode(answer["mask"]))))
+    # Rounding decides where two classes' scores are all but equal.
+    assert (mask != expected.labels).mean() < 0.01
+    assert sum(one["pixels"] for one in answer["areas"]) == 70 * 120
+    for one in answer["areas"]:
+        label = "xyz".index(one["class"])
+        assert one["pixels"] == (mask == label).sum()
+        assert one["color"] == "#" + bytes(palette()[label].tolist()).hex()
+    for form, kind in (("mask", "image/png"), ("overlay", "image/png"), ("geojson", "application/json")):
+        status, content, headers = served.request("POST", f"/models/pixels/segment?form={form}", file)
+        assert (status, headers["content-type"]) == (200, kind)
+        if form == "mask":
+            np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), mask)
+    about = {one["model"]: one["tasks"] for one in json.loads(served.request("GET", "/models")[1])}
+    assert about["pixels"] == ["segment"]
+    for path, words in (
+        ("a/segment", "whole pictures"),
+        ("pixels/classify", "names no classes"),
+        ("pixels/descriptor", "each pixel"),
+        ("pixels/distance", "each pixel"),
+    ):
+        body = pair(file, file) if path.endswith("distance") else (file, None)
+        status, answer = served.post(f"/models/{path}", body[0], **({"content_type": body[1]} if body[1] else {}))
+        assert status == 404
+        assert words in answer["error"]
+
+
+def pair(first: bytes, second: bytes) -> tuple[bytes, str]:
+    edge = b"a-boundary"
+    head = b'--%s\r\nContent-Disposition: form-data; name="x"; filename="p.jpg"\r\n\r\n' % edge
+    return b"".join(head + file + b"\r\n" for file in (first, second)) + b"--%s--\r\n" % edge, (
+        f"multipart/form-data; boundary={edge.decode()}"
+    )
+
+
+def test_the_mask_lies_over_the_picture(watched: Watched, rng: np.random.Generator) -> None:
+    page = watched.page
+    page.wait_for_selector(".choice")
+    page.select_option("#network", "pixels")
+    page.wait_for_selector("#protocols", state="hidden")
+    upload(page, ("p.jpg", jpeg(random_picture(rng, 70, 120))))
+    page.wait_for_selector(".bars .area")
+    until(page, "document.querySelector('.opacity:not([hidden])') !== null")
+    page.locator(".opacity input").focus()
+    page.keyboard.press("End")
+    opaque = drawn(page)
+    assert (opaque[..., 3] == 255).all()
+    colors = {tuple(int(v) for v in color) for color in np.unique(opaque[..., :3].reshape(-1, 3), axis=0)}
+    assert colors <= {tuple(int(v) for v in color) for color in palette()[:3]}
+    page.keyboard.press("Home")
+    assert drawn(page).sum() == 0
+    page.select_option("#network", "a")
+    page.wait_for_selector(".bars button")
+    assert page.locator(".area").count() == 0
 
 
 # The least ratio of luminance between text and the background behind it (WCAG 2), over all text shown.

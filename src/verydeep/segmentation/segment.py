@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Unpack
 
-from verydeep.basics.errors import BadImageError
 from verydeep.checkpoints.reading import load
-from verydeep.images.decode import BYTES_A_PIXEL
-from verydeep.images.files import is_one_picture, open_picture
+from verydeep.images.files import is_one_picture
 from verydeep.inference.runtime import Runtime, RuntimeOptions
 from verydeep.nets.network import Network
 from verydeep.scoremaps.georeference import Georeference, read_georeference
@@ -67,10 +65,7 @@ class Segmented:
 
 def segmented(segmenter: Segmenter, image: Any, name: str = "") -> Segmented:
     """Return the classes of one picture's pixels; BadImageError where it is damaged or takes too much memory."""
-    shown = name or "picture"
-    picture = open_picture(image, shown, segmenter.forward.runtime.memory // BYTES_A_PIXEL)
-    if reason := segmenter.too_large(picture.shape[0], picture.shape[1]):
-        raise BadImageError(shown, reason)
+    picture = segmenter.opened(image, name or "picture")
     labels, place = segmenter.labels(picture), read_georeference(image)
     return Segmented(name, labels, segmenter.net.classes, picture, place)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import exp, log
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from verydeep.basics.errors import NotFiniteError
+from verydeep.basics.errors import BadImageError, NotFiniteError
+from verydeep.images.decode import BYTES_A_PIXEL
+from verydeep.images.files import open_picture
 from verydeep.images.rescale import rescale, rescaled_size
 from verydeep.inference.forward import Forward
 from verydeep.inference.memory import beyond, bytes_per_view, bytes_to_prepare
 from verydeep.inference.options import Options
 from verydeep.inference.runtime import Runtime
+from verydeep.inference.views import Picture
 from verydeep.nets.fcn import FCN
 from verydeep.nets.network import Network
 from verydeep.segmentation.views import side_at
@@ -60,6 +63,13 @@ class Segmenter:
             if scores.shape[2:] != (height, width):
                 scores = F.interpolate(scores, (height, width), mode="bilinear", align_corners=False)
             return scores[0]
+
+    def opened(self, image: Any, name: str) -> Picture:
+        """Return what a user calls a picture; BadImageError where it is damaged or takes more than the memory."""
+        picture = open_picture(image, name, self.forward.runtime.memory // BYTES_A_PIXEL)
+        if reason := self.too_large(picture.shape[0], picture.shape[1]):
+            raise BadImageError(name, reason)
+        return picture
 
     def labels(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the class of each pixel, uint8 H x W."""

@@ -1,6 +1,9 @@
 """The service's paths."""
 
+import base64
 import html
+import io
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -13,6 +16,8 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from verydeep.basics.errors import UserError
 from verydeep.basics.version import VERSION
 from verydeep.perceptual.pictures import MetricName
+from verydeep.segmentation.drawing import palette
+from verydeep.segmentation.segment import Segmented
 from verydeep.serving import open_inference
 from verydeep.serving.guard import Exchange, Guard
 from verydeep.serving.job_paths import add_jobs
@@ -124,6 +129,23 @@ def _add_own(app: FastAPI, service: Service) -> None:
         task = model.describe(scale)
         (row,) = await service.run(task, [await _picture(request, service)], request.scope["exchange"])
         return {**_by(name, model), "layer": task.layer, "scales": list(task.scales), "descriptor": row.tolist()}
+
+    @app.post("/models/{name}/segment", summary="Say what each pixel of a picture is", openapi_extra=_PICTURE)
+    async def segment(
+        request: Request,
+        name: Name,
+        form: Annotated[
+            Literal["values", "mask", "overlay", "geojson"],
+            Query(description="JSON with the classes' areas and the mask, or one picture, or polygons."),
+        ] = "values",
+    ) -> Response:
+        model = service.models[name]
+        task = _needed(model.segment, "this network answers for whole pictures; train --task segment makes others")
+        (found,) = await service.run(task, [await _picture(request, service)], request.scope["exchange"])
+        content = await service.in_thread(partial(_SEGMENTED[form], found))
+        if isinstance(content, bytes):
+            return Response(content, media_type="image/png")
+        return JSONResponse(content if form == "geojson" else {**_by(name, model), **content})
 
     @app.post("/models/{name}/distance", summary="Say how far apart two pictures look", openapi_extra=_PAIR)
     async def distance(request: Request, name: Name, metric: MetricName = "content") -> dict[str, Any]:
@@ -241,21 +263,54 @@ def _by(name: str, model: Model) -> dict[str, str]:
 
 
 def _about(name: str, model: Model) -> dict[str, Any]:
+    whole = None if model.segment else model
     can = {
         "classify": model.classify,
         "localize": model.localize,
         "heatmap": model.classify,
-        "descriptor": model,
-        "distance": model,
+        "segment": model.segment,
+        "descriptor": whole,
+        "distance": whole,
         "scoremap": model.dense,
     }
     return {
         **_by(name, model),
         "configuration": model.net.configuration.name,
-        "protocol": str(model.protocol),
+        "protocol": None if model.segment else str(model.protocol),
         "tasks": [task for task, there in can.items() if there is not None],
         "classes": list(model.net.classes),
     }
+
+
+def _areas(found: Segmented) -> dict[str, Any]:
+    """Return the classes that are there, the largest first, with their colors in the mask, and the mask itself."""
+    colors, size = palette(), found.labels.size
+    areas = [
+        {
+            "class": label,
+            "pixels": count,
+            "share": count / size,
+            "color": "#" + bytes(colors[found.classes.index(label)].tolist()).hex(),
+        }
+        for label, count in found.areas.items()
+    ]
+    height, width = found.labels.shape
+    mask = base64.b64encode(_png(found.mask())).decode()
+    return {"height": height, "width": width, "areas": areas, "mask": mask}
+
+
+def _png(image: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+_SEGMENTED: dict[str, Callable[[Segmented], Any]] = {
+    "values": _areas,
+    "mask": lambda found: _png(found.mask()),
+    "overlay": lambda found: _png(found.overlay()),
+    "geojson": Segmented.geojson,
+}
 
 
 def _scores(found: Heat, model: Model) -> dict[str, Any]:

@@ -23,9 +23,10 @@ from verydeep.perceptual.comparison import Comparison
 from verydeep.perceptual.pictures import MetricName, make_metric
 from verydeep.perceptual.trunk import trunk
 from verydeep.scoremaps.densify import Dense, densify, run
+from verydeep.segmentation.segmenter import Segmenter
 from verydeep.serving.metrics import Metrics
 from verydeep.serving.refusal import RefusedError
-from verydeep.serving.tasks import Classify, Describe, Distance, HeatMap, Localize
+from verydeep.serving.tasks import Classify, Describe, Distance, HeatMap, Localize, Segment
 from verydeep.training.run_folder import RunFolder, find_weights
 from verydeep.transfer.elementary import usual_layer
 
@@ -40,10 +41,8 @@ class Model:
         self.hash, net = weights_hash(path), load(path)
         if net.task == "localize":
             raise UserError(f"{source}: is a localizer; give it as --localizer, with its classifier as WEIGHTS")
-        if net.task == "segment":
-            net.check_task("classify", source)
         self.net = net
-        self.classify = self.localize = None
+        self.classify = self.localize = self.segment = None
         self.dense: Dense | None = None
         self.choices: dict[str, Classify] = {}
         self._metrics: dict[str, Comparison] = {}
@@ -54,6 +53,9 @@ class Model:
             self.choices = {str(one.predictor.protocol): one for one in _choices(self.classify)}
             with suppress(UserError):  # one that classifies descriptors has no map
                 self.dense = densify(net).to(self.forward.device)
+        elif net.task == "segment":
+            self.segment = Segment(Segmenter.of(net, runtime))
+            self.forward, self.protocol = self.segment.segmenter.forward, default_protocol(net)
         else:
             self.forward, self.protocol = Forward(net, Options(), runtime), default_protocol(net)
         self.layer = usual_layer(net)
@@ -70,6 +72,8 @@ class Model:
 
     def describe(self, scales: Sequence[int]) -> Describe:
         """Return what computes descriptors at these scales, by default the protocol's."""
+        if self.segment is not None:
+            raise RefusedError(404, "this network says what each pixel is: ask it to segment")
         chosen = tuple(sorted(set(scales))) or self.protocol.scales
         if min(chosen) < self.least_size:
             raise UserError(f"scale {min(chosen)} is too small for this network: the least is {self.least_size}")
@@ -85,6 +89,8 @@ class Model:
 
     def distance(self, metric: MetricName) -> Distance:
         """Return what measures how far apart two pictures look."""
+        if self.segment is not None:
+            raise RefusedError(404, "this network says what each pixel is: ask it to segment")
         if metric not in self._metrics:
             self._metrics[metric] = make_metric(metric, trunk(self.net)).to(self.forward.device)
         return Distance(self._metrics[metric], self.forward.device)
@@ -102,8 +108,8 @@ class Model:
         """Run everything once, which also packs the weights: memory does not grow with the first requests."""
         side = max(self.net.image_size, self.least_size)
         blank = np.zeros((side, side, 3), np.uint8)
-        tasks = (self.classify, self.localize, self.classify and self.heat_map(None), self.describe(()))
-        for task in tasks:
+        tasks = (self.classify, self.localize, self.classify and self.heat_map(None), self.segment)
+        for task in (*tasks, None if self.segment else self.describe(())):
             if task is not None:
                 try:
                     task.run([task.prepare(blank)])

@@ -17,7 +17,6 @@ from verydeep.basics.machine import cores
 from verydeep.basics.memory import Budget
 from verydeep.evaluation.heatmap import heatmap
 from verydeep.images import decode
-from verydeep.inference.memory import bytes_to_prepare
 from verydeep.inference.runtime import Runtime
 from verydeep.inference.views import Picture
 from verydeep.nets.network import Network
@@ -134,7 +133,7 @@ class Service:
             size = header.height, header.width
         else:
             size = upload.shape[0], upload.shape[1]
-        with self._preparing.hold(max(bytes_to_prepare(size, scale) for part in task.parts for scale in part.scales)):
+        with self._preparing.hold(task.bytes_to_prepare(size)):
             prepared: Prepared = task.prepare(upload)
         return prepared
 

@@ -10,14 +10,18 @@ import torch
 from numpy.typing import NDArray
 
 from verydeep.evaluation.predict import Prediction, Predictor
+from verydeep.images.decode import BYTES_A_PIXEL
 from verydeep.inference.combine import Rows, combine
 from verydeep.inference.forward import Forward
 from verydeep.inference.loading import open_prepared
+from verydeep.inference.memory import bytes_to_prepare
 from verydeep.inference.protocol import Protocol
 from verydeep.inference.views import Picture
 from verydeep.localization.localize import Localized, Localizer
 from verydeep.perceptual.comparison import Comparison
 from verydeep.perceptual.pictures import as_tensors, on_tensors
+from verydeep.segmentation.segment import Segmented
+from verydeep.segmentation.segmenter import Segmenter
 
 Upload = bytes | Picture
 
@@ -58,6 +62,10 @@ class _OnParts(ABC):
     def prepare(self, image: Upload) -> Prepared:
         """Return an upload decoded and rescaled; BadImageError where it is no picture, or takes too much memory."""
         return Prepared(*open_prepared(image, "picture", self.parts, self.forward.net, self.forward.runtime.memory))
+
+    def bytes_to_prepare(self, size: tuple[int, int]) -> int:
+        """Return what `prepare` takes for a picture of this height and width."""
+        return max(bytes_to_prepare(size, scale) for part in self.parts for scale in part.scales)
 
     def at_once(self, prepared: Prepared) -> int:
         """Return how many pictures share a batch: here one."""
@@ -174,6 +182,32 @@ class HeatMap(_OnParts):
         index = self.forward.net.classes.index(label)
         scores = self.forward.score_maps([whole])[0, index].cpu().numpy()
         return Heat(whole, scores, label, float(prediction.posterior[index]))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The class of each pixel, as `verydeep segment` says it, picture by picture."""
+
+    segmenter: Segmenter
+    name = "segment"
+
+    def prepare(self, image: Upload) -> Prepared:
+        """Return an upload decoded; BadImageError where it is no picture, or takes too much memory."""
+        picture = self.segmenter.opened(image, "picture")
+        return Prepared((picture.shape[0], picture.shape[1]), [picture])
+
+    def bytes_to_prepare(self, size: tuple[int, int]) -> int:
+        """Return what `prepare` takes for a picture of this height and width."""
+        return BYTES_A_PIXEL * size[0] * size[1]
+
+    def at_once(self, prepared: Prepared) -> int:
+        """Return how many pictures share a batch: one."""
+        return 1
+
+    def run(self, prepared: Sequence[Prepared]) -> list[Segmented]:
+        """Return the classes of the pictures' pixels."""
+        segmenter, pictures = self.segmenter, [one.pictures[0] for one in prepared]
+        return [Segmented("", segmenter.labels(picture), segmenter.net.classes, picture) for picture in pictures]
 
 
 @dataclass(frozen=True)

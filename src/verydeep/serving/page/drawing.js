@@ -1,4 +1,4 @@
-// What is drawn over a picture: a heat map and boxes.
+// What is drawn over a picture: a heat map or a mask, and boxes.
 
 const COLORS = [[13, 8, 135], [126, 3, 168], [204, 71, 120], [248, 149, 64], [240, 249, 33]]; // dark to bright
 
@@ -38,7 +38,12 @@ export function draw(canvas, heat, opacity, found) {
   canvas.height = height * ratio;
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
-  if (heat) {
+  if (heat instanceof Image) { // a mask of the picture's size
+    context.globalAlpha = opacity;
+    context.imageSmoothingEnabled = false;
+    context.drawImage(heat, 0, 0, width, height);
+    context.globalAlpha = 1;
+  } else if (heat) {
     const { canvas: small, around } = cells(heat);
     const across = width / heat.width * heat.stride, down = height / heat.height * heat.stride;
     const left = width / heat.width * (heat.window - heat.stride) / 2 - around * across;

@@ -40,8 +40,9 @@ async function chooseNetwork() {
   $("about").textContent = number
     ? `${one.model}: configuration ${one.configuration}, ${number} classes. Pictures stay on the machine that runs this service.`
     : `${one.model} names no classes: it describes pictures, for programs (see /docs).`;
-  $("protocols").hidden = !number;
-  if (number) showProtocols(await (await ask("GET", at("protocols"))).json());
+  const whole = one.tasks.includes("classify");
+  $("protocols").hidden = !whole;
+  if (whole) showProtocols(await (await ask("GET", at("protocols"))).json());
   for (const picture of pictures) picture.look();
 }
 
@@ -116,11 +117,12 @@ class Picture {
   async look() {
     this.stop?.abort();
     const stop = this.stop = new AbortController();
-    this.heat = this.objects = null;
-    this.part(".error").hidden = true;
+    this.heat = this.objects = this.mask = null;
+    for (const selector of [".error", ".boxes", ".opacity", ".closely"]) this.part(selector).hidden = true;
     this.part(".about").textContent = "Looking ...";
     const can = model().tasks;
     try {
+      if (can.includes("segment")) return await this.segment(stop.signal);
       if (!can.includes("classify")) throw new Error("This network names no classes.");
       const asked = { top: TOP, ...(protocol() ? { protocol: protocol() } : {}) };
       const found = await (await ask("POST", at("classify", asked), this.file, stop.signal)).json();
@@ -138,6 +140,27 @@ class Picture {
     }
   }
 
+  async segment(signal) {
+    const found = await (await ask("POST", at("segment"), this.file, signal)).json();
+    this.part(".about").textContent = `each of ${found.width} by ${found.height} pixels`;
+    const rows = found.areas.map((one) => {
+      const item = document.createElement("li");
+      item.append(...labeled(one.class, percent(one.share)));
+      item.className = "area";
+      item.querySelector(".bar > span").style.background = one.color;
+      return item;
+    });
+    this.part(".bars").replaceChildren(...rows);
+    this.part(".opacity span").textContent = "Classes over the picture";
+    this.part(".opacity").hidden = false;
+    const image = new Image();
+    image.src = `data:image/png;base64,${found.mask}`;
+    await image.decode();
+    this.mask = image;
+    say(`${this.name}: ${found.areas.slice(0, 3).map((one) => `${one.class} ${percent(one.share)}`).join(", ")}`);
+    this.draw();
+  }
+
   fail(error) {
     this.part(".about").textContent = "";
     this.part(".error").textContent = error.message;
@@ -150,17 +173,7 @@ class Picture {
       const item = document.createElement("li");
       const button = Object.assign(document.createElement("button"), { type: "button" });
       button.setAttribute("aria-pressed", "false");
-      const name = document.createElement("span");
-      name.className = "name";
-      name.textContent = one.class;
-      const share = document.createElement("span");
-      share.className = "share";
-      share.textContent = percent(one.posterior);
-      const bar = document.createElement("span");
-      bar.className = "bar";
-      bar.append(document.createElement("span"));
-      bar.firstChild.style.width = percent(one.posterior).replace(" ", "");
-      button.append(name, share, bar);
+      button.append(...labeled(one.class, percent(one.posterior)));
       button.addEventListener("click", () => this.choose(button, one.class));
       item.append(button);
       return item;
@@ -196,8 +209,18 @@ class Picture {
 
   draw() {
     const boxes = this.objects && this.part(".boxes input").checked ? this.objects : null;
-    draw(this.part("canvas"), this.heat, this.part(".opacity input").value / 100, boxes);
+    draw(this.part("canvas"), this.heat ?? this.mask, this.part(".opacity input").value / 100, boxes);
   }
+}
+
+// A class, its share, and the share as a bar.
+function labeled(label, share) {
+  const parts = ["name", "share", "bar"].map((className) => Object.assign(document.createElement("span"), { className }));
+  parts[0].textContent = label;
+  parts[1].textContent = share;
+  parts[2].append(document.createElement("span"));
+  parts[2].firstChild.style.width = share.replace(" ", "");
+  return parts;
 }
 
 function take(files) {
