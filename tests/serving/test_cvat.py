@@ -13,7 +13,9 @@ from PIL import Image
 
 import verydeep as vd
 from tests.serving.conftest import CLASSES, network, random_picture
+from verydeep.basics.errors import UserError
 from verydeep.datasets import open_dataset
+from verydeep.nets.config import SegmentationConfig
 
 pytest.importorskip("cvat_sdk", reason="cvat-sdk is not installed (make test installs it)")
 
@@ -89,6 +91,25 @@ def test_several_classes_where_the_network_gives_several(
         names = {CLASSES[tag.label_id - 100] for tag in tags}
         assert {name for name, posterior in top if posterior > 0.501} <= names
         assert names <= {name for name, posterior in top if posterior > 0.499}
+
+
+def test_masks_are_what_segment_says(annotated: Any, pictures: dict[str, Image.Image], tmp_path: Path) -> None:
+    from verydeep.serving import cvat
+
+    about = SegmentationConfig("8s", "map", (1.0, 1.0))
+    net = vd.create("B", CLASSES, width=1 / 16, image_size=64, fc_width=24, segmentation=about, initialization="he")
+    vd.save(net.eval(), tmp_path / "pixels.safetensors")
+    found = annotated(cvat.create(str(tmp_path / "pixels.safetensors")), pictures, "mask", allow_unmatched_labels=True)
+    for shapes, picture in zip(found.values(), pictures.values(), strict=True):
+        drawn = np.full((picture.height, picture.width), 255)
+        for shape in shapes:  # CVAT's masks: lengths of runs that are not and are of it, and the box around it
+            *runs, left, top, right, bottom = map(int, shape.points)
+            inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(bottom - top + 1, right - left + 1)
+            drawn[top : bottom + 1, left : right + 1][inside] = shape.label_id - 100
+        wanted = vd.segment(net, encoded(picture), engine="torch").labels
+        assert (drawn != wanted).mean() < 0.01  # rounding decides where scores are all but equal
+    with pytest.raises(UserError, match="segment"):
+        cvat.create(str(tmp_path / "pixels.safetensors"), protocol="dense@64")
 
 
 def test_boxes_come_back_from_cvats_xml(

@@ -1,10 +1,11 @@
-"""CVAT's auto-annotation function: tags, and boxes where a localizer is given, for the pictures of a task.
+"""CVAT's auto-annotation function: tags, boxes where a localizer is given, masks by a network for pixels.
 
 `cvat-cli task auto-annotate TASK --function-module verydeep.serving.cvat -p weights=str:runs/B` calls it.
 """
 
 from typing import Any
 
+import numpy as np
 from PIL.Image import Image
 
 from verydeep.basics.extras import need
@@ -14,6 +15,7 @@ from verydeep.inference.runtime import Runtime
 from verydeep.localization.localize import Localizer
 from verydeep.nets.families import load
 from verydeep.nets.network import Network
+from verydeep.segmentation.segmenter import Segmenter
 from verydeep.training.run_folder import find_weights
 
 SURE = 0.5
@@ -22,9 +24,12 @@ SURE = 0.5
 
 def create(
     weights: str, localizer: str | None = None, protocol: str | None = None, memory: str = "2GiB"
-) -> "TagFunction | BoxFunction":
-    """Return the function that CVAT calls: of tags, or of boxes with the weights or run of a localizer."""
-    net, runtime = load(find_weights(weights), "classify"), Runtime(memory=parse_memory(memory))
+) -> "TagFunction | BoxFunction | MaskFunction":
+    """Return the function that CVAT calls: of tags, of boxes with the weights or run of a localizer, or of masks."""
+    net, runtime = load(find_weights(weights)), Runtime(memory=parse_memory(memory))
+    if net.task == "segment" and localizer is None and protocol is None:
+        return MaskFunction(Segmenter.of(net, runtime))
+    net.check_task("classify", weights)
     if localizer is None:
         return TagFunction(Predictor(net, protocol, len(net.classes), runtime=runtime))
     found = Localizer(net, find_weights(localizer), protocol, top=1, runtime=runtime)
@@ -63,6 +68,20 @@ class BoxFunction:
         least = context.conf_threshold or 0.0
         drawn = [one for one in found if one.posterior >= least and one.box[0] < one.box[2] and one.box[1] < one.box[3]]
         return [_cvat().rectangle(self._net.classes.index(one.name), list(one.box)) for one in drawn]
+
+
+class MaskFunction:
+    """Gives each picture a mask for each class that it says pixels are of."""
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self._segmenter = segmenter
+        self.spec = _spec(segmenter.net, "mask")
+
+    def detect(self, context: Any, image: Image) -> list[Any]:
+        """Return a picture's masks."""
+        labels = self._segmenter.labels(self._segmenter.opened(image, "picture"))
+        encode = need("cvat_sdk.masks", "cvat").encode_mask
+        return [_cvat().mask(int(label), encode(labels == label)) for label in np.unique(labels)]
 
 
 def _cvat() -> Any:
