@@ -19,6 +19,8 @@ from verydeep.basics.errors import UserError
 from verydeep.datasets import open_dataset
 from verydeep.inference.protocol import Protocol
 from verydeep.localization.localize import Found, Localized
+from verydeep.nets.config import SegmentationConfig
+from verydeep.serving.brush import brush_runs
 from verydeep.serving.guard import _brings
 from verydeep.serving.label_studio import annotation, picture_in, project_of
 from verydeep.serving.picture_folder import PictureFolder
@@ -57,7 +59,10 @@ def backend(start: Callable[..., Running], folder: Path, pictures: Path) -> Runn
         drawing.fc8.weight *= 0.02
         drawing.fc8.bias[:] = torch.tensor([0.5, 0.5, 0.5, 0.4]).repeat(len(drawing.fc8.bias) // 4)
     vd.save(drawing, folder / "drawing.safetensors")
-    weights = [str(folder / f"{name}.safetensors") for name in ("a", "b")]
+    about = SegmentationConfig("8s", "map", (1.0, 1.0))
+    shape = {"width": 1 / 16, "image_size": 64, "fc_width": 24, "initialization": "he"}
+    vd.save(vd.create("B", CLASSES, segmentation=about, seed=2, **shape).eval(), folder / "pixels.safetensors")
+    weights = [str(folder / f"{name}.safetensors") for name in ("a", "b", "pixels")]
     boxes = ["--localizer", str(folder / "drawing.safetensors")]
     return start(
         *weights, *boxes, "--token", TOKEN, "--memory", "256MiB", "--label-studio", "--pictures", str(pictures)
@@ -106,6 +111,52 @@ def answer(backend: Running, pictures: Path) -> dict[str, Any]:
     return answer
 
 
+def unpacked(runs: list[int]) -> Any:
+    """Bytes of runs, read as Label Studio's own page does (rle-pack's `decode`)."""
+    bits = "".join(f"{byte:08b}" for byte in runs)
+    place = 0
+
+    def read(count: int) -> int:
+        nonlocal place
+        place += count
+        return int(bits[place - count : place], 2)
+
+    size, word = read(32), read(5) + 1
+    lengths = [read(4) + 1 for _ in range(4)]
+    values: list[int] = []
+    while len(values) < size:
+        same = read(1)
+        count = read(lengths[read(2)]) + 1
+        values += [read(word)] * count if same else [read(word) for _ in range(count)]
+    return np.array(values)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (40, 61), (200, 170)])
+def test_a_brushs_runs_are_read_as_they_are_there(shape: tuple[int, int], rng: np.random.Generator) -> None:
+    for mask in (rng.random(shape) < 0.3, np.zeros(shape, bool), np.ones(shape, bool)):
+        values = unpacked(brush_runs(mask)).reshape(*shape, 4)
+        np.testing.assert_array_equal(values, np.repeat(mask[:, :, None] * 255, 4, 2))
+
+
+def test_masks_are_what_segment_says(backend: Running, folder: Path, pictures: Path) -> None:
+    config = f'<View>{IMAGE}<BrushLabels name="mask" toName="img">{LABELS}</BrushLabels></View>'
+    tasks = tasks_of(pictures)[:4]
+    status, answer = ask(backend, "predict", {"tasks": tasks, "label_config": config}, "pixels")
+    assert status == 200, answer
+    for result, path in zip(answer["results"], uploads(pictures), strict=False):
+        wanted = vd.segment(folder / "pixels.safetensors", path).labels
+        drawn = np.full(wanted.shape, 255)
+        for region in result["result"]:
+            assert (region["type"], region["to_name"], region["value"]["format"]) == ("brushlabels", "img", "rle")
+            size = region["original_height"], region["original_width"]
+            mask = unpacked(region["value"]["rle"]).reshape(*size, 4)[:, :, 3]
+            (label,) = region["value"]["brushlabels"]
+            drawn[mask == 255] = CLASSES.index(label)
+        assert (drawn != wanted).mean() < 0.01  # rounding decides where scores are all but equal
+    assert "network for pixels" in refused(backend, "setup", {"schema": config})
+    assert "names no classes" in refused(backend, "setup", {"schema": BOTH}, "pixels")
+
+
 def test_pre_annotations_are_what_predict_and_localize_say(
     answer: dict[str, Any], folder: Path, pictures: Path
 ) -> None:
@@ -139,7 +190,7 @@ def test_what_is_exported_is_read_as_it_was_predicted(tmp_path: Path, rng: np.ra
         label = CLASSES[number % 2]
         found = Found(label, 0.5, (left, top, right, bottom), 1.0)
         located = Localized("", height, width, Protocol.parse("dense@64"), (found,))
-        regions = annotation(project, model, None, located)["result"]
+        regions = annotation(project, model, None, located, None)["result"]
         path = f"/data/upload/1/0a1b2c3d-{number}.png"
         export.append({"id": number, "data": {"image": path}, "annotations": [{"result": regions}]})
         Image.new("RGB", (width, height)).save(tmp_path / f"{number}.png")
@@ -204,7 +255,7 @@ def test_pictures_come_from_the_task_or_the_folder_alone(backend: Running, place
         (None, "expected"),
         ("<View>", "no valid XML"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><View>&b;</View>', "declarations"),
-        (f"<View>{IMAGE}</View>", "neither Choices nor RectangleLabels"),
+        (f"<View>{IMAGE}</View>", "neither Choices, RectangleLabels nor"),
         (f'<View>{IMAGE}<Choices name="c" toName="text">{CHOICES}</Choices></View>', "neither"),
         (f'<View>{IMAGE}<Choices name="c" toName="img"><Choice value="zebra"/></Choices></View>', "none of its labels"),
         (

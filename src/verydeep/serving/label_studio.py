@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from verydeep.evaluation.predict import Prediction
 from verydeep.localization.localize import Found, Localized
+from verydeep.segmentation.segment import Segmented
+from verydeep.serving.brush import brush_runs
 from verydeep.serving.guard import Exchange
 from verydeep.serving.models import Model
 from verydeep.serving.picture_folder import PictureFolder
@@ -30,9 +32,10 @@ class Control:
     kind: str
     answers: Mapping[str, str]
 
-    def result(self, value: dict[str, Any], score: float) -> dict[str, Any]:
+    def result(self, value: dict[str, Any], score: float | None = None) -> dict[str, Any]:
         """Return an answer as a region of an annotation."""
-        return {"from_name": self.name, "to_name": self.about, "type": self.kind, "value": value, "score": score}
+        region = {"from_name": self.name, "to_name": self.about, "type": self.kind, "value": value}
+        return region if score is None else {**region, "score": score}
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,11 @@ class Project:
     key: str
     choices: Control | None
     boxes: Control | None
+    masks: Control | None
 
     @property
     def controls(self) -> tuple[Control, ...]:
-        return tuple(control for control in (self.choices, self.boxes) if control)
+        return tuple(control for control in (self.choices, self.boxes, self.masks) if control)
 
 
 def project_of(config: Any, model: Model) -> Project:
@@ -54,17 +58,22 @@ def project_of(config: Any, model: Model) -> Project:
     images = {one.get("name", ""): one.get("value", "").removeprefix("$") for one in root.iter("Image")}
     found = [_control(one, "choices", "Choice", images, model) for one in root.iter("Choices")]
     drawn = [_control(one, "rectanglelabels", "Label", images, model) for one in root.iter("RectangleLabels")]
-    choices, boxes = _one(found), _one(drawn)
-    if choices is None and boxes is None:
-        raise RefusedError(422, "the labeling configuration asks for neither Choices nor RectangleLabels of an Image")
+    brushed = [_control(one, "brushlabels", "Label", images, model) for one in root.iter("BrushLabels")]
+    choices, boxes, masks = _one(found), _one(drawn), _one(brushed)
+    if choices is None and boxes is None and masks is None:
+        raise RefusedError(
+            422, "the labeling configuration asks for neither Choices, RectangleLabels nor BrushLabels of an Image"
+        )
+    if masks and model.segment is None:
+        raise RefusedError(422, "BrushLabels need a network for pixels: verydeep train --task segment makes them")
     if choices and model.classify is None:
         raise RefusedError(422, "this network names no classes: it cannot answer Choices")
     if boxes and model.localize is None:
         raise RefusedError(422, "RectangleLabels need a network that draws boxes: start the service with --localizer")
-    keys = {images[control.about] for control in (choices, boxes) if control}
+    keys = {images[control.about] for control in (choices, boxes, masks) if control}
     if len(keys) != 1 or not (key := keys.pop()):
         raise RefusedError(422, 'the controls are not about one Image with a value such as value="$image"')
-    return Project(key, choices, boxes)
+    return Project(key, choices, boxes, masks)
 
 
 def tasks_of(body: bytes) -> tuple[list[dict[str, Any]], Any]:
@@ -114,15 +123,21 @@ def picture_in(task: Mapping[str, Any], key: str, folder: PictureFolder | None, 
 
 
 def annotation(
-    project: Project, model: Model, prediction: Prediction | None, located: Localized | None
+    project: Project,
+    model: Model,
+    prediction: Prediction | None,
+    located: Localized | None,
+    segmented: Segmented | None,
 ) -> dict[str, Any]:
-    """Return a pre-annotation: the regions, and the least posterior among them."""
+    """Return a pre-annotation: the regions, and the least posterior among them; masks have none."""
     results = []
     if project.choices and prediction:
         results += _classes(project.choices, prediction, model.net.multi_label)
     if project.boxes and located:
         results += _boxes(project.boxes, located)
-    score = min((result["score"] for result in results), default=0.0)
+    if project.masks and segmented:
+        results += _masks(project.masks, segmented)
+    score = min((result["score"] for result in results if "score" in result), default=0.0)
     return {"result": results, "score": score, "model_version": version(model)}
 
 
@@ -152,8 +167,23 @@ def _boxes(control: Control, located: Localized) -> list[dict[str, Any]]:
     corner = {"x": xmin * across, "y": ymin * down, "rotation": 0}
     size = {"width": (xmax - xmin) * across, "height": (ymax - ymin) * down}
     region = control.result({**corner, **size, control.kind: [label]}, first.posterior)
-    drawn_on = {"original_width": located.width, "original_height": located.height, "image_rotation": 0}
-    return [{**region, **drawn_on}]
+    return [{**region, **_drawn_on(located.width, located.height)}]
+
+
+def _masks(control: Control, segmented: Segmented) -> list[dict[str, Any]]:
+    """Return a mask for each class that there is an answer for."""
+    height, width = segmented.labels.shape
+    regions = []
+    for name in segmented.areas:
+        if name in control.answers:
+            mask = segmented.labels == segmented.classes.index(name)
+            value = {"format": "rle", "rle": brush_runs(mask), control.kind: [control.answers[name]]}
+            regions.append({**control.result(value), **_drawn_on(width, height)})
+    return regions
+
+
+def _drawn_on(width: int, height: int) -> dict[str, int]:
+    return {"original_width": width, "original_height": height, "image_rotation": 0}
 
 
 def _parsed(config: Any) -> ElementTree.Element:

@@ -73,9 +73,11 @@ async def _body(request: Request) -> bytes:
 async def _annotated(
     service: Service, model: Model, project: Project, picture: bytes, exchange: Exchange
 ) -> dict[str, Any]:
-    prediction = located = None
+    prediction = located = segmented = None
     if project.choices:
         (prediction,) = await service.run(model.classify, [picture], exchange)
     if project.boxes:
         (located,) = await service.run(model.localize, [picture], exchange)
-    return label_studio.annotation(project, model, prediction, located)
+    if project.masks:
+        (segmented,) = await service.run(model.segment, [picture], exchange)
+    return await service.in_thread(partial(label_studio.annotation, project, model, prediction, located, segmented))
