@@ -150,4 +150,4 @@ def _work(step: Step, before: tuple[int, ...], after: tuple[int, ...], batch: in
             operations = 2.0 * batch * after[1] * after[2] * kernel**2 * channels * out
             weights = kernel**2 * channels * out
     activations = sum(channels * height * width for channels, height, width in (before, after))
-    return operations, 4.0 * (weights + batch * activations) - 2.0 * weights * step.low
+    return operations, native_memory.weight_bytes(step) * weights + 4.0 * batch * activations

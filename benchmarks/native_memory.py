@@ -58,4 +58,9 @@ def _serve(line: Connection, name: str, side: int, width: float) -> None:
 
 def _packed_bytes(step: Step) -> int:
     numbers = 0 if step.weight is None else step.weight.numel()
-    return 4 * numbers * (_GROWTH if step.kind == Kind.WINOGRAD else 1)
+    return weight_bytes(step) * numbers * (_GROWTH if step.kind == Kind.WINOGRAD else 1)
+
+
+def weight_bytes(step: Step) -> int:
+    """Return the bytes of one weight as packed: of windows 24 bits, or half precision; else floats, or 16-bit integers."""
+    return (2 if step.low else 3) if step.kind == Kind.WINDOW else (2 if step.low else 4)
