@@ -62,5 +62,5 @@ def _packed_bytes(step: Step) -> int:
 
 
 def weight_bytes(step: Step) -> int:
-    """Return the bytes of one weight as packed: of windows 24 bits, or half precision; else floats, or 16-bit integers."""
+    """Return the bytes of a packed weight: of windows 24 bits, or half precision; else floats, or 16-bit integers."""
     return (2 if step.low else 3) if step.kind == Kind.WINDOW else (2 if step.low else 4)

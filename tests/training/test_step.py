@@ -13,6 +13,7 @@ from verydeep.datasets.loader import Batch
 from verydeep.engines import library
 from verydeep.images.view import draw_view
 from verydeep.nets.vgg import VGG
+from verydeep.training.engine import pick_training_engine
 from verydeep.training.parallel import Processes
 from verydeep.training.recipe import Recipe, load_recipe
 from verydeep.training.step import MovingAverage, Stepper, frozen_until, make_optimizer, set_training
@@ -180,13 +181,17 @@ def test_layers_that_are_not_trained_run_by_the_engine_of_inference(
     )  # fmt: skip
     nets = [first, copy.deepcopy(first)]
     steppers, engines = [], []
-    for which, number in zip(("auto", "torch"), nets, strict=True):
+    own = "native" if frozen != "conv" and library.find() else "auto"  # auto is torch where batch norm is trained
+    for which, number in zip((own, "torch"), nets, strict=True):
         by = settings.model_copy(update={"engine": which})
         steppers.append(Stepper(number, make_optimizer(number, by.optimizer), by, Processes()))
         engines.append(steppers[-1].forward != number.in_training)
         set_training(number)
     assert frozen_until(first) == until
-    assert engines == [library.find() is not None and library.best_processor() != "portable", False]
+    assert engines == [
+        own == "native" or (library.find() is not None and library.best_processor() != "portable"),
+        False,
+    ]
     before = copy.deepcopy(first.state_dict())
     for step in range(3):
         nets[0].load_state_dict(nets[1].state_dict())
@@ -202,3 +207,22 @@ def test_layers_that_are_not_trained_run_by_the_engine_of_inference(
     names = [name for name, _ in first.named_children()]
     assert {name for name in names[: names.index(until)] if name[:4] in ("conv", "bn1_")} <= kept
     assert "fc8" not in kept
+
+
+@pytest.mark.skipif(
+    library.find() is None or library.best_processor() == "portable", reason="no fast native engine here"
+)
+@pytest.mark.parametrize(
+    ("batch_norm", "words", "engine"),
+    [
+        (False, (), "native"),
+        (True, (), "torch"),
+        (True, ("optimizer.layer_learning_rates.conv=0",), "native"),
+        (True, ("optimizer.trained_layers=fc",), "native"),
+        (False, ("precision=bf16",), "torch"),
+    ],
+)
+def test_the_engine_of_a_run(batch_norm: bool, words: tuple[str, ...], engine: str) -> None:
+    network = vd.create("A", 3, width=1 / 32, fc_width=8, image_size=32, batch_norm=batch_norm)
+    assert pick_training_engine(recipe(*words), network, torch.device("cpu")) == engine
+    assert pick_training_engine(recipe(*words), network, torch.device("cpu"), compiled=True) == "torch"

@@ -148,9 +148,12 @@ def compile_cpu(net: Network, accuracy: Accuracy = "exact", processor: Processor
 
 def is_plain(x: Tensor) -> bool:
     """Say whether the library may run an input: on the CPU, in float32, no gradient asked for."""
-    tracked = torch.is_grad_enabled() and x.requires_grad
-    low = torch.is_autocast_enabled("cpu")
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not tracked and not low
+    return is_trainable(x) and not (torch.is_grad_enabled() and x.requires_grad)
+
+
+def is_trainable(x: Tensor) -> bool:
+    """Say whether the library may run an input with its gradients: on the CPU, in float32."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 _LOW: dict[Accuracy, tuple[Kind, ...]] = {"exact": (), "fast": (Kind.WINDOW,), "fixed16": (Kind.WINDOW, Kind.WINOGRAD)}

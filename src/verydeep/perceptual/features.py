@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from typing_extensions import Self, Unpack
 
 from verydeep.basics.errors import UserError
-from verydeep.engines.compiled import NativeLayers, is_plain
+from verydeep.engines.compiled import NativeLayers, is_plain, is_trainable
+from verydeep.engines.training import run_natively
 from verydeep.inference.runtime import pick_engine
 from verydeep.nets.network import Network
 from verydeep.nets.plain import channels_out
@@ -92,8 +93,13 @@ class Features(nn.Module):
                 x = self._native(number).blocks(x)
             else:
                 given = x if x.dim() == 4 else x.permute(0, 1, 4, 2, 3).flatten(1, 2)
-                x = self.net.activations(given, layer, after).permute(0, 2, 3, 1)[:, None]
+                x = self._by_torch(given, layer, after).permute(0, 2, 3, 1)[:, None]
             yield x
+
+    def _by_torch(self, x: Tensor, layer: str, after: str | None) -> Tensor:
+        """Return a layer's map on torch's tape; where a gradient is needed on a CPU, convolutions run natively."""
+        native = self.engine == "native" and is_trainable(x) and not torch.compiler.is_compiling()
+        return run_natively(self.net, x, layer, after) if native else self.net.activations(x, layer, after)
 
     def _native(self, number: int) -> NativeLayers:
         if not self.native:

@@ -12,8 +12,8 @@ from verydeep.training.recipe import Recipe
 def pick_training_engine(recipe: Recipe, net: Network, device: torch.device, compiled: bool = False) -> Engine:
     """Return the engine that a recipe's steps go by; `auto` is the native one where `pick_engine` says so, else torch.
 
-    With batch norm that is trained the native one gains nothing (docs/engine.md). UserError where the recipe asks for one
-    that does not run here.
+    With batch norm that is trained the native one gains nothing (docs/engine.md). UserError where the recipe asks for
+    one that does not run here.
     """
     beside = any(isinstance(module, Auxiliary) for module in net.children())
     settings = recipe.optimizer
