@@ -288,7 +288,6 @@ def test_out_that_another_process_holds(command: str, say) -> None:
         "segment photo.png --weights w.safetensors --out out",
         "segment photo.png --weights s.safetensors --bands out.png",
         "predict photo.png --weights s.safetensors",
-        "serve s.safetensors --port 0",
         "export s.safetensors --format onnx --out out.onnx",
         "evaluate s.safetensors --data data --out out",
         "evaluate w.safetensors --task segment --data data --out out",

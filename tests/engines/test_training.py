@@ -140,7 +140,8 @@ def test_networks_train_as_by_torch(name, options):
     other = copy.deepcopy(net).double()
     x, labels = torch.randn(4, 3, 64, 64), torch.randint(0, 5, (4,))
     native, torches = run_natively(net, x, "fc8").mean(dim=(2, 3)), other(x.double())
-    torch.testing.assert_close(native.double(), torches, rtol=1e-4, atol=1e-5)
+    # Of all scores, not of each: one that happens to be near 0 is a difference of large numbers.
+    assert (native - torches).norm() <= 1e-4 * torches.norm()
     F.cross_entropy(native, labels).backward()
     F.cross_entropy(torches, labels).backward()
     for (place, one), truth in zip(net.named_parameters(), other.parameters(), strict=True):
