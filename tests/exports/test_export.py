@@ -211,6 +211,14 @@ def test_weights_that_half_precision_cannot_hold_fail_the_export(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
 
 
+def test_dead_units_are_no_mismatch(tmp_path):
+    net = vd.create("A", 3, width=1 / 32, image_size=64, fc_width=8)
+    for parameter in net.parameters():
+        torch.nn.init.zeros_(parameter)
+    done = vd.export(net, "onnx", tmp_path / "w.onnx")
+    assert {(found.scores, found.posteriors) for found in done.comparisons} == {(0, 0)}
+
+
 def test_a_map_of_another_shape_fails_the_export(tmp_path, monkeypatch):
     def write(net, contract, precision, calibration, path):
         other = make_net("A-LRN")

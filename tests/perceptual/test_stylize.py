@@ -47,6 +47,18 @@ def test_what_is_sought_is_the_papers(net, pictures):
     assert all(p.grad is None for p in net.parameters())
 
 
+def test_it_runs_natively_to_the_same_gradient(net, pictures):
+    content, style = (work._unit(picture) for picture in pictures)
+    picture = torch.rand_like(content)
+    slopes = []
+    for engine, dtype in (("native", torch.float32), ("torch", torch.float64)):
+        features = Features(net, sorted({*CONTENT, *STYLE}), engine=engine).to(dtype)
+        aim = work.Aim.of(features, content.to(dtype), style.to(dtype), STYLE_WEIGHT)
+        (slope,) = torch.autograd.grad(aim.value(given := picture.to(dtype).requires_grad_()), given)
+        slopes.append(slope.double())
+    assert float((slopes[0] - slopes[1]).norm() / slopes[1].norm()) < 1e-4
+
+
 def test_of_one_shape_it_is_the_two_losses(net, rng):
     content, style, picture = (torch.rand(1, 3, 48, 40, dtype=torch.float64) for _ in range(3))
     features = Features(net, sorted({*CONTENT, *STYLE}), engine="torch").double()

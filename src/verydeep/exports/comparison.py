@@ -29,7 +29,8 @@ class Comparison:
     pictures : int
         Their number.
     scores : float
-        Largest difference of a score anywhere in the score map, as a share of the largest score.
+        Largest difference of a score anywhere in the score map, as a share of the largest score; as it is where all
+        scores are 0, as those of a network are whose units are dead.
     posteriors : float
         Largest difference of a posterior of a whole picture, in [0, 1].
     same_class : int
@@ -76,7 +77,7 @@ def _compare(net: Network, contract: Contract, run: Runner, pictures: Picture) -
         height=pictures.shape[1],
         width=pictures.shape[2],
         pictures=len(pictures),
-        scores=float((score_map - own_map).abs().max() / own_map.abs().max()),
+        scores=float((score_map - own_map).abs().max()) / (float(own_map.abs().max()) or 1.0),
         posteriors=float((posteriors - own).abs().max()),
         same_class=int((posteriors.argmax(dim=1) == own.argmax(dim=1)).sum()),
     )

@@ -85,7 +85,7 @@ def stylize(
             f"{net.least_size}, steps of at least 1, a weight above 0 and no negative seed"
         )
     pictures = [open_picture(content, "the content"), open_picture(style, "the style")]
-    features = Features(net, sorted({*CONTENT, *STYLE}), engine="torch")
+    features = Features(net, sorted({*CONTENT, *STYLE}))
     device = next(net.parameters()).device
     found: Tensor | None = None
     for side in sides(size):
@@ -130,9 +130,9 @@ class Aim:
     @classmethod
     def of(cls, features: Features, content: Tensor, style: Tensor, style_weight: float) -> "Aim":
         """Return the aim that pictures, RGB from 0 to 1, 1 x 3 x h x w, set."""
-        with torch.no_grad():
-            maps = {layer: x for layer, x in _maps(features, content) if layer in CONTENT}
-            styles = {layer: x for layer, x in _maps(features, style) if layer in STYLE}
+        # With gradients, as the search goes: so maps are laid out alike.
+        maps = {layer: x.detach() for layer, x in _maps(features, content.clone().requires_grad_()) if layer in CONTENT}
+        styles = {layer: x.detach() for layer, x in _maps(features, style.clone().requires_grad_()) if layer in STYLE}
         means = {layer: max(float(x.mean()), _LEAST) for layer, x in {**maps, **styles}.items()}
         weights = {
             **{layer: weight / means[layer] ** 2 for layer, weight in CONTENT.items()},
