@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.own_process import OwnProcess
 from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
-from verydeep.basics.memory import resident
+from verydeep.basics.memory import ask_for_huge_pages, resident
 
 VARIANTS = {
     "native": "this project's network and step, 3x3 convolutions by the native engine",
@@ -84,6 +84,7 @@ def run(task: Task, repeats: int = 5, variants: Sequence[str] = tuple(VARIANTS))
         `rows` (TrainingRow as dict), `missing` (variants that do not run here, and why), `time_ratio` and
         `memory_ratio` (the first variant's over the better plain one's in float32; below 1 is better), `machine`.
     """
+    ask_for_huge_pages()  # of the processes that are started from this one: as the command that trains does, for all alike
     if wrong := [*(set(variants) - set(VARIANTS)), *(set(FLOAT32) - set(variants))]:
         raise UserError(
             f"variants {', '.join(variants)}: wrong or missing is {', '.join(wrong)}; all: {', '.join(VARIANTS)}"

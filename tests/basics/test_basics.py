@@ -18,6 +18,21 @@ from verydeep.basics.progress import track
 from verydeep.basics.rng import generator
 
 
+HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(not HUGE.exists() or "[never]" in HUGE.read_text(), reason="this kernel gives no huge pages")
+def test_torch_gets_huge_pages_when_asked() -> None:
+    program = (
+        "from pathlib import Path; from verydeep.basics.memory import ask_for_huge_pages; ask_for_huge_pages();"
+        "import torch; x = torch.ones(2**24);"
+        "lines = Path('/proc/self/smaps').read_text().splitlines();"
+        "print(sum(int(line.split()[1]) for line in lines if line.startswith('AnonHugePages')))"
+    )
+    kibibytes = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert int(kibibytes) > 2**24 * 4 / 1024 / 2
+
+
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.txt"
     write_text(path, "old")

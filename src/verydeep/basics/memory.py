@@ -1,5 +1,6 @@
-"""How much memory this process holds, and a bound that threads share."""
+"""How much memory this process holds, in pages of which size, and a bound that threads share."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,15 @@ def resident(peak: bool = False) -> int:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def ask_for_huge_pages() -> None:
+    """Have torch ask Linux for pages of 2 MiB for tensors of that size or more; it looks when it is first needed.
+
+    A training step makes and frees gigabytes, which in pages of 4 KiB the kernel clears one fault at a time. Who has
+    set torch's variable is not overruled.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 class Budget:

@@ -50,6 +50,7 @@ def reproduce(
     import json
 
     from verydeep.basics.errors import UserError
+    from verydeep.basics.memory import ask_for_huge_pages
     from verydeep.datasets.opening import Reading
     from verydeep.results import reproduce as study
     from verydeep.results import verify
@@ -57,6 +58,7 @@ def reproduce(
     from verydeep.results.study import PUBLISHED
     from verydeep.results.table import render
 
+    ask_for_huge_pages()
     if preset == PUBLISHED:
         if boxes_as_stored is not None:
             raise UserError(
