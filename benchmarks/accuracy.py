@@ -57,17 +57,17 @@ def run(images: list[Path], weights: Path | None = None, name: str = "D", limit:
     UserError
         No pictures, unreadable weights, or the native library was not built.
     """
-    net = (load(weights) if weights else create(name, initialization="he", seed=0)).eval()
-    exact = (load(weights) if weights else create(name, initialization="he", seed=0)).eval().double()
+    net, exact = ((load(weights) if weights else create(name, initialization="he", seed=0)) for _ in range(2))
+    net, exact = net.one_view().eval(), exact.one_view().eval().double()
     layer, files = net.layer_names[-1], find_pictures(images)[:limit]
     crops = [_central_crop(net, file) for file in files]
     ways, missing = _ways(net, layer, crops)
     scores: dict[str, list[Tensor]] = {way: [] for way in ["float64", *ways]}
     with torch.inference_mode():
         for x in track(crops, len(crops), "scoring", "pictures"):
-            scores["float64"].append(_flat(exact.activations(x.double(), layer)))
+            scores["float64"].append(_judged(net, exact.activations(x.double(), layer)))
             for way, run_ in ways.items():
-                scores[way].append(_flat(run_(x)))
+                scores[way].append(_judged(net, run_(x)))
     return {
         "net": str(net.configuration.name),
         "weights": "trained" if weights else "random",
@@ -94,9 +94,9 @@ def _ways(net: Network, layer: str, crops: list[Tensor]) -> tuple[dict[str, Run]
     return ways, missing
 
 
-def _flat(values: Tensor) -> Tensor:
-    """Return one picture's map as a list of numbers, a single cell's its scores."""
-    return values.double().flatten()
+def _judged(net: Network, values: Tensor) -> Tensor:
+    """Return what of one picture's map is judged, as a list of numbers: class scores, means over places; or all of it."""
+    return (values if net.task == "describe" else values.mean(dim=(2, 3))).double().flatten()
 
 
 def text(result: dict[str, Any]) -> str:
