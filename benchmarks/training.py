@@ -84,7 +84,7 @@ def run(task: Task, repeats: int = 5, variants: Sequence[str] = tuple(VARIANTS))
         `rows` (TrainingRow as dict), `missing` (variants that do not run here, and why), `time_ratio` and
         `memory_ratio` (the first variant's over the better plain one's in float32; below 1 is better), `machine`.
     """
-    ask_for_huge_pages()  # of the processes that are started from this one: as the command that trains does, for all alike
+    ask_for_huge_pages()  # as commands that train do; for all variants, whose processes are started from this one
     if wrong := [*(set(variants) - set(VARIANTS)), *(set(FLOAT32) - set(variants))]:
         raise UserError(
             f"variants {', '.join(variants)}: wrong or missing is {', '.join(wrong)}; all: {', '.join(VARIANTS)}"

@@ -17,7 +17,6 @@ from verydeep.basics.machine import describe_machine
 from verydeep.basics.progress import track
 from verydeep.basics.rng import generator
 
-
 HUGE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
