@@ -95,7 +95,7 @@ def _ways(net: Network, layer: str, crops: list[Tensor]) -> tuple[dict[str, Run]
 
 
 def _judged(net: Network, values: Tensor) -> Tensor:
-    """Return what of one picture's map is judged: scores of classes, which are means over places, or all of a trunk's."""
+    """Return what of one picture's map is judged: scores of classes, means over places; of a trunk all of it."""
     return (values if net.task == "describe" else values.mean(dim=(2, 3))).double().flatten()
 
 
