@@ -30,16 +30,21 @@ def in_float64(x, weight, bias, how):
     """Return the result, and where no rounding decides: neither a ReLU's sign nor a pool's winner."""
     rectify, pool, up = how
     z = F.conv2d(x, weight, bias, padding=1)
-    sums, near = z.detach(), 1e-4 * z.detach().abs().max()
     if not rectify:
-        return z, torch.ones_like(sums, dtype=torch.bool)
+        return z, torch.ones_like(z, dtype=torch.bool)
+    y = F.max_pool2d(F.relu(z), 2, 2, ceil_mode=up) if pool else F.relu(z)
+    return y, decided(z.detach(), pool, up)
+
+
+def decided(sums, pool, up):
+    """Return where no rounding of what comes before ReLU and pool decides."""
+    near = 1e-4 * sums.abs().max()
     if not pool:
-        return F.relu(z), sums.abs() > near
+        return sums.abs() > near
     lines, columns = (-side % 2 if up else -(side % 2) for side in sums.shape[2:])
     cells = F.pad(sums, (0, columns, 0, lines), value=-torch.inf).unfold(2, 2, 2).unfold(3, 2, 2).flatten(4)
     first, second = cells.topk(2).values.unbind(-1)
-    sure = (first.abs() > near) & ((first - second > near) | (first < 0))
-    return F.max_pool2d(F.relu(z), 2, 2, ceil_mode=up), sure
+    return (first.abs() > near) & ((first - second > near) | (first < 0))
 
 
 def check(x, weight, bias, how, processor=None, allowed=1e-5):

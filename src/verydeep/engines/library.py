@@ -28,6 +28,7 @@ def find() -> ctypes.CDLL | None:
     library.vd_add.argtypes = [pointer, number, long, long, long, pointer, pointer, number, number, number, number]
     library.vd_run.argtypes, library.vd_run.restype = [pointer, pointer, pointer, number, pointer, number], number
     library.vd_train.argtypes, library.vd_train.restype = [number, pointer, number, number], number
+    library.vd_normalize.argtypes, library.vd_normalize.restype = [number, pointer, number, number], number
     return library
 
 

@@ -1,4 +1,4 @@
-"""3x3 convolutions in training, with the ReLU and the pool behind them, by the native library."""
+"""3x3 convolutions in training, with the ReLU and the pool behind them, by the native library; batch norm between."""
 
 import ctypes
 from enum import IntEnum
@@ -7,10 +7,10 @@ from typing import Any, TypeGuard, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
+from verydeep.engines.blocks import filled, filled_up
 from verydeep.engines.library import PROCESSORS, Processor, best_processor, load
-from verydeep.engines.stack import LANES
+from verydeep.engines.normalization import is_native_norm, normalize
 from verydeep.nets.network import Network, halves, run_layers
 
 
@@ -61,7 +61,7 @@ class _Convolve(torch.autograd.Function):
         if pool:
             height, width = (height + round_up) // 2, (width + round_up) // 2
         pixels, weights = x.permute(0, 2, 3, 1).contiguous(), weight.contiguous()
-        result = pixels.new_empty(images, height, width, _filled(out))
+        result = pixels.new_empty(images, height, width, filled(out))
         choice = torch.empty(result.shape if pool else 0, dtype=torch.uint8)
         ctx.kind, ctx.how, ctx.shape = kind, how, (images, channels, out, *x.shape[2:])
         _run(ctx, _Pass.FORWARD, pixels=pixels, weights=weights, bias=bias, result=result, choice=choice)
@@ -74,15 +74,15 @@ class _Convolve(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         pixels, weight, result, choice = ctx.saved_tensors
         images, channels, out, height, width = ctx.shape
-        given = {"gradient": _filled_up(gradient), "result": result, "choice": choice}
+        given = {"gradient": filled_up(gradient), "result": result, "choice": choice}
         to_x = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
-            to_pixels = pixels.new_empty(images, height, width, _filled(channels))
+            to_pixels = pixels.new_empty(images, height, width, filled(channels))
             _run(ctx, _Pass.TO_PIXELS, weights=weight.contiguous(), pixel_gradient=to_pixels, **given)
             to_x = to_pixels.permute(0, 3, 1, 2)[:, :channels]
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             to_weight = torch.empty(weight.shape)
-            sums = torch.empty(_filled(out))
+            sums = torch.empty(filled(out))
             _run(ctx, _Pass.TO_WEIGHTS, pixels=pixels, weight_gradient=to_weight, bias_gradient=sums, **given)
             to_bias = sums[:out] if ctx.needs_input_grad[2] else None
         return to_x, to_weight, to_bias, None, None
@@ -97,32 +97,21 @@ def _run(ctx: Any, which: _Pass, **tensors: Tensor | None) -> None:
         raise MemoryError(f"no memory to train a layer of {ctx.shape[1]} to {ctx.shape[2]} channels")
 
 
-def _filled(channels: int) -> int:
-    """Return how many channels whole blocks of them have."""
-    return -(-channels // LANES) * LANES
-
-
-def _filled_up(x: Tensor) -> Tensor:
-    """Lay N x C x H x W out as N x H x W x C, with zeros behind the last channel."""
-    x = x.permute(0, 2, 3, 1)
-    if x.shape[3] % LANES:
-        x = F.pad(x, (0, -x.shape[3] % LANES))
-    return x.contiguous()
-
-
 def run_natively(net: Network, x: Tensor, layer: str, after: str | None = None) -> Tensor:
     """Do what `net.activations` does, with gradients, 3x3 convolutions in the native library."""
     round_up = bool(net.preprocessing.pool_round_up)
     modules = [module for _, module in net.between(after, layer)]
     while modules:
-        first = modules[0]
+        first, rectify = modules[0], len(modules) > 1 and isinstance(modules[1], nn.ReLU)
+        pool = rectify and len(modules) > 2 and halves(modules[2])
+        taken = 1 + rectify + pool
         if _is_native(first):
-            taken = 1 + (len(modules) > 1 and isinstance(modules[1], nn.ReLU))
-            pool = taken == 2 and len(modules) > 2 and halves(modules[2])
-            x = convolve(x, first.weight, first.bias, taken == 2, pool, round_up)
-            taken += pool
+            x = convolve(x, first.weight, first.bias, rectify, pool, round_up)
+        elif is_native_norm(first) and rectify and x.numel() > x.shape[1]:
+            x = normalize(x, first, pool, round_up)
         else:
-            taken = next((i for i, module in enumerate(modules) if _is_native(module)), len(modules))
+            native = (_is_native(module) or is_native_norm(module) for module in modules[1:])
+            taken = 1 + next((i for i, starts in enumerate(native) if starts), len(modules) - 1)
             x = run_layers(modules[:taken], x, round_up)
         modules = modules[taken:]
     return x

@@ -17,14 +17,17 @@
 namespace avx512 {
 std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&);
 std::unique_ptr<verydeep::Work> train(const verydeep::Convolution&, verydeep::Pass);
+std::unique_ptr<verydeep::Work> normalize(const verydeep::Norm&, bool);
 }
 namespace avx2 {
 std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&);
 std::unique_ptr<verydeep::Work> train(const verydeep::Convolution&, verydeep::Pass);
+std::unique_ptr<verydeep::Work> normalize(const verydeep::Norm&, bool);
 }
 namespace portable {
 std::unique_ptr<verydeep::Layer> make(const verydeep::Spec&);
 std::unique_ptr<verydeep::Work> train(const verydeep::Convolution&, verydeep::Pass);
+std::unique_ptr<verydeep::Work> normalize(const verydeep::Norm&, bool);
 }
 
 namespace verydeep {
@@ -108,6 +111,14 @@ Train train_by(int processor) {
   return portable::train;
 }
 
+Normalize normalize_by(int processor) {
+#if defined(__x86_64__)
+  if (processor == AVX2) return avx2::normalize;
+  if (processor == AVX512) return avx512::normalize;
+#endif
+  return portable::normalize;
+}
+
 // What passes of training work in, kept from one to the next: to ask the system for it takes as long as some of them.
 struct Workshop {
   std::mutex turn;
@@ -119,6 +130,18 @@ struct Workshop {
 Workshop& workshop() {
   static Workshop& one = *new Workshop;
   return one;
+}
+
+void in_workshop(const Work& work, int threads, bool up) {
+  Workshop& shop = workshop();
+  std::lock_guard<std::mutex> turn(shop.turn);
+  float* shared = shop.shared.at_least(work.shared_scratch(threads));
+  shop.own.resize(std::max<size_t>(shop.own.size(), threads));
+  for (int t = 0; t < threads; t++) shop.own[t].at_least(work.own_scratch(threads));
+  std::atomic<long> counter{0};
+  in_parallel(threads, [&](int thread) {
+    work.run(Part{thread, threads, up, shop.own[thread].data, shared, &counter});
+  });
 }
 
 Processor best() {
@@ -198,16 +221,15 @@ int vd_run(void* handle, const float* in, const long* shape, int up, float* out,
 
 // Run one pass of a convolution in training; 0 when done, 1 where memory ran out.
 int vd_train(int processor, const Convolution* convolution, int pass, int threads) try {
-  Workshop& shop = workshop();
-  std::lock_guard<std::mutex> turn(shop.turn);
-  const auto work = train_by(processor)(*convolution, Pass(pass));
-  float* shared = shop.shared.at_least(work->shared_scratch(threads));
-  shop.own.resize(std::max<size_t>(shop.own.size(), threads));
-  for (int t = 0; t < threads; t++) shop.own[t].at_least(work->own_scratch(threads));
-  std::atomic<long> counter{0};
-  in_parallel(threads, [&](int thread) {
-    work->run(Part{thread, threads, convolution->up != 0, shop.own[thread].data, shared, &counter});
-  });
+  in_workshop(*train_by(processor)(*convolution, Pass(pass)), threads, convolution->up != 0);
+  return 0;
+} catch (const std::bad_alloc&) {
+  return 1;
+}
+
+// Run batch norm in training, forward or back; 0 when done, 1 where memory ran out.
+int vd_normalize(int processor, const Norm* norm, int back, int threads) try {
+  in_workshop(*normalize_by(processor)(*norm, back != 0), threads, norm->up != 0);
   return 0;
 } catch (const std::bad_alloc&) {
   return 1;

@@ -68,6 +68,29 @@ struct Convolution {
 
 enum Pass { FORWARD, TO_PIXELS, TO_WEIGHTS };
 
+// Batch norm in training, with the ReLU and perhaps the 2x2 max-pool behind it. Maps and numbers of channels are filled up
+// to whole blocks.
+struct Norm {
+  long images, channels, height, width;
+  int pool, up;
+  float epsilon;
+  const float* input;
+  const float* weights;  // of channels, as the following
+  const float* bias;
+  float* mean;           // of the input, found by the pass forward; so are all of these
+  float* variance;       // sums of squares divided by the count
+  float* factor;         // what the input is multiplied by
+  float* added;          // and what is added
+  float* result;         // what came out of all
+  uint8_t* choice;       // as a convolution's
+  const float* gradient;  // of `result`
+  float* input_gradient;
+  float* weight_gradient;
+  float* bias_gradient;
+  Shape before() const { return {images, channels, height, width}; }
+  Shape after() const { return pool ? Shape{images, channels, (height + up) / 2, (width + up) / 2} : before(); }
+};
+
 // One of its passes, ready to run.
 struct Work {
   virtual ~Work() = default;
@@ -77,6 +100,7 @@ struct Work {
 };
 
 using Train = std::unique_ptr<Work> (*)(const Convolution&, Pass);
+using Normalize = std::unique_ptr<Work> (*)(const Norm&, bool back);
 using Make = std::unique_ptr<Layer> (*)(const Spec&);
 
 }  // namespace verydeep
