@@ -10,16 +10,17 @@ from typing import Any
 from benchmarks.own_process import OwnProcess
 from verydeep.basics.errors import UserError
 from verydeep.basics.machine import describe_machine
-from verydeep.basics.memory import ask_for_huge_pages, resident
+from verydeep.basics.memory import keep_memory, resident
 
 VARIANTS = {
-    "native": "this project's network and step, 3x3 convolutions by the native engine",
-    "torch": "the same by torch",
+    "native": "this project's network and step, memory kept, 3x3 convolutions and batch norm by the native engine",
+    "torch": "the same by torch, memory kept",
     "plain": "nn.Sequential of Conv2d, ReLU(inplace), MaxPool2d, Flatten, Linear",
     "plain channels_last": "the same, channels last",
     "plain bf16": "the same, channels last, under torch's autocast to bfloat16",
     "plain compiled": "the same, channels last, through torch.compile",
 }
+OURS = ("native", "torch")
 FLOAT32 = ("plain", "plain channels_last")
 """What ratios are to: the faster, or the smaller, of these."""
 
@@ -84,7 +85,6 @@ def run(task: Task, repeats: int = 5, variants: Sequence[str] = tuple(VARIANTS))
         `rows` (TrainingRow as dict), `missing` (variants that do not run here, and why), `time_ratio` and
         `memory_ratio` (the first variant's over the better plain one's in float32; below 1 is better), `machine`.
     """
-    ask_for_huge_pages()  # as commands that train do; for all variants, whose processes are started from this one
     if wrong := [*(set(variants) - set(VARIANTS)), *(set(FLOAT32) - set(variants))]:
         raise UserError(
             f"variants {', '.join(variants)}: wrong or missing is {', '.join(wrong)}; all: {', '.join(VARIANTS)}"
@@ -146,6 +146,8 @@ def _clock_name(task: Task) -> str:
 
 def _serve(connection: Connection, variant: str, task: Task) -> None:
     """Make a variant, do one step and send its loss, or why there is none; then a step, or the peak, a request."""
+    if variant in OURS:
+        keep_memory()  # as the commands that train do
     import torch
 
     import verydeep.training.train  # noqa: F401 (so that no variant's memory counts its imports)
@@ -155,7 +157,7 @@ def _serve(connection: Connection, variant: str, task: Task) -> None:
     clock = time.process_time if task.threads == 1 else time.perf_counter
     before = resident(peak=True)
     try:
-        step = _ours(task, variant) if variant in ("native", "torch") else _plain(task, variant)
+        step = _ours(task, variant) if variant in OURS else _plain(task, variant)
         connection.send(step())
     except Exception as error:  # whatever keeps a peer from running here is told, not hidden
         connection.send(str(error).strip().partition("\n")[0] or type(error).__name__)

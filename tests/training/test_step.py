@@ -216,9 +216,7 @@ def test_layers_that_are_not_trained_run_by_the_engine_of_inference(
     ("batch_norm", "words", "engine"),
     [
         (False, (), "native"),
-        (True, (), "torch"),
-        (True, ("optimizer.layer_learning_rates.conv=0",), "native"),
-        (True, ("optimizer.trained_layers=fc",), "native"),
+        (True, (), "native"),
         (False, ("precision=bf16",), "torch"),
     ],
 )

@@ -50,7 +50,7 @@ def reproduce(
     import json
 
     from verydeep.basics.errors import UserError
-    from verydeep.basics.memory import ask_for_huge_pages
+    from verydeep.basics.memory import keep_memory
     from verydeep.datasets.opening import Reading
     from verydeep.results import reproduce as study
     from verydeep.results import verify
@@ -58,7 +58,7 @@ def reproduce(
     from verydeep.results.study import PUBLISHED
     from verydeep.results.table import render
 
-    ask_for_huge_pages()
+    keep_memory()
     if preset == PUBLISHED:
         if boxes_as_stored is not None:
             raise UserError(

@@ -1,7 +1,7 @@
 """Batch norm in training, with the ReLU and the pool behind it, by the native library."""
 
 import ctypes
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class _Norm(ctypes.Structure):
     )
 
 
-def is_native_norm(module: nn.Module) -> bool:
+def is_native_norm(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
     """Say whether a module is a batch norm that takes its statistics from the batch, and has weights."""
     return type(module) is nn.BatchNorm2d and module.training and module.affine
 
@@ -71,7 +71,8 @@ class _Normalize(torch.autograd.Function):
         choice = torch.empty(result.shape if pool else 0, dtype=torch.uint8)
         found = torch.empty(4, filled(channels))
         ctx.kind, ctx.how, ctx.shape = kind, how, x.shape
-        _run(ctx, False, input=given, weights=_wide(weight), bias=_wide(bias), found=found, result=result, choice=choice)
+        of_channels = {"weights": _wide(weight), "bias": _wide(bias)}
+        _run(ctx, False, input=given, **of_channels, found=found, result=result, choice=choice)
         ctx.save_for_backward(given, found, choice)
         mean, variance = found[0, :channels], found[1, :channels]
         ctx.mark_non_differentiable(mean, variance)

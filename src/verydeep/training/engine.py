@@ -12,13 +12,10 @@ from verydeep.training.recipe import Recipe
 def pick_training_engine(recipe: Recipe, net: Network, device: torch.device, compiled: bool = False) -> Engine:
     """Return the engine that a recipe's steps go by; `auto` is the native one where `pick_engine` says so, else torch.
 
-    With batch norm that is trained the native one gains nothing (docs/engine.md). UserError where the recipe asks for
-    one that does not run here.
+    UserError where the recipe asks for one that does not run here.
     """
     beside = any(isinstance(module, Auxiliary) for module in net.children())
-    settings = recipe.optimizer
-    frozen = settings.trained_layers == "fc" or settings.layer_learning_rates.get("conv") == 0
-    if recipe.engine == "auto" and (compiled or beside or (net.batch_norm and not frozen)):
+    if recipe.engine == "auto" and (compiled or beside):
         return "torch"
     engine = pick_engine(recipe.engine, device, recipe.precision, net=net)
     if engine == "native" and (compiled or beside):
