@@ -17,10 +17,10 @@ import verydeep as vd
 from tests.serving.conftest import CLASSES, Running, jpeg, network, random_picture
 from verydeep.basics.errors import UserError
 from verydeep.datasets import open_dataset
+from verydeep.datasets.brush import brush_runs
 from verydeep.inference.protocol import Protocol
 from verydeep.localization.localize import Found, Localized
 from verydeep.nets.config import SegmentationConfig
-from verydeep.serving.brush import brush_runs
 from verydeep.serving.guard import _brings
 from verydeep.serving.label_studio import annotation, picture_in, project_of
 from verydeep.serving.picture_folder import PictureFolder

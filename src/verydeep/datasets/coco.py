@@ -17,16 +17,16 @@ OTHERS = re.compile(r"captions|keypoints|panoptic|stuff|image_info")  # of COCO 
 
 def matches(storage: Storage) -> bool:
     """Say whether a JSON file begins as COCO's do."""
-    return bool(_files(storage))
+    return bool(files(storage))
 
 
 def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) -> Layout:
     """Read the files that have categories and annotations, or those of `--reader coco:FILE,FILE`."""
     order: list[str] = []
-    files = options.split(",") if options else _files(storage)
-    if absent := [file for file in files if file not in storage.files]:
-        raise UserError(f"{storage.path}: has no {few(absent)}; it has {few(_files(storage), 10) or 'no such files'}")
-    labeled = [record for file in files for record in _labeled(storage, file, order)]
+    chosen = options.split(",") if options else files(storage)
+    if absent := [file for file in chosen if file not in storage.files]:
+        raise UserError(f"{storage.path}: has no {few(absent)}; it has {few(files(storage), 10) or 'no such files'}")
+    labeled = [record for file in chosen for record in _labeled(storage, file, order)]
     used = sorted({record.file for record in labeled})
     splits = [split_in(file) for file in used]
     if len(set(splits)) < len(splits):
@@ -36,7 +36,8 @@ def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) 
     return layout_of(storage, labeled, Finder(storage), order=order, choice=choice)
 
 
-def _files(storage: Storage) -> list[str]:
+def files(storage: Storage) -> list[str]:
+    """Return the names of the files of labels, of COCO's own the instances alone."""
     found = [name for name in storage.outermost("json") if HEAD.match(storage.files[name].read(4096))]
     return sorted(name for name in found if not OTHERS.search(name)) or sorted(found)
 

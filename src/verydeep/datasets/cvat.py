@@ -16,30 +16,36 @@ ROOT = re.compile(rb"<annotations[\s>]")
 
 def matches(storage: Storage) -> bool:
     """Say whether there is an XML file whose root is `annotations`."""
-    return bool(_files(storage))
+    return bool(files(storage))
 
 
 def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) -> Layout:
     """Read every export, or that of `--reader cvat:FILE`."""
-    files = [options] if options in storage.files else _files(storage)
+    chosen = [options] if options in storage.files else files(storage)
     return layout_of(
-        storage, (record for file in files for record in _labeled(storage, file)), Finder(storage), choice=choice
+        storage, (record for file in chosen for record in _labeled(storage, file)), Finder(storage), choice=choice
     )
 
 
-def _files(storage: Storage) -> list[str]:
+def files(storage: Storage) -> list[str]:
+    """Return the names of the exports."""
     return [name for name in storage.outermost("xml") if ROOT.search(storage.files[name].read(512))]
 
 
-def _labeled(storage: Storage, file: str) -> Iterator[Labeled]:
+def root(storage: Storage, file: str) -> ElementTree.Element:
+    """Return the outermost element of an export of pictures; UserError for one that is damaged, or of a video."""
     where = storage.where(file)
     try:
-        root = ElementTree.fromstring(storage.read(file))
+        found = ElementTree.fromstring(storage.read(file))
     except ElementTree.ParseError as error:
         raise UserError(f"{where}: is no valid XML ({error})") from None
-    if root.find("track") is not None:
+    if found.find("track") is not None:
         raise UserError(f"{where}: annotates a video; export it from CVAT as CVAT for images")
-    for image in root.iter("image"):
+    return found
+
+
+def _labeled(storage: Storage, file: str) -> Iterator[Labeled]:
+    for image in root(storage, file).iter("image"):
         objects: list[tuple[str, Edges | None]] = [(tag.get("label", ""), None) for tag in image.iter("tag")]
         boxes = [(box.get("label", ""), _edges(box)) for box in image.iter("box")]
         sides = number(image.get("height")), number(image.get("width"))

@@ -19,19 +19,20 @@ Objects = list[tuple[str, Edges | None]]
 
 def matches(storage: Storage) -> bool:
     """Say whether there is a JSON list of tasks."""
-    return bool(_files(storage))
+    return bool(files(storage))
 
 
 def read(storage: Storage, options: str = "", choice: LabelChoice = AS_WRITTEN) -> Layout:
     """Read every export, or that of `--reader label-studio:FILE`; of several annotations of a picture the first."""
     finder = Finder(storage)
-    files = [options] if options in storage.files else _files(storage)
+    chosen = [options] if options in storage.files else files(storage)
     return layout_of(
-        storage, (record for file in files for record in _labeled(storage, file, finder)), finder, choice=choice
+        storage, (record for file in chosen for record in _labeled(storage, file, finder)), finder, choice=choice
     )
 
 
-def _files(storage: Storage) -> list[str]:
+def files(storage: Storage) -> list[str]:
+    """Return the names of the exports."""
     found = []
     for name in storage.outermost("json"):
         head = storage.files[name].read(1 << 16)
@@ -43,15 +44,15 @@ def _files(storage: Storage) -> list[str]:
 def _labeled(storage: Storage, file: str, finder: Finder) -> Iterator[Labeled]:
     for task in storage.json(file):
         try:
-            picture = _picture(task, finder, file)
+            named = picture(task, finder, file)
             size, objects = _full(task, storage.where(file)) if "data" in task else _minimal(task)
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             what = f"{type(error).__name__}: {error}"
             raise UserError(f"{storage.where(file)}: is not as Label Studio writes it ({what})") from None
-        yield Labeled(picture, tuple(objects), file, None, size)
+        yield Labeled(named, tuple(objects), file, None, size)
 
 
-def _picture(task: dict[str, Any], finder: Finder, file: str) -> str:
+def picture(task: dict[str, Any], finder: Finder, file: str) -> str:
     """Return the name of a task's picture: `/data/upload/1/1a2b3c4d-cat.jpg`, `/data/local-files/?d=set/cat.jpg`."""
     values = task.get("data", task)
     texts = [text for text in values.values() if isinstance(text, str)]
@@ -65,18 +66,23 @@ def _picture(task: dict[str, Any], finder: Finder, file: str) -> str:
     return next((name for name in names if finder.find(name, file)), names[-1] if len(names) == 2 else names[0])
 
 
-def _full(task: dict[str, Any], where: str) -> tuple[Size | None, Objects]:
+def results(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what a task's first annotation says, of those that were not cancelled."""
     done = [each for each in task.get("annotations", task.get("completions", [])) if not each.get("was_cancelled")]
+    return done[0]["result"] if done else []
+
+
+def _full(task: dict[str, Any], where: str) -> tuple[Size | None, Objects]:
     size, objects = None, Objects()
     questions: dict[str, None] = {}
-    for result in done[0]["result"] if done else []:
+    for result in results(task):
         value = result["value"]
         if "choices" in value:
             questions[str(result.get("from_name"))] = None
             objects += [(str(name), None) for name in value["choices"]]
         elif names := value.get("rectanglelabels"):
             questions[str(result.get("from_name"))] = None
-            size = _size(result)
+            size = size_of(result)
             objects += [(str(name), _edges(value, size)) for name in names]
     if len(questions) > 1 and any(not edges for _, edges in objects) and len({name for name, _ in objects}) > 1:
         raise UserError(
@@ -91,7 +97,7 @@ def _minimal(task: dict[str, Any]) -> tuple[Size | None, Objects]:
     for value in task.values():
         for each in value if isinstance(value, list) else []:
             if isinstance(each, dict) and "rectanglelabels" in each:
-                size = _size(each)
+                size = size_of(each)
                 objects += [(str(name), _edges(each, size)) for name in each["rectanglelabels"]]
     if objects:
         return size, objects
@@ -100,7 +106,8 @@ def _minimal(task: dict[str, Any]) -> tuple[Size | None, Objects]:
     return None, [(str(name), None) for name in ([names] if isinstance(names, str) else names)]
 
 
-def _size(entry: dict[str, Any]) -> Size:
+def size_of(entry: dict[str, Any]) -> Size:
+    """Return height and width of the picture that a result is of."""
     return int(entry["original_height"]), int(entry["original_width"])
 
 

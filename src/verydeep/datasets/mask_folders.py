@@ -1,4 +1,4 @@
-"""Readers of pictures with masks: VOC's segmentation folders, CamVid's, and folders of pictures beside masks."""
+"""Readers of pictures with masks: VOC's segmentation folders, CamVid's, plain folders, areas that a file says."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,8 +9,9 @@ import numpy as np
 from verydeep.basics.errors import UserError
 from verydeep.basics.progress import track
 from verydeep.datasets.dataset import Sample
+from verydeep.datasets.drawn_masks import read_drawn
 from verydeep.datasets.layout import Layout, few, name_of, without_outer_folders
-from verydeep.datasets.masks import IGNORED, SegmentedDataset, Values, read_values
+from verydeep.datasets.masks import IGNORED, VOID, SegmentedDataset, Values, read_values
 from verydeep.datasets.splits import SPLITS, choose_split
 from verydeep.datasets.storage import Storage, open_storage
 
@@ -18,8 +19,6 @@ VOC_CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
-VOID = frozenset({"unlabelled", "unlabeled", "void", "ignore", "ignored"})
-"""Names of no class: their pixels do not count."""
 TABLES = ("classes.txt", "classes.csv", "class_dict.csv")
 ALIASES = {
     "train": ("train", "training"),
@@ -30,8 +29,9 @@ IMAGES = ("images", "image", "imgs", "JPEGImages", "pictures", "photos")
 MASKS = ("masks", "mask", "labels", "annotations", "annots", "SegmentationClass", "segmentation")
 ENDINGS = ("", "_mask", "_label", "_labels", "_L", "_seg", "_gt")
 EXPECTED = (
-    "expected VOC's folders (JPEGImages, SegmentationClass, ImageSets/Segmentation), CamVid's (train, trainannot), or "
-    "images beside masks: images/ and masks/, perhaps below or above train, val, test"
+    "expected VOC's folders (JPEGImages, SegmentationClass, ImageSets/Segmentation), CamVid's (train, trainannot), "
+    "images beside masks (images/ and masks/, perhaps below or above train, val, test), or pictures beside an export "
+    "of CVAT (for images), Label Studio (JSON) or COCO that has areas"
 )
 
 Pairs = dict[str, str]
@@ -48,11 +48,14 @@ def open_segmented(source: str | Path, split: str, *, seed: int = 0, holdout: fl
     if str(source) == "scenes":
         raise UserError("scenes: has no masks; give a folder or an archive of pictures with masks")
     storage = without_outer_folders(open_storage(Path(source)))
-    parts = _voc(storage) or _folders(storage)
-    if not parts:
+    if parts := _voc(storage) or _folders(storage):
+        masks = {image: mask for pairs in parts.values() for image, mask in pairs.items()}
+        classes, values = _meaning(storage, masks)
+    elif drawn := read_drawn(storage):
+        parts, classes, values, storage = drawn.parts, drawn.classes, drawn.values, drawn.storage
+        masks = {image: mask for pairs in parts.values() for image, mask in pairs.items()}
+    else:
         raise UserError(f"{source}: no pictures with masks found; {EXPECTED}")
-    masks = {image: mask for pairs in parts.values() for image, mask in pairs.items()}
-    classes, values = _meaning(storage, masks)
     samples = {name: [Sample(image, -1) for image in sorted(pairs)] for name, pairs in parts.items()}
     voc = any(name.startswith("ImageSets/Segmentation/") for name in storage.files)
     layout = Layout(name_of(storage), classes, samples, storage, val_is_test=voc)

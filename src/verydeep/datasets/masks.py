@@ -16,6 +16,8 @@ from verydeep.images.decode import read_header
 
 IGNORED = 255
 """Label of pixels that count neither in training nor in testing."""
+VOID = frozenset({"unlabelled", "unlabeled", "void", "ignore", "ignored"})
+"""Names of no class: their pixels do not count."""
 
 
 @dataclass(frozen=True)

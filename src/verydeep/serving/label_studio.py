@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from verydeep.datasets.brush import brush_runs
 from verydeep.evaluation.predict import Prediction
 from verydeep.localization.localize import Found, Localized
 from verydeep.segmentation.segment import Segmented
-from verydeep.serving.brush import brush_runs
 from verydeep.serving.guard import Exchange
 from verydeep.serving.models import Model
 from verydeep.serving.picture_folder import PictureFolder
