@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,47 +101,47 @@ TRUTH = np.array([20.0, 20, 60, 60])
 
 @pytest.fixture
 def add_boxes(tmp_path):
+    return partial(write_boxes, tmp_path / "study")
+
+
+def write_boxes(study, name, wrong, protocol="center@384", regression="pcr", layers="all", scales=(384, 384), **about):
     """Write the boxes of 40 images of 100 x 80 pixels, of which the first `wrong` are wrong given the class."""
-
-    def write(name, wrong, protocol="center@384", regression="pcr", layers="all", scales=(384, 384), **about):
-        count = 40
-        boxes = np.tile(TRUTH, (count, 6, 1))
-        boxes[:wrong] += 35
-        labels = np.arange(count) % 8
-        classes = np.stack([(labels + k) % 8 for k in (0, 1, 2, 3, 4, 0)], axis=1)
-        metadata = {
-            "data": "ilsvrc-2012",
-            "split": "val",
-            "protocol": protocol,
-            "regression": regression,
-            "trained_layers": layers,
-            "train_scales": list(scales),
-            "configuration": "D",
-            "batch_norm": False,
-            "merging": MERGING,
-            "best_constant_box": [0.25, 0.2, 0.75, 0.6],
-            **about,
-        }
-        path = tmp_path / "study" / "boxes" / name / f"{protocol}.parquet"
-        windows, scores = [rows[None].astype(np.float32) for rows in boxes], [np.ones((1, 6), np.float32)] * count
-        detections = Detections(
-            tuple(f"{i}.png" for i in range(count)),
-            labels,
-            np.tile([100, 80], (count, 1)),
-            [TRUTH[None]] * count,
-            classes,
-            np.full(classes.shape, 0.1, np.float32),
-            windows,
-            scores,
-            boxes,
-            np.ones(classes.shape),
-            tuple("abcdefgh"),
-            metadata,
-        )
-        detections.write(path)
-        return path
-
-    return write
+    count = 40
+    boxes = np.tile(TRUTH, (count, 6, 1))
+    boxes[:wrong] += 35
+    labels = np.arange(count) % 8
+    classes = np.stack([(labels + k) % 8 for k in (0, 1, 2, 3, 4, 0)], axis=1)
+    metadata = {
+        "data": "ilsvrc-2012",
+        "split": "val",
+        "protocol": protocol,
+        "regression": regression,
+        "trained_layers": layers,
+        "train_scales": list(scales),
+        "configuration": "D",
+        "batch_norm": False,
+        "merging": MERGING,
+        "best_constant_box": [0.25, 0.2, 0.75, 0.6],
+        **about,
+    }
+    path = study / "boxes" / name / f"{protocol}.parquet"
+    windows, scores = [rows[None].astype(np.float32) for rows in boxes], [np.ones((1, 6), np.float32)] * count
+    detections = Detections(
+        tuple(f"{i}.png" for i in range(count)),
+        labels,
+        np.tile([100, 80], (count, 1)),
+        [TRUTH[None]] * count,
+        classes,
+        np.full(classes.shape, 0.1, np.float32),
+        windows,
+        scores,
+        boxes,
+        np.ones(classes.shape),
+        tuple("abcdefgh"),
+        metadata,
+    )
+    detections.write(path)
+    return path
 
 
 def write_transfer(folder, name, protocol, classes, systems, **others):

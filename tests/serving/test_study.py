@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.results.conftest import CLASSES, IMAGES, Study
+from tests.results.conftest import CLASSES, IMAGES, TRUTH, Study, write_boxes
 from tests.serving.browser import Watched, until
 from tests.serving.conftest import random_picture
 from verydeep.basics.errors import UserError
@@ -59,15 +59,41 @@ def test_two_tests_picture_by_picture(study: Study) -> None:
             k = posteriors.ids.index(one["picture"])
             best = int(posteriors.probabilities[k].argmax())
             assert one["label"] == CLASSES[posteriors.labels[k]]
-            assert one["named"][place]["class"] == CLASSES[best]
-            assert one["named"][place]["posterior"] == pytest.approx(float(posteriors.probabilities[k, best]))
-            assert one["named"][place]["right"] == (place == 1)
+            assert one["said"][place]["class"] == CLASSES[best]
+            assert one["said"][place]["posterior"] == pytest.approx(float(posteriors.probabilities[k, best]))
+            assert one["said"][place]["right"] == (place == 1)
     pages = [view.compare(A, D, "any", start, 15)["pictures"] for start in (0, 15, 30)]
     assert len({one["picture"] for page in pages for one in page}) == 40
     with pytest.raises(RefusedError, match="no such test"):
         view.compare(A, "../../etc", "any", 0, 9)
     with pytest.raises(RefusedError, match="no such picture"):
         view.picture("x")
+
+
+GOOD, BAD = "boxes/good/center@384", "boxes/bad/center@384"
+
+
+@pytest.fixture
+def boxes(study: Study) -> Study:
+    for name, wrong in (("bad", 30), ("good", 10)):
+        write_boxes(study.path, name, wrong)
+    return study
+
+
+def test_boxes_picture_by_picture(boxes: Study) -> None:
+    view = StudyView(boxes.path, None)
+    kinds = {one["test"]: (one["kind"], one["error"]) for one in view.about()["tests"]}
+    assert kinds[GOOD] == ("boxes", 10 / 40)
+    assert kinds[A][0] == "classes"
+    found = view.compare(GOOD, BAD, "only first", 0, 100)
+    assert found["counts"] == {"any": 40, "both right": 10, "only first": 20, "only second": 0, "both wrong": 10}
+    assert len(found["pictures"]) == 20
+    for one in found["pictures"]:
+        assert (one["size"], one["boxes"]) == ([100, 80], [TRUTH.tolist()])
+        assert one["said"][0] == {"box": TRUTH.tolist(), "iou": 1, "right": True}
+        assert one["said"][1] == {"box": (TRUTH + 35).tolist(), "iou": pytest.approx(25 / (3200 - 25)), "right": False}
+    with pytest.raises(RefusedError, match="two of a kind"):
+        view.compare(GOOD, A, "any", 0, 9)
 
 
 def test_what_is_no_study(tmp_path: Path) -> None:
@@ -134,4 +160,13 @@ def test_it_follows_the_study(browser: Any, study: Study, open_study: Callable[.
     study.add("E", (256, 256), "dense@256", 3)
     until(page, "document.querySelectorAll('#first option').length == 3")
     assert page.input_value("#first") == A
+    for name, wrong in (("bad", 30), ("good", 10)):
+        write_boxes(study.path, name, wrong)
+    until(page, "document.querySelectorAll('#first option').length == 5")
+    page.select_option("#first", GOOD)
+    assert page.locator("#second option").count() == 2
+    assert page.input_value("#second") == BAD
+    page.locator("input[value='only first']").check()
+    until(page, "document.querySelectorAll('#gallery figure').length == 20")
+    assert page.locator("#gallery .right").count() == page.locator("#gallery .wrong").count() == 20
     here.close()

@@ -1,28 +1,25 @@
 """What a study has come to, read anew when its files change."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from verydeep.basics.errors import UserError
 from verydeep.datasets.dataset import Dataset
 from verydeep.datasets.opening import open_dataset
 from verydeep.evaluation.metrics import mcnemar
-from verydeep.evaluation.posteriors import Posteriors
 from verydeep.results.illustrations import places
 from verydeep.results.result import Result, read_results
 from verydeep.results.study import StudyFolder
 from verydeep.results.table import Table
 from verydeep.results.tables import make_tables
 from verydeep.serving.refusal import RefusedError
+from verydeep.serving.study_tests import tested
 from verydeep.training.log import LOG, read_log
 from verydeep.training.recipe import parse_toml
 
@@ -58,7 +55,7 @@ class StudyView:
             stamp = self._stamp()
             if stamp != self._seen.stamp:
                 found = read_results(self.folder) if any(self.folder.rglob("*.parquet")) else []
-                tests = {self._name(result): result for result in found if result.kind == "classes"}
+                tests = {self._name(result): result for result in found if result.kind in ("classes", "boxes")}
                 self._seen = _Seen(stamp, tuple(make_tables(found)) if found else (), tests)
             return self._seen
 
@@ -71,17 +68,21 @@ class StudyView:
             "pictures": self.pictures is not None,
             "tables": [{"heading": table.heading, "note": table.note, "rows": table.grid()} for table in seen.tables],
             "curves": self._curves(),
-            "tests": [{"test": name, "error": result.top1.rate} for name, result in seen.tests.items()],
+            "tests": [{"test": name, "kind": test.kind, "error": _error(test)} for name, test in seen.tests.items()],
         }
 
     def compare(self, first: str, second: str, outcome: Outcome, start: int, count: int) -> dict[str, Any]:
-        """Return how two tests name the same pictures, and some of the pictures with one outcome."""
-        posteriors = [self._posteriors(name) for name in (first, second)]
-        there = set(posteriors[1].ids)
-        labeled = zip(posteriors[0].ids, posteriors[0].labels, strict=True)
-        common = [name for name, label in labeled if label >= 0 and name in there]
-        named = [_named(one, common) for one in posteriors]
-        right = [np.array([guess == label for label, guess, _ in rows], bool) for rows in named]
+        """Return what two tests of a kind say of the same pictures, and some of the pictures with one outcome."""
+        tests = [self._test(name) for name in (first, second)]
+        if tests[0].kind != tests[1].kind:
+            raise RefusedError(422, "one test is of classes, the other of boxes: choose two of a kind")
+        says = [tested(test) for test in tests]
+        rows = [{name: row for row, name in enumerate(each.ids)} for each in says]
+        common = [name for name in says[0].ids if name in rows[1]]
+        right = [
+            each.right[np.array([place[name] for name in common], np.int64)]
+            for each, place in zip(says, rows, strict=True)
+        ]
         masks = {
             "any": np.ones(len(common), bool),
             "both right": right[0] & right[1],
@@ -89,13 +90,17 @@ class StudyView:
             "only second": ~right[0] & right[1],
             "both wrong": ~right[0] & ~right[1],
         }
-        places = np.flatnonzero(masks[outcome])
+        chosen = [common[k] for k in np.flatnonzero(masks[outcome])[start : start + count].tolist()]
         return {
             "counts": {name: int(mask.sum()) for name, mask in masks.items()},
             "p_value": mcnemar(~right[0], ~right[1]).p_value,
             "pictures": [
-                {"picture": common[k], "label": named[0][k][0], "named": [_guess(rows[k]) for rows in named]}
-                for k in places[start : start + count].tolist()
+                {
+                    "picture": name,
+                    **says[0].picture(rows[0][name]),
+                    "said": [each.said(place[name]) for each, place in zip(says, rows, strict=True)],
+                }
+                for name in chosen
             ],
         }
 
@@ -113,11 +118,11 @@ class StudyView:
     def _name(self, result: Result) -> str:
         return result.path.relative_to(self.folder).with_suffix("").as_posix().removeprefix("posteriors/")
 
-    def _posteriors(self, name: str) -> Posteriors:
+    def _test(self, name: str) -> Result:
         result = self.look().tests.get(name)
         if result is None:
             raise RefusedError(404, "no such test in this study")
-        return _read(result.path, result.path.stat().st_mtime_ns)
+        return result
 
     def _stamp(self) -> str:
         files = [*self.folder.rglob("*.parquet"), *self.folder.rglob(LOG), *self.folder.rglob("result.json")]
@@ -135,24 +140,9 @@ class StudyView:
         return curves
 
 
-@lru_cache(8)
-def _read(path: Path, changed: int) -> Posteriors:
-    return Posteriors.read(path)
-
-
-def _named(posteriors: Posteriors, ids: Sequence[str]) -> list[tuple[str, str, float]]:
-    """Return label, guess and its posterior of some images."""
-    place = {name: k for k, name in enumerate(posteriors.ids)}
-    order = np.array([place[name] for name in ids], np.int64)
-    rows: NDArray[np.float32] = posteriors.probabilities[order]
-    best = rows.argmax(axis=1)
-    labels = posteriors.labels[order]
-    classes = posteriors.classes
-    return [(classes[label], classes[k], float(row[k])) for label, k, row in zip(labels, best, rows, strict=True)]
-
-
-def _guess(row: tuple[str, str, float]) -> dict[str, Any]:
-    return {"class": row[1], "posterior": row[2], "right": row[0] == row[1]}
+def _error(test: Result) -> float:
+    """Return the share of wrong pictures: top-1 error, or of boxes the error given the class."""
+    return float((test.top1 if test.kind == "classes" else test.metrics["given_class"]).rate)
 
 
 def _pictures(folder: Path, data: str | None) -> Dataset | None:

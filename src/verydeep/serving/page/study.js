@@ -5,7 +5,7 @@ import { ask, NeedsToken, percent, query, setToken } from "./ask.js";
 const $ = (id) => document.getElementById(id);
 const EACH = 24;
 const OUTCOMES = { any: "all", "both right": "both right", "only first": "only the first right", "only second": "only the second right", "both wrong": "both wrong" };
-let stamp = null, shown = 0, turn = 0, hasPictures = false;
+let stamp = null, shown = 0, turn = 0, hasPictures = false, tests = [];
 
 function element(name, text, className) {
   const made = document.createElement(name);
@@ -22,19 +22,29 @@ async function read() {
   $("title").textContent = study.folder;
   document.title = `verydeep: ${study.folder}`;
   $("entry").hidden = true;
-  $("state").textContent = `${study.tests.length} tests of classes, ${study.curves.length} runs; as of ${new Date().toLocaleTimeString()}. `
+  $("state").textContent = `${study.tests.length} tests of classes and boxes, ${study.curves.length} runs; as of ${new Date().toLocaleTimeString()}. `
     + (hasPictures ? "" : "The pictures are not known: give --data to see them.");
   $("tables").replaceChildren(...study.tables.map(table));
   $("curves").replaceChildren(...study.curves.map(curve));
   $("compare").hidden = !study.tests.length;
   if (!study.tests.length) return;
-  const best = [...study.tests].sort((a, b) => a.error - b.error);
-  for (const [id, usual] of [["first", best[0]], ["second", best[1] ?? best[0]]]) {
-    const before = $(id).value || usual.test;
-    $(id).replaceChildren(...study.tests.map((one) => new Option(`${one.test}: ${percent(one.error)}`, one.test)));
-    $(id).value = before;
-  }
+  tests = study.tests;
+  const best = [...tests].sort((a, b) => (a.kind === b.kind ? a.error - b.error : a.kind === "classes" ? -1 : 1));
+  offer($("first"), best, best[0].test);
+  offerSecond();
   if (first || turn) await compare();
+}
+
+function offer(select, offered, usual) {
+  const before = select.value;
+  select.replaceChildren(...offered.map((one) => new Option(`${one.test}: ${percent(one.error)}${one.kind === "boxes" ? ", boxes given the class" : ""}`, one.test)));
+  select.value = offered.some((one) => one.test === before) ? before : usual;
+}
+
+function offerSecond() { // of the first one's kind alone
+  const here = tests.find((one) => one.test === $("first").value);
+  const alike = tests.filter((one) => one.kind === here.kind).sort((a, b) => a.error - b.error);
+  offer($("second"), alike, (alike.find((one) => one !== here) ?? here).test);
 }
 
 function table(one) {
@@ -101,8 +111,8 @@ async function compare(more = false) {
     showOutcomes(found.counts);
     const same = $("first").value === $("second").value;
     $("words").textContent = same
-      ? `${found.counts.any} pictures, ${found.counts["both right"]} named right`
-      : `The split of the ${found.counts["only first"] + found.counts["only second"]} that only one names right is chance with p = ${found.p_value < 0.001 ? "under 0.001" : found.p_value.toFixed(3)} (McNemar's test)`;
+      ? `${found.counts.any} pictures, ${found.counts["both right"]} right`
+      : `The split of the ${found.counts["only first"] + found.counts["only second"]} that only one has right is chance with p = ${found.p_value < 0.001 ? "under 0.001" : found.p_value.toFixed(3)} (McNemar's test)`;
     const figures = found.pictures.map(figure);
     if (more) $("gallery").append(...figures);
     else $("gallery").replaceChildren(...figures);
@@ -135,15 +145,36 @@ function figure(one) {
   if (hasPictures) {
     const image = Object.assign(document.createElement("img"), { alt: `${one.picture}, ${one.label}`, loading: "lazy" });
     fill(image, one.picture);
-    made.append(image);
+    const around = element("div", undefined, "picture");
+    around.append(image);
+    if (one.boxes) around.append(boxes(one));
+    made.append(around);
   }
   caption.append(element("strong", one.label), element("div", one.picture, "soft"));
-  const tests = $("first").value === $("second").value ? one.named.slice(0, 1) : one.named;
-  for (const named of tests) {
-    caption.append(element("div", `${named.class}, ${percent(named.posterior)}`, named.right ? "right" : "wrong"));
-  }
+  saysOf(one).forEach((said, k) => {
+    const words = said.box ? `IoU ${said.iou.toFixed(2)}` : `${said.class}, ${percent(said.posterior)}`;
+    const line = element("div", words, said.right ? "right" : "wrong");
+    if (said.box) line.append(element("span", undefined, `line said${k}`));
+    caption.append(line);
+  });
   made.append(caption);
   return made;
+}
+
+const saysOf = (one) => ($("first").value === $("second").value ? one.said.slice(0, 1) : one.said);
+
+function boxes(one) { // the true ones in white, each test's in a color, the second's dashed
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", `0 0 ${one.size[1]} ${one.size[0]}`); // fitted as the picture is
+  svg.setAttribute("aria-hidden", "true");
+  const add = ([x0, y0, x1, y1], kind) => {
+    const box = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    for (const [key, value] of Object.entries({ x: x0, y: y0, width: x1 - x0, height: y1 - y0, class: kind })) box.setAttribute(key, value);
+    svg.append(box);
+  };
+  for (const box of one.boxes) add(box, "true");
+  saysOf(one).forEach((said, k) => add(said.box, `said${k}`));
+  return svg;
 }
 
 async function fill(image, name) { // fetched, not linked: a token goes along
@@ -168,7 +199,10 @@ $("entry").addEventListener("submit", (event) => {
   setToken($("token").value);
   follow();
 });
-for (const id of ["first", "second", "outcomes"]) $(id).addEventListener("change", () => compare());
+for (const id of ["first", "second", "outcomes"]) $(id).addEventListener("change", () => {
+  if (id === "first") offerSecond();
+  compare();
+});
 $("more").addEventListener("click", () => compare(true));
 follow();
 setInterval(follow, 5000);
