@@ -6,6 +6,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Condition, Thread
@@ -13,6 +14,7 @@ from time import monotonic
 from typing import Any, Literal, Protocol
 
 from verydeep.basics.errors import UserError
+from verydeep.basics.scratch import scratch_folder
 from verydeep.serving.refusal import RefusedError
 
 MOST = 8
@@ -76,14 +78,15 @@ class Job:
 
 
 class Jobs:
-    """All jobs, and the thread that does them. Their files are in a folder of the system's for temporary files."""
+    """All jobs, and the thread that does them. Their files are in a scratch folder."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._jobs: dict[str, Job] = {}
         self._changed = Condition()
         self._stopping = False
-        self._folder = Path(tempfile.mkdtemp(prefix="verydeep-jobs-"))
+        self._scratch = ExitStack()
+        self._folder = self._scratch.enter_context(scratch_folder("verydeep-jobs-"))
         self._thread = Thread(target=self._work, name="jobs", daemon=True)
         self._thread.start()
 
@@ -135,7 +138,7 @@ class Jobs:
             self._stopping = True
             self._changed.notify_all()
         self._thread.join()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.close()
 
     def forget(self) -> None:
         """Delete what has been over for long enough."""
