@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -47,6 +48,14 @@ class Watched:
         self.context.close()
         assert not self.faults, self.faults
         assert not self.foreign, self.foreign
+
+
+def check_accessible(page: Any) -> None:
+    """Run axe-core (Deque) over a page as it stands, by the rules of WCAG 2.1 AA and its own best practices."""
+    page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    said = [f"{one['id']}: {one['help']}: {[node['html'] for node in one['nodes']]}" for one in found["violations"]]
+    assert not said, "\n".join(said)
 
 
 def until(page: Any, expression: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import verydeep as vd
-from tests.serving.browser import Watched, until
+from tests.serving.browser import Watched, check_accessible, until
 from tests.serving.conftest import ENGINE_ERROR, Running, jpeg, random_picture
 from verydeep.nets.config import SegmentationConfig
 from verydeep.segmentation.drawing import palette
@@ -157,6 +157,7 @@ def test_zoom_into_a_large_picture(watched: Watched, rng: np.random.Generator) -
     page.keyboard.press("Enter")
     until(page, f"document.querySelector('.peak').getBoundingClientRect().width > 1.3 * {before['width']}")
     page.click("#zoom-home")
+    check_accessible(page)
     page.locator("#peaks button").first.click()
     page.wait_for_selector(".peak.chosen")
     page.keyboard.press("Escape")
@@ -177,6 +178,7 @@ def test_a_phone(browser: Any, served: Running, rng: np.random.Generator, scheme
     assert page.evaluate(CONTRAST) >= 4.5
     unnamed = page.locator("button, input, select, img").evaluate_all(UNNAMED)
     assert unnamed == []
+    check_accessible(page)
     here.close()
 
 

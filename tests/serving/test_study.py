@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.results.conftest import CLASSES, IMAGES, TRUTH, Study, write_boxes
-from tests.serving.browser import Watched, until
+from tests.serving.browser import Watched, check_accessible, until
 from tests.serving.conftest import random_picture
 from verydeep.basics.errors import UserError
 from verydeep.cli.report import report
@@ -169,4 +169,5 @@ def test_it_follows_the_study(browser: Any, study: Study, open_study: Callable[.
     page.locator("input[value='only first']").check()
     until(page, "document.querySelectorAll('#gallery figure').length == 20")
     assert page.locator("#gallery .right").count() == page.locator("#gallery .wrong").count() == 20
+    check_accessible(page)
     here.close()
