@@ -1,4 +1,4 @@
-"""`verydeep tables`: the paper's Tables 3 to 6, 8, 9, 11 and 12 from what a study's folder holds."""
+"""`verydeep tables`: the paper's Tables 3 to 9, 11 and 12 from what a study's folder holds."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ def tables(
     ] = "text",
     json_: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
-    """Print the paper's tables from what a folder holds: 3 to 6, 8 and 9 of tests, 11 and 12 of transfers.
+    """Print the paper's tables from what a folder holds: 3 to 9 of tests, 11 and 12 of transfers.
 
     No network is run. Errors come with 95 % bootstrap intervals. On the paper's data its figures stand beside them.
     A cell is empty where a run is missing.

@@ -75,6 +75,16 @@ TABLES = _read(Path(__file__).with_name("published.toml"))
 SUBMISSION, POST_SUBMISSION = (TABLES["6"][place].members for place in (0, 1))
 """The seven networks of the ILSVRC submission, and the two from after it."""
 
+SYSTEMS = {
+    "alexnet": "Krizhevsky et al., 1 net",
+    "zfnet": "Zeiler & Fergus, 1 net",
+    "overfeat-fast": "OverFeat, 1 net",
+    "overfeat-accurate": "OverFeat, 1 net",
+    "googlenet": "GoogLeNet, 1 net",
+    "E": "VGG, 1 net, multi-crop & dense",
+}
+"""Table 7's name of what a single network is, by its configuration; of E by `dense+crops`."""
+
 # Section 4.1: B with each pair of 3x3 layers replaced by one 5x5, tested on a center crop, is worse by this
 # many percentage points of top-1 error. The two errors themselves are not given.
 SHALLOW_B_LOSS = 7.0

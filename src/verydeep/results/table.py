@@ -16,7 +16,14 @@ Form = Literal["text", "markdown", "csv", "json", "html"]
 NOTE = "Errors in per cent, in brackets their 95 % bootstrap interval over images."
 PAPER_NOTE = f"paper: top-1/top-5 error of {SOURCE}."
 TRANSFER_NOTE = "mean class recall, or mAP, in %; with several random splits their mean and standard deviation"
-METHODS = {"center": "center crop", "dense": "dense", "crops": "multi-crop", "dense+crops": "multi-crop & dense"}
+METHODS = {
+    "center": "center crop",
+    "dense": "dense",
+    "crops": "multi-crop",
+    "dense+crops": "multi-crop & dense",
+    "ten-crops": "ten crops",
+    "square-crops": "crops of squares",
+}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from verydeep.inference.protocol import Kind, Protocol
 from verydeep.localization.baselines import WHOLE, with_constant_box
 from verydeep.localization.detections import Detections
 from verydeep.localization.metrics import localization_metrics
+from verydeep.nets.architectures import ARCHITECTURES
 from verydeep.nets.run_info import RunInfo
 from verydeep.results import published
 from verydeep.results.published import Scales
@@ -24,6 +25,17 @@ SHALLOW_NOTE = (
     "it does not give the two errors."
 )
 ALL_BATCH_NORM_NOTE = "All networks have batch norm, which the paper's have not."
+NOTE_7 = "Of each network the test of the most views; how others tested theirs, the protocols' descriptions say."
+VIEWS: dict[Kind, int] = {
+    "center": 1,
+    "dense": 2,
+    "crops": 50,
+    "dense+crops": 52,
+    "descriptor": 2,
+    "ten-crops": 10,
+    "square-crops": 36,
+}
+"""Of a picture, at one scale."""
 NOTE_8 = "Error: share of images whose box for their true class has an IoU below 0.5. Nothing is merged."
 NOTE_9 = (
     "Errors: a guess is wrong if its class is, or if its box has an IoU below 0.5 with every true one; the classes are "
@@ -37,11 +49,12 @@ WINDOWS: dict[Kind, str] = {"center": "one", "dense": "all, merged", "crops": "5
 
 
 def make_tables(results: Iterable[Result]) -> list[Table]:
-    """Return the tables that results fill: 3 to 6 for each set of images, 8 and 9 likewise, then 11 and 12.
+    """Return the tables that results fill: 3 to 7 for each set of images, 8 and 9 likewise, then 11 and 12.
 
     Networks are placed by configuration and training scales, tests by their protocol. Where the paper has a row for a
     configuration that the study has, and its result is missing, the cell is empty; on ILSVRC-2012 all of the paper's
-    rows are there. Table 8 has the localizers tested on one central window, on all images; Table 9 has every test, on
+    rows are there. Table 7 has every network by its test of the most views, where others than VGG's are among them; on
+    ILSVRC-2012 also the systems that the paper compares with. Table 8 has the localizers tested on one central window, on all images; Table 9 has every test, on
     the images that no threshold was chosen on. Both end with two boxes that cost nothing: the whole image, and the box
     that is right most often on the training images. Tables 11 and 12 end with the paper's rows where the data is the
     same. UserError for one network, tested twice by the same protocol.
@@ -140,6 +153,10 @@ class ClassTests:
         usual = [result for result in tests if result.protocol.scales == (sum(network.train) // 2,)]
         return usual or [result for result in tests if result.protocol.scales[0] not in parts] or tests
 
+    def every_of(self, network: Network) -> list[Result]:
+        """Return a network's tests."""
+        return [result for (owner, _), result in self.results.items() if owner == network]
+
     def every(self, kind: Kind, several: bool) -> list[Result]:
         """Return all networks' tests of one kind, at one scale or at several."""
         return [result for network in self.networks for result in self.of(network, kind, several)]
@@ -198,6 +215,55 @@ def _class_tables(tests: ClassTests) -> Iterator[Table]:
             yield Table(
                 number, title, _class_columns(rows), rows, tests.data, tests.split, " ".join(filter(None, notes))
             )
+    if tests.is_papers or any(network.configuration in ARCHITECTURES for network in tests.networks):
+        compared = tuple(_compared(tests))
+        yield Table(
+            "7", "systems beside each other", _class_columns(compared), compared, tests.data, tests.split, NOTE_7
+        )
+
+
+def _compared(tests: ClassTests) -> Iterator[Row]:
+    """Yield each network by its test of the most views, fusions, and on the paper's data the systems it gives."""
+    results = [_most_views(tests, network) for network in tests.networks]
+    shown = set[str]()
+    for result in [*results, *_fusions(tests)]:
+        name = _papers_name(result) if tests.is_papers else ""
+        if result.metrics:
+            shown.add(name)
+            yield {**_class_row(tests, result), **(_of_paper(name) if name else {})}
+    for row in published.TABLES["7"] if tests.is_papers else ():
+        if row.name not in shown:
+            blank = {"train_scales": "", "test_scales": "", "method_name": "", "method": "", "images": None}
+            yield {"network": row.name, **blank, "top1": None, "top5": None, **_of_paper(row.name)}
+
+
+def _most_views(tests: ClassTests, network: Network) -> Result:
+    result = max(tests.every_of(network), key=_views)
+    both = tests.measured([(network, result.protocol.scales)], "dense+crops")
+    return both if both.metrics else result
+
+
+def _views(result: Result) -> int:
+    """Return how many views of a picture a test is of."""
+    return sum(VIEWS[protocol.kind] * len(protocol.scales) for protocol in result.protocols)
+
+
+def _papers_name(result: Result) -> str:
+    """Return what Table 7 calls a test of ours; an empty text where it has none such."""
+    kind, count = result.protocol.kind, len(result.networks)
+    if count > 1:
+        by_count = {len(published.SUBMISSION): ("dense", 2), len(published.POST_SUBMISSION): ("dense+crops", 0)}
+        method, place = by_count.get(count, ("", 0))
+        return published.TABLES["7"][place].name if method == kind else ""
+    name = result.network.configuration
+    return "" if result.network.variant or (name == "E" and kind != "dense+crops") else published.SYSTEMS.get(name, "")
+
+
+def _of_paper(name: str) -> Row:
+    (row,) = (row for row in published.TABLES["7"] if row.name == name)
+    top1, top5 = (row.metrics.get(key) for key in ("top1", "top5"))
+    words = "/".join("-" if value is None else f"{value:.1f}" for value in (top1, top5))
+    return {"paper": words, "paper_top1_error": top1, "paper_top5_error": top5}
 
 
 def _class_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
