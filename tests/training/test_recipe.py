@@ -4,6 +4,7 @@ import pytest
 
 from verydeep.basics.errors import UserError
 from verydeep.training.recipe import RECIPES, Recipe, known_recipes, load_recipe, parse_toml
+from verydeep.training.schedule import Schedule
 
 
 @pytest.mark.parametrize("name", known_recipes())
@@ -33,6 +34,18 @@ def test_paper_recipes_are_the_papers() -> None:
     assert not s256.images.divide_by_std
 
 
+def test_recipes_of_other_papers_are_theirs() -> None:
+    alexnet, zfnet, overfeat, googlenet = (load_recipe(name) for name in ("alexnet", "zfnet", "overfeat", "googlenet"))
+    for found in (alexnet, zfnet):
+        sgd = found.optimizer
+        assert (sgd.learning_rate, sgd.momentum, sgd.batch_size, found.network.dropout) == (0.01, 0.9, 128, 0.5)
+    assert (overfeat.optimizer.momentum, overfeat.optimizer.weight_decay) == (0.6, 1e-5)
+    halved = [Schedule(overfeat.schedule).factor(epoch) for epoch in (29.9, 30, 55, 61, 75, 89)]
+    assert halved == [1, 0.5, 0.25, 0.125, 0.0625, 0.03125]
+    assert Schedule(googlenet.schedule).factor(17) == pytest.approx(0.96**2)
+    assert (googlenet.network.dropout, alexnet.network.image_size) == (0.4, 227)
+
+
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     recipe = load_recipe("modern", ["seed=7", "images.mean=[1, 2, 3]"])
     (tmp_path / "again.toml").write_text(recipe.to_toml())
@@ -52,6 +65,8 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         (["images.scales=[200, 256]"], "below network.image_size 224"),
         (["network.image_size=0"], "network.image_size: input should be greater than or equal to 1"),
         (["precision=fp8"], "precision"),
+        (["schedule.kind=steps"], "milestones"),
+        (["schedule.milestones=[3]"], "milestones"),
     ],
 )
 def test_wrong_values_are_named(overrides: list[str], said: str) -> None:

@@ -54,10 +54,10 @@ def make_tables(results: Iterable[Result]) -> list[Table]:
     Networks are placed by configuration and training scales, tests by their protocol. Where the paper has a row for a
     configuration that the study has, and its result is missing, the cell is empty; on ILSVRC-2012 all of the paper's
     rows are there. Table 7 has every network by its test of the most views, where others than VGG's are among them; on
-    ILSVRC-2012 also the systems that the paper compares with. Table 8 has the localizers tested on one central window, on all images; Table 9 has every test, on
-    the images that no threshold was chosen on. Both end with two boxes that cost nothing: the whole image, and the box
-    that is right most often on the training images. Tables 11 and 12 end with the paper's rows where the data is the
-    same. UserError for one network, tested twice by the same protocol.
+    ILSVRC-2012 also the systems that the paper compares with. Table 8 has the localizers tested on one central window,
+    on all images; Table 9 has every test, on the images that no threshold was chosen on. Both end with two boxes that
+    cost nothing: the whole image, and the box that is right most often on the training images. Tables 11 and 12 end
+    with the paper's rows where the data is the same. UserError for one network, tested twice by the same protocol.
     """
     results = list(results)
     tables = [table for tests in class_tests(results) for table in _class_tables(tests)]

@@ -122,8 +122,9 @@ class Optimizer(_Section):
 class Schedule(_Section):
     """How the learning rate falls and when training ends."""
 
-    # "plateau": divided when validation accuracy stops improving; "cosine": one fall to 0 after the warm-up.
-    kind: Literal["plateau", "cosine"] = "plateau"
+    # "plateau": divided when validation accuracy stops improving; "cosine": one fall to 0 after the warm-up; "steps":
+    # multiplied by `factor` after each of the epochs in `milestones`.
+    kind: Literal["plateau", "cosine", "steps"] = "plateau"
     epochs: Count = 74
     # Where all epochs together would have fewer steps than this, because there are few images, an epoch is several
     # passes over them. The paper knows no such thing: 0.
@@ -133,6 +134,13 @@ class Schedule(_Section):
     patience: Count = 5
     drops: Annotated[int, Field(ge=0)] = 3
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    milestones: tuple[Count, ...] = ()
+
+    @model_validator(mode="after")
+    def _steps_have_places(self) -> "Schedule":
+        if (self.kind == "steps") != bool(self.milestones):
+            raise ValueError("schedule.milestones: the epochs at which the rate falls belong to kind = 'steps'")
+        return self
 
 
 class Regularization(_Section):

@@ -10,7 +10,8 @@ class Schedule:
     """The learning rate's course over a run.
 
     `plateau`, the paper's rule: divide when the validation error has had no new minimum for `patience` epochs; after
-    the last drop the same condition ends the run. `cosine`: one fall to 0 over `epochs`.
+    the last drop the same condition ends the run. `cosine`: one fall to 0 over `epochs`. `steps`: multiplied
+    by `factor` after each of `milestones`, in epochs.
     """
 
     def __init__(self, settings: recipe.Schedule) -> None:
@@ -37,6 +38,8 @@ class Schedule:
             return min(1.0, (progress + step) / s.warmup_epochs)
         if s.kind == "plateau":
             return float(s.factor**self.drops)
+        if s.kind == "steps":
+            return float(s.factor ** sum(progress >= epoch for epoch in s.milestones))
         fallen = (progress - s.warmup_epochs) / max(s.epochs - s.warmup_epochs, 1e-9)
         return (1 + math.cos(math.pi * min(fallen, 1.0))) / 2
 
