@@ -16,7 +16,7 @@ from verydeep.basics.errors import BadImageError, UserError
 from verydeep.basics.rng import generator
 from verydeep.datasets.color import measure_color
 from verydeep.datasets.dataset import Dataset, Sample
-from verydeep.datasets.loader import AHEAD, Augmentation, TrainingLoader
+from verydeep.datasets.loader import AHEAD, Augmentation, Share, TrainingLoader
 from verydeep.images.color import measure, moments, shift
 from verydeep.images.rescale import rescaled_size
 from verydeep.images.view import draw_view
@@ -138,7 +138,7 @@ def test_threads_do_not_matter(color, count, batch_size, epoch, seed):
 def test_ranks_share_the_batches_of_one(dataset, color, seed, world_size):
     whole = list(make_loader(dataset, color, seed=seed, batch_size=6).epoch(2))
     parts = [
-        list(make_loader(dataset, color, seed=seed, batch_size=6, rank=r, world_size=world_size).epoch(2))
+        list(make_loader(dataset, color, seed=seed, batch_size=6, share=Share(r, world_size)).epoch(2))
         for r in range(world_size)
     ]
     for batch, *shares in zip(whole, *parts, strict=True):
@@ -191,7 +191,7 @@ def test_a_set_smaller_than_a_batch(dataset):
     assert loader.batches_per_epoch == 1
     (batch,) = loader.epoch(0)
     assert sorted(batch.indices.tolist()) == list(range(23))
-    shares = [next(make_loader(dataset, batch_size=100, rank=r, world_size=4).epoch(0)) for r in range(4)]
+    shares = [next(make_loader(dataset, batch_size=100, share=Share(r, 4)).epoch(0)) for r in range(4)]
     assert torch.equal(torch.cat([share.indices for share in shares]), batch.indices)
 
 
@@ -289,8 +289,8 @@ def test_color_is_measured_on_a_sample(dataset):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size 0: expected a multiple of the 1 processes"),
-        ({"batch_size": 6, "world_size": 4}, "expected a multiple of the 4 processes"),
+        ({"batch_size": 0}, "a batch of 0 images for 1 processes: expected an image for each"),
+        ({"batch_size": 6, "share": Share(0, 7)}, "a batch of 6 images for 7 processes"),
         ({"scales": (12, 40)}, "expected crop <= Smin <= Smax"),
         ({"scales": (40, 30)}, "expected crop <= Smin <= Smax"),
     ],

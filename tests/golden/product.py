@@ -262,7 +262,8 @@ def best_weights(run: str | Path) -> tuple[int, dict[str, Array]]:
 def recipe(run: str | Path) -> str:
     """Return a run's effective recipe, without what names data and first weights."""
     text = (Path(run) / "recipe.toml").read_text(encoding="utf-8")
-    return "\n".join(line for line in text.splitlines() if "sha256" not in line)
+    since = ("communication = ", "milestones = ")  # not yet there when the values were made
+    return "\n".join(line for line in text.splitlines() if "sha256" not in line and not line.startswith(since))
 
 
 # -- localization

@@ -1,15 +1,22 @@
 """Several processes, started as a person starts them: by torchrun."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
+from tests.training.in_processes import work
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash
+from verydeep.datasets import open_dataset
+from verydeep.datasets.loader import Augmentation, Share, TrainingLoader
 from verydeep.training.log import read_log
 from verydeep.training.parallel import Processes
 from verydeep.training.train import train
@@ -73,6 +80,65 @@ def test_a_wrong_request_is_told_once_and_leaves_nothing(colors: Path, tmp_path:
     assert said(tmp_path, 0, "stderr").count("nearest known one is schedule.epochs") == 1
     assert said(tmp_path, 1, "stderr") == ""
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def boxed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty pictures of 40 x 56 pixels with a box each, as CVAT exports them."""
+    folder, rng, lines = tmp_path_factory.mktemp("boxed"), np.random.default_rng(4), []
+    for number in range(30):
+        pixels = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        x, y, label = *rng.integers(0, 20, 2), "ab"[number % 2]
+        box = f'<box label="{label}" xtl="{x}" ytl="{y}" xbr="{x + 25}" ybr="{y + 18}"/>'
+        lines.append(f'<image name="{number}.png" width="56" height="40">{box}</image>')
+    (folder / "annotations.xml").write_text(f"<annotations>{''.join(lines)}</annotations>")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten pictures of 40 x 56 pixels with masks, of which some pixels have no label."""
+    folder, rng = tmp_path_factory.mktemp("masks"), np.random.default_rng(3)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    for number in range(18):
+        labels = np.kron(rng.choice([0, 1, 2, 255], (5, 7)), np.ones((8, 8))).astype(np.uint8)
+        pixels = np.stack([labels] * 3, axis=2) // 2 + rng.integers(0, 100, (40, 56, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
+        Image.fromarray(labels).save(folder / "masks" / f"{number}.png")
+    return folder
+
+
+def test_any_number_of_processes_gives_the_weights_of_one(
+    colors: Path, boxed: Path, masks: Path, tmp_path: Path
+) -> None:
+    data = {"boxes": boxed, "pixels": masks, "classes": colors}
+    work(0, 1, 0, data, tmp_path)
+    for size in (2, 3):
+        torch.multiprocessing.spawn(work, (size, free_port(), data, tmp_path), nprocs=size)
+    alone = torch.load(tmp_path / "1-0.pt", weights_only=True)
+    for size, rank in ((2, 0), (2, 1), (3, 0), (3, 2)):
+        found = torch.load(tmp_path / f"{size}-{rank}.pt", weights_only=True)
+        for case, one in alone.items():
+            exact = case != "bf16"
+            for key, value in one.items():
+                other, most = found[case][key].double(), value.double().abs().max().clamp_min(1e-3)
+                difference = float((other - value.double()).abs().max() / most)
+                assert difference < (1e-10 if exact else 0.05), (case, key, size, difference)
+            assert exact or not torch.equal(found[case]["conv1_1.weight"], one["conv1_1.weight"]), "nothing was rounded"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def test_fewer_images_than_processes_are_refused(colors: Path) -> None:
+    dataset = open_dataset(colors, "train")
+    with pytest.raises(UserError, match=r"a batch of 5 images for 3 processes, each in 2 parts"):
+        TrainingLoader(dataset, Augmentation(32, (32, 32)), 5, 0, share=Share(1, 3, 2))
 
 
 def test_one_process_alone_has_nobody_to_ask() -> None:

@@ -109,7 +109,8 @@ def test_mixup_and_smoothing_by_hand(rng: np.random.Generator) -> None:
     settings = recipe("regularization.mixup=0.4", "regularization.label_smoothing=0.1")
     network, data = net(), batch(rng)
     stepper = Stepper(network, make_optimizer(network, settings.optimizer), settings, Processes())
-    share, partner = stepper._mixing(12, epoch=2, step=5)
+    mix = stepper._mixing(data, epoch=2, step=5)
+    share, partner = mix.share, mix.partner
     assert 0.5 <= share < 1
     assert sorted(partner.tolist()) == list(range(12))
     x = network.preprocessing(data.images, data.shifts)

@@ -33,6 +33,33 @@ class Batch:
     indices: Tensor  # int64, N; positions in the data set
     shifts: Tensor  # float32, N x 3; color shift to add to every pixel, in grey levels of R, G, B
     targets: Tensor  # float32, N x T; what the sampler says is to be answered, T = 0 without one
+    rows: Tensor | None = None  # int64, N; of a process's share, each sample's place in the whole batch
+
+
+@dataclass(frozen=True)
+class Share:
+    """What of every batch is here, of process number `rank` of `size`, where a batch is worked through in `parts`.
+
+    Parts are the same for any number of processes; each process has its share of every part.
+    """
+
+    rank: int = 0
+    size: int = 1
+    parts: int = 1
+
+    def rows(self, count: int) -> list[NDArray[np.int64]]:
+        """Return which of a batch's `count` samples are here, part by part."""
+        every = np.array_split(np.arange(count), self.parts)
+        return [part[len(part) * self.rank // self.size : len(part) * (self.rank + 1) // self.size] for part in every]
+
+    def check(self, count: int) -> None:
+        """Raise UserError where a batch of `count` has not an image for every process in each of its parts."""
+        if count // self.parts < self.size:
+            of_parts = f", each in {self.parts} parts (optimizer.accumulation)" if self.parts > 1 else ""
+            raise UserError(
+                f"a batch of {count} images for {self.size} processes{of_parts}: expected an image for each; start "
+                "fewer, or raise optimizer.batch_size"
+            )
 
 
 class ViewSampler(Protocol):
@@ -121,9 +148,9 @@ class TrainingLoader:
 
     What an epoch holds depends neither on the number of threads nor on the number of processes.
 
-    `batch_size` counts the samples of all processes together, of which each gets its slice; an epoch passes `passes`
-    times over the data set, each time in another order and with other views. `waited` are the seconds that the
-    consumer has spent waiting for batches so far.
+    `batch_size` counts the samples of all processes together, of which `share` says what is here; an epoch
+    passes `passes` times over the data set, each time in another order and with other views. `waited` are the seconds
+    that the consumer has spent waiting for batches so far.
     UserError if the numbers do not fit together.
     """
 
@@ -136,15 +163,14 @@ class TrainingLoader:
         *,
         passes: int = 1,
         workers: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
+        share: Share = Share(),
     ) -> None:
         self.dataset, self.augmentation = dataset, augmentation
-        self.batch_size, self.seed, self.passes = batch_size, seed, passes
+        self.batch_size, self.seed, self.passes, self.share = batch_size, seed, passes, share
         self.workers = workers or cores()
-        self.rank, self.world_size = rank, world_size
         self.waited = 0.0
         self._check()
+        self._rows = np.concatenate(share.rows(self.images_per_batch))
         self._labels = np.array([sample.label for sample in dataset.samples], np.int64)
         # Only a set that makes its own pictures has no files to decode in part.
         self._has_files = type(dataset).image is Dataset.image
@@ -170,8 +196,8 @@ class TrainingLoader:
         The samples left over when the set is no multiple of the batch are dropped (others each pass). The threads end
         with the iterator: at its end, when it is closed or dropped, and on any exception.
         """
-        share = -(-self.images_per_batch // self.world_size)
-        ahead = AHEAD * -(-share // self._task(share))
+        here = len(self._rows)
+        ahead = AHEAD * -(-here // self._task(here))
         parts = in_threads(self._load, self._parts(epoch, start), self.workers, ahead)
         with closing(parts):
             while True:
@@ -199,6 +225,7 @@ class TrainingLoader:
                 torch.from_numpy(indices.copy()),
                 torch.zeros(count, 3),
                 torch.empty(count, self.augmentation.numbers),
+                torch.from_numpy(self._rows),
             )
             task = self._task(count)
             for first in range(0, count, task):
@@ -227,9 +254,7 @@ class TrainingLoader:
 
     def _slice(self, order: NDArray[np.int64], number: int) -> NDArray[np.int64]:
         """Return the columns of a pass's batch `number` that fall to this process."""
-        batch = order[:, number * self.batch_size : (number + 1) * self.batch_size]
-        share = [batch.shape[1] * rank // self.world_size for rank in (self.rank, self.rank + 1)]
-        return batch[:, share[0] : share[1]]
+        return order[:, number * self.batch_size : (number + 1) * self.batch_size][:, self._rows]
 
     def _load(self, part: _Part) -> _Part:
         """Fill in the views of some samples; runs in a thread."""
@@ -263,13 +288,7 @@ class TrainingLoader:
     def _check(self) -> None:
         if not len(self.dataset):
             raise UserError(f"{self.dataset.name} {self.dataset.split}: no images to train on")
-        check_batch_size(self.batch_size, self.world_size)
+        self.share.check(self.images_per_batch)
         crop, (smin, smax) = self.augmentation.crop, self.augmentation.scales
         if self.augmentation.canvas is None and not crop <= smin <= smax:
             raise UserError(f"scales [{smin};{smax}] with crops of {crop}: expected crop <= Smin <= Smax")
-
-
-def check_batch_size(batch_size: int, world_size: int) -> None:
-    """Raise UserError where a batch cannot be shared out evenly among the processes."""
-    if batch_size < 1 or batch_size % world_size:
-        raise UserError(f"batch_size {batch_size}: expected a multiple of the {world_size} processes")

@@ -9,7 +9,7 @@ from verydeep.basics.errors import UserError
 from verydeep.nets.architectures import Architecture, Row
 from verydeep.nets.config import NetworkConfig
 from verydeep.nets.ending import Named, channels_of, classifier, cut
-from verydeep.nets.layers import Branches, ConvLinear, LocalResponseNorm
+from verydeep.nets.layers import Branches, ConvLinear, Dropout, LocalResponseNorm
 from verydeep.nets.network import Network
 from verydeep.nets.plain import plain_layers, sides
 
@@ -93,7 +93,7 @@ def _without_weights(row: Row, side: int, config: NetworkConfig) -> nn.Module:
         return nn.MaxPool2d(row.kernel, row.stride, row.padding, ceil_mode=config.preprocessing.pool_round_up)
     if row.kind == "mean":
         return nn.AvgPool2d(side, 1)
-    return nn.Dropout(config.dropout) if row.kind == "drop" else LocalResponseNorm(alpha=config.lrn_alpha)
+    return Dropout(config.dropout) if row.kind == "drop" else LocalResponseNorm(alpha=config.lrn_alpha)
 
 
 def _behind(layers: list[Named], row: Row, config: NetworkConfig) -> list[Named]:

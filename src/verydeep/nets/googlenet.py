@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from verydeep.nets.chain import PAPERS_FC_WIDTH, Chain
 from verydeep.nets.config import NetworkConfig
-from verydeep.nets.layers import Auxiliary, Branches, ConvLinear
+from verydeep.nets.layers import Auxiliary, Branches, ConvLinear, Dropout
 from verydeep.nets.plain import sides
 
 POOL, STRIDE = 5, 3
@@ -48,7 +48,7 @@ class GoogLeNet(Chain):
             ("relu_conv", nn.ReLU(inplace=True)),
             ("fc", ConvLinear(channels, hidden, (side - pool) // STRIDE + 1)),
             ("relu_fc", nn.ReLU(inplace=True)),
-            ("drop", nn.Dropout(DROPOUT)),
+            ("drop", Dropout(DROPOUT)),
             ("classifier", ConvLinear(hidden, len(self.classes), 1)),
         ]
         return Auxiliary(OrderedDict(layers))

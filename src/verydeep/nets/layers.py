@@ -29,6 +29,22 @@ class LocalResponseNorm(nn.Module):
         return f"size={self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
 
 
+class Dropout(nn.Dropout):
+    """Dropout whose chance belongs to an image's place in the batch, so that a batch may be worked through in shares.
+
+    `rows` are how many images the whole batch has, and which of them are given; without it, it is torch's.
+    """
+
+    rows: tuple[int, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop numbers of N x ..., where training."""
+        if not self.training or not self.p or self.rows is None:
+            return super().forward(x)
+        count, rows = self.rows
+        return x * F.dropout(x.new_ones((count, *x.shape[1:])), self.p)[rows]
+
+
 class ConvLinear(nn.Conv2d):
     """A fully connected layer: a convolution without padding that covers its window.
 

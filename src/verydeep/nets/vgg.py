@@ -8,7 +8,7 @@ from verydeep.nets.config import STRIDE, NetworkConfig
 from verydeep.nets.configurations import Configuration
 from verydeep.nets.ending import channels_of, classifier, cut
 from verydeep.nets.hub import HubMixin
-from verydeep.nets.layers import ConvLinear, LocalResponseNorm
+from verydeep.nets.layers import ConvLinear, Dropout, LocalResponseNorm
 from verydeep.nets.network import Network
 
 
@@ -87,6 +87,6 @@ def _fully_connected(channels: int, config: NetworkConfig) -> list[tuple[str, nn
     before, kernel = channels, config.image_size // STRIDE
     for name, size in config.hidden.items():
         layers += [(name, ConvLinear(before, size, kernel)), (name.replace("fc", "relu"), nn.ReLU(inplace=True))]
-        layers.append((name.replace("fc", "drop"), nn.Dropout(config.dropout)))
+        layers.append((name.replace("fc", "drop"), Dropout(config.dropout)))
         before, kernel = size, 1
     return layers

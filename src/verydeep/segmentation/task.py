@@ -101,6 +101,10 @@ class Segmentation:
         counted = len(part) if recipe.segmentation.loss == "sum" else (labels != IGNORED).sum().clamp_min(1)
         return total / counted
 
+    def counted(self, batch: Batch, part: Tensor, recipe: Recipe) -> int | Tensor:
+        """Return the number of pictures, or of pixels that have a label."""
+        return len(part) if recipe.segmentation.loss == "sum" else (batch.targets[part] != IGNORED).sum()
+
     def wrong(self, scores: Tensor, batch: Batch, part: Tensor) -> Tensor:
         """Return where the class is not the label, of the pixels that have one."""
         labels = _labels(scores, batch, part)

@@ -1,9 +1,9 @@
 """Batch norm's statistics of a network that is to be tested."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from verydeep.datasets.loader import Batch
 from verydeep.nets.network import Network
@@ -17,12 +17,14 @@ def trained_batch_norm(net: Network) -> dict[str, nn.BatchNorm2d]:
 
 
 @torch.no_grad()
-def measure_statistics(net: Network, batches: Iterable[Batch], parts: int, precision: str) -> None:
+def measure_statistics(
+    net: Network, batches: Iterable[Batch], parts: Callable[[Batch], Iterable[Tensor]], precision: str
+) -> None:
     """Replace a copy's running statistics by the means of those of some batches of training views.
 
     Running statistics are of weights that have changed since, and after a few steps still mostly what they began with,
-    mean 0 and variance 1; an average of several steps' weights has none of its own at all. `parts` and `precision` are
-    training's.
+    mean 0 and variance 1; an average of several steps' weights has none of its own at all. `parts`, which says what
+    images go through the network together, and `precision` are training's.
     """
     layers = trained_batch_norm(net)
     if not layers:
@@ -36,6 +38,6 @@ def measure_statistics(net: Network, batches: Iterable[Batch], parts: int, preci
     last = net.normalized.get(last, last)
     with arithmetic(device, precision):
         for batch in batches:
-            for part in torch.arange(len(batch.images)).tensor_split(parts):
+            for part in parts(batch):
                 x = net.preprocessing(batch.images[part].to(device), batch.shifts[part].to(device))
                 net.activations(x, last)

@@ -1,18 +1,21 @@
 """Synchronous data parallelism over processes (paper: section 3.3): same weights as one process would get."""
 
 import atexit
+import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from verydeep.basics.errors import SharedError, UserError
 
 T = TypeVar("T")
+Scores = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -44,19 +47,42 @@ class Processes:
         """Whether this process is the one that writes files and speaks."""
         return self.rank == 0
 
-    def average(self, tensors: Iterable[Tensor]) -> None:
-        """Replace every tensor by its mean over the processes, in place."""
+    def wrapped(self, net: nn.Module, run: Scores, communication: str = "float32") -> Scores:
+        """Return `run`, which gives scores by the network's weights, so that the backward pass averages gradients.
+
+        It is torch's DistributedDataParallel: while layers' gradients are still computed, others' are already summed.
+        Batch norm that is trained takes its statistics from all processes' images.
+        """
         if self.size == 1:
-            return
-        same = [tensor for tensor in tensors if tensor.is_floating_point()]
-        if not same:
-            return
-        # One message for all: many small ones would each cost a round trip.
-        flat = torch.cat([tensor.flatten().float() for tensor in same])
-        distributed.all_reduce(flat)
-        flat /= self.size
-        for tensor, part in zip(same, torch.split(flat, [tensor.numel() for tensor in same]), strict=True):
-            tensor.copy_(part.view_as(tensor))
+            return run
+        for layer in net.modules():
+            if type(layer) is nn.BatchNorm2d and layer.weight.requires_grad:
+                layer.__class__ = SharedBatchNorm  # the same weights and buffers, another forward pass
+        device = next(net.parameters()).device
+        wrapped = DistributedDataParallel(
+            _Scores(net, run),
+            device_ids=[device] if device.type == "cuda" else None,
+            gradient_as_bucket_view=True,
+        )
+        if communication == "bf16":
+            wrapped.register_comm_hook(None, _in_bf16)
+        return wrapped
+
+    def gathered(self, tensor: Tensor, counts: Sequence[int]) -> Tensor:
+        """Return all processes' tensors one behind the other; `counts` are their lengths."""
+        if self.size == 1:
+            return tensor
+        most = max(counts)
+        padded = torch.cat([tensor, tensor.new_zeros((most - len(tensor), *tensor.shape[1:]))])
+        every = [torch.empty_like(padded) for _ in counts]
+        distributed.all_gather(every, padded)
+        return torch.cat([one[:count] for one, count in zip(every, counts, strict=True)])
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum of a number over the processes."""
+        if self.size > 1:
+            distributed.all_reduce(value := value.clone())
+        return value
 
     def mean(self, *values: float) -> list[float]:
         """Return the mean of each value over the processes."""
@@ -102,6 +128,73 @@ class Processes:
                 raise SharedError(message, self.first, distributed.barrier)
 
 
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch norm that in training takes mean and variance from the images of all processes, as one process would."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize N x C x H x W."""
+        if not self.training:
+            return super().forward(x)
+        count = _sum(x.new_tensor(x.numel() // x.shape[1]))
+        mean = _sum(x.sum(dim=(0, 2, 3))) / count
+        away = x - mean[:, None, None]
+        variance = _sum(away.square().sum(dim=(0, 2, 3))) / count
+        self._follow(mean.detach(), variance.detach(), float(count))
+        factor = self.weight * (variance + self.eps).rsqrt()
+        return torch.addcmul(self.bias[:, None, None], away, factor[:, None, None])
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor, count: float) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked += 1
+        share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance * (count / (count - 1)), share)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes, whose gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, here: Tensor) -> Tensor:
+        distributed.all_reduce(total := here.clone())
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        distributed.all_reduce(total := gradient.contiguous().clone())
+        return total
+
+
+def _sum(here: Tensor) -> Tensor:
+    return cast(Tensor, _Sum.apply(here))  # type: ignore[no-untyped-call]
+
+
+def _in_bf16(
+    state: object,
+    bucket: distributed.GradBucket,  # type: ignore[name-defined]
+) -> torch.futures.Future[Tensor]:
+    """Average a bucket of gradients, told in half of the bits; torch's own hook is for GPUs alone."""
+    gradients = bucket.buffer()
+    told = gradients.div(distributed.get_world_size()).to(torch.bfloat16)
+    work = distributed.all_reduce(told, async_op=True)
+    return cast(torch.futures.Future[Tensor], work.get_future().then(lambda done: gradients.copy_(done.value()[0])))
+
+
+class _Scores(nn.Module):
+    """What gives a network's scores, as the module that torch wraps."""
+
+    def __init__(self, net: nn.Module, run: Scores) -> None:
+        super().__init__()
+        self.net, self.run = net, run
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.run(x)
+
+
 def _leave() -> None:
     if distributed.is_initialized():
+        gc.collect()  # what wraps networks goes in circles, and holds the group
         distributed.destroy_process_group()

@@ -110,6 +110,8 @@ class Optimizer(_Section):
     # The batch is worked through in this many parts, to save memory; the gradient is the same,
     # but for batch norm, whose statistics are then of a part.
     accumulation: Count = 1
+    # How processes tell each other their gradients: "bf16" halves what goes over the network, and rounds.
+    communication: Literal["float32", "bf16"] = "float32"
     # Factors for biases (and batch norm). The paper names none; common Caffe files have 2 and 0.
     bias_learning_rate: NotNegative = 1.0
     bias_weight_decay: NotNegative = 1.0

@@ -21,7 +21,7 @@ from verydeep.basics.files import write_text
 from verydeep.basics.progress import track
 from verydeep.basics.rng import generator
 from verydeep.datasets.dataset import Dataset
-from verydeep.datasets.loader import Augmentation, Batch, TrainingLoader
+from verydeep.datasets.loader import Augmentation, Batch, Share, TrainingLoader
 from verydeep.images.color import ColorStatistics
 from verydeep.inference.forward import Forward
 from verydeep.inference.loading import Loader
@@ -158,8 +158,7 @@ class Run:
             recipe.seed,
             passes=recipe.passes(len(images.training)),
             workers=sitting.workers,
-            rank=processes.rank,
-            world_size=processes.size,
+            share=Share(processes.rank, processes.size, recipe.optimizer.accumulation),
         )
         own = task.validation(images.validation, net, recipe)
         self.validation = own or self._central_crops(images)
@@ -357,9 +356,7 @@ class Run:
         if measured:
             batches = self.loader.epoch(self.state.progress.epoch)
             number = max(1, min(STATISTICS_IMAGES // self.loader.images_per_batch, self.loader.batches_per_epoch))
-            parts = self.recipe.optimizer.accumulation
-            measure_statistics(tested, islice(batches, number), parts, self.recipe.precision)
-            self.processes.average(tested.buffers())
+            measure_statistics(tested, islice(batches, number), self.stepper.parts, self.recipe.precision)
         return tested
 
     def _rate(self, factor: float) -> float:

@@ -6,14 +6,17 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from verydeep.basics.errors import UserError
 from verydeep.basics.rng import generator
-from verydeep.datasets.loader import Batch
+from verydeep.datasets.loader import Batch, Share
 from verydeep.engines.training import run_natively
 from verydeep.inference.runtime import layers_by
+from verydeep.nets.layers import Dropout
 from verydeep.nets.network import Network
 from verydeep.training.engine import pick_training_engine
 from verydeep.training.parallel import Processes
@@ -148,57 +151,119 @@ class Stepper:
         self.recipe = recipe
         self.processes = processes
         self.device = next(net.parameters()).device
-        self.forward = torch.compile(net.in_training) if compiled else _forward(net, self.device, recipe)
+        run = torch.compile(net.in_training) if compiled else _forward(net, self.device, recipe)
+        self.forward = processes.wrapped(net, run, recipe.optimizer.communication)
         self.autocast = arithmetic(self.device, recipe.precision)
+        self.dropouts = [module for module in net.modules() if isinstance(module, Dropout)]
+        self.count = 0
 
     def __call__(self, batch: Batch, epoch: int, step: int, factor: float) -> StepResult:
         """Do step `step` of epoch `epoch` at `factor` times the initial learning rate."""
-        # Dropout draws from torch's global generator; seeding it by the step makes a resumed run exact.
-        torch.manual_seed(int(generator(self.recipe.seed, epoch, step, self.processes.rank).integers(2**62)))
+        chance = int(generator(self.recipe.seed, epoch, step, 0).integers(2**62))
         self.optimizer.zero_grad(set_to_none=True)
-        batch = Batch(*(tensor.to(self.device, non_blocking=True) for tensor in vars(batch).values()))
+        parts = self.parts(batch)
+        batch = Batch(
+            *(tensor.to(self.device, non_blocking=True) for tensor in vars(batch).values() if tensor is not None)
+        )
         total = StepResult(torch.zeros((), device=self.device), torch.zeros((), device=self.device))
-        share, partner = self._mixing(len(batch.labels), epoch, step)
-        for part in torch.arange(len(batch.labels)).tensor_split(self.recipe.optimizer.accumulation):
-            result, beside = self._part(batch, part, share, partner)
-            weight = len(part) / len(batch.labels)
-            ((result.loss + beside) * weight).backward()  # type: ignore[no-untyped-call]
+        mix = self._mixing(batch, epoch, step)
+        counted = [self.task.counted(batch, part, self.recipe) for part in parts]
+        every = self._of_all(batch, counted)
+        for number, part in enumerate(parts):
+            # Dropout draws from torch's global generator: seeded by the step, a resumed run is exact; anew for each
+            # part, what an image's numbers get does not depend on how the batch is shared out.
+            torch.manual_seed(chance)
+            with self._unsynchronized(number + 1 < len(parts)):
+                result, beside = self._part(batch, part, mix)
+                here = counted[number]
+                weight = self.processes.size * (here.to(result.loss) if isinstance(here, Tensor) else here) / every
+                ((result.loss + beside) * weight).backward()  # type: ignore[no-untyped-call]
             total = StepResult(total.loss + result.loss.detach() * weight, total.wrong + result.wrong * weight)
-        gradients = [parameter.grad for parameter in self.net.parameters() if parameter.grad is not None]
-        self.processes.average(gradients)
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.optimizer.learning_rate * group["multiplier"] * factor
         self.optimizer.step()
         return total
 
-    def _part(self, batch: Batch, part: Tensor, share: float, partner: Tensor) -> tuple[StepResult, Tensor | float]:
+    def parts(self, batch: Batch) -> list[Tensor]:
+        """Return the numbers of this process's images that go through the network together, part by part."""
+        here = len(batch.labels)
+        count = here if batch.rows is None else self._images(here)
+        lengths = [len(rows) for rows in self._share(self.processes.rank).rows(count)]
+        return list(torch.split(torch.arange(here), lengths))
+
+    def _share(self, rank: int) -> Share:
+        return Share(rank, self.processes.size, self.recipe.optimizer.accumulation)
+
+    def _images(self, here: int) -> int:
+        """Return how many images the whole batch has; it is the same in every step."""
+        if not self.count:
+            self.count = int(self.processes.sum(torch.tensor(here)))
+        return self.count
+
+    def _of_all(self, batch: Batch, counted: list[int | Tensor]) -> int | Tensor:
+        """Return of how many images, or pixels, the whole batch has the mean loss."""
+        here = sum(counted)
+        if isinstance(here, Tensor):
+            return self.processes.sum(here).clamp_min(1)
+        return here if batch.rows is None else self._images(here)
+
+    def _unsynchronized(self, so: bool) -> AbstractContextManager[object]:
+        """Return the context in which gradients are added up and not yet told to the other processes."""
+        return self.forward.no_sync() if so and isinstance(self.forward, DistributedDataParallel) else nullcontext()
+
+    def _part(self, batch: Batch, part: Tensor, mix: "_Mix") -> tuple[StepResult, Tensor | float]:
         """Return loss and error of the images numbered `part`, and the loss of auxiliary classifiers.
 
         Mixup takes its partners from the whole batch.
         """
         part = part.to(self.device)
         x = self.net.preprocessing(batch.images[part], batch.shifts[part])
-        other = partner[part]
-        if share < 1:
-            x = x.mul_(share).add_(self.net.preprocessing(batch.images[other], batch.shifts[other]), alpha=1 - share)
+        rows = part if batch.rows is None else batch.rows[part]
+        other = mix.partner[rows]
+        if mix.share < 1:
+            partners = self.net.preprocessing(mix.whole.images[other], mix.whole.shifts[other])
+            x = x.mul_(mix.share).add_(partners, alpha=1 - mix.share)
+        for module in self.dropouts:
+            module.rows = len(mix.partner), rows
         with self.autocast:
-            every = [scores.float() for scores in self.forward(x)]
+            every = [scores.to(torch.promote_types(scores.dtype, torch.float32)) for scores in self.forward(x)]
         losses = [self.task.loss(scores, batch, part, self.recipe) for scores in every]
-        if share < 1:
-            others = [self.task.loss(scores, batch, other, self.recipe) for scores in every]
-            losses = [share * loss + (1 - share) * of for loss, of in zip(losses, others, strict=True)]
+        if mix.share < 1:
+            others = [self.task.loss(scores, mix.whole, other, self.recipe) for scores in every]
+            losses = [mix.share * loss + (1 - mix.share) * of for loss, of in zip(losses, others, strict=True)]
         wrong = self.task.wrong(every[0].detach(), batch, part).float().mean()
         return StepResult(losses[0], wrong), AUXILIARY_WEIGHT * sum(losses[1:])
 
-    def _mixing(self, count: int, epoch: int, step: int) -> tuple[float, Tensor]:
-        """Draw mixup's share of the image itself, and every image's partner in the batch."""
+    def _mixing(self, batch: Batch, epoch: int, step: int) -> "_Mix":
+        """Draw mixup's share of the image itself, and every image's partner in the whole batch."""
         strength = self.recipe.regularization.mixup
-        partner = torch.arange(count, device=self.device)
+        here = len(batch.labels)
+        count = here if batch.rows is None else self._images(here)
         if not strength:
-            return 1.0, partner
-        rng = generator(self.recipe.seed, epoch, step, self.processes.rank, _MIXUP)
+            return _Mix(1.0, torch.arange(count, device=self.device), batch)
+        rng = generator(self.recipe.seed, epoch, step, 0, _MIXUP)
         share = float(rng.beta(strength, strength))
-        return max(share, 1 - share), torch.from_numpy(rng.permutation(count)).to(self.device)
+        partner = torch.from_numpy(rng.permutation(count)).to(self.device)
+        return _Mix(max(share, 1 - share), partner, self._whole(batch, count))
+
+    def _whole(self, batch: Batch, count: int) -> Batch:
+        """Return the batch of all processes, in its order."""
+        size = self.processes.size
+        if batch.rows is None or size == 1:
+            return batch
+        rows = [np.concatenate(self._share(rank).rows(count)) for rank in range(size)]
+        order = torch.from_numpy(np.concatenate(rows).argsort()).to(self.device)
+        counts = [len(each) for each in rows]
+        return Batch(*(self.processes.gathered(tensor, counts)[order] for tensor in vars(batch).values()))
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """The share of the image itself, the partner of each image of the whole batch, and that batch."""
+
+    share: float
+    partner: Tensor
+    whole: Batch
 
 
 class MovingAverage:

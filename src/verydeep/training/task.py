@@ -100,6 +100,9 @@ class Task(Protocol):
     def loss(self, scores: Tensor, batch: Batch, part: Tensor, recipe: Recipe) -> Tensor:
         """Return the mean loss of the batch's images numbered `part`, from the network's outputs, float32."""
 
+    def counted(self, batch: Batch, part: Tensor, recipe: Recipe) -> int | Tensor:
+        """Return of how many images, or pixels, the images numbered `part` have the mean loss."""
+
     def wrong(self, scores: Tensor, batch: Batch, part: Tensor) -> Tensor:
         """Return which of the images numbered `part` the network has wrong, bool."""
 
@@ -137,6 +140,10 @@ class OfCrops:
 
     def canvas(self, recipe: Recipe) -> None:
         """Return None."""
+
+    def counted(self, batch: Batch, part: Tensor, recipe: Recipe) -> int:
+        """Return the number of images."""
+        return len(part)
 
     def validation(self, images: Dataset, net: Network, recipe: Recipe) -> None:
         """Return None."""

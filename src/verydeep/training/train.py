@@ -16,7 +16,7 @@ from verydeep.basics.lock import sole_writer
 from verydeep.basics.machine import cores
 from verydeep.datasets.color import measure_color
 from verydeep.datasets.dataset import Dataset
-from verydeep.datasets.loader import check_batch_size
+from verydeep.datasets.loader import Share
 from verydeep.datasets.opening import Reading
 from verydeep.images.color import ColorStatistics
 from verydeep.nets.config import NetworkConfig
@@ -133,7 +133,7 @@ def train(
         effective = _recipe(recipe, overrides, source)
         task.check(effective)
         _check(net, effective, task, source, init_from)
-        check_batch_size(effective.optimizer.batch_size, processes.size)
+        Share(0, processes.size, effective.optimizer.accumulation).check(effective.optimizer.batch_size)
         opened = [task.open(reading, data, split) for split in ("train", "val")]
         if opened[0].multi_label:
             task = MultiLabel(opened[0].classes)
