@@ -14,7 +14,7 @@ from verydeep.nets.families import with_random_weights
 from verydeep.nets.preprocessing import Preprocessing
 from verydeep.segmentation.task import Segmentation
 from verydeep.training.batch_norm import measure_statistics, trained_batch_norm
-from verydeep.training.parallel import Processes
+from verydeep.training.parallel import Processes, _leave
 from verydeep.training.run import grey_levels
 from verydeep.training.step import MovingAverage, Stepper, make_optimizer, set_training
 from verydeep.training.task import Classification, Task
@@ -57,6 +57,9 @@ def work(rank: int, size: int, port: int, data: dict[str, Path], out: Path) -> N
     processes = Processes.join(torch.device("cpu"))
     found = {name: _train(name, words, processes, data) for name, words in CASES.items()}
     torch.save(found, out / f"{size}-{rank}.pt")
+    _leave()  # as Python's end does: a thread of gloo's that outlives it aborts the process now and then
+    alive = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").glob("*")]
+    assert not [name for name in alive if "gloo" in name], alive
 
 
 def _train(name: str, words: tuple[str, ...], processes: Processes, data: dict[str, Path]) -> dict[str, Any]:

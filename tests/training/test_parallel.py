@@ -1,17 +1,21 @@
 """Several processes, started as a person starts them: by torchrun."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from tests.conftest import SEED
 from tests.training.in_processes import work
 from verydeep.basics.errors import UserError
 from verydeep.basics.files import file_hash
@@ -23,6 +27,11 @@ from verydeep.training.train import train
 
 from .conftest import tiny_recipe
 
+LAUNCH = (
+    *("-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--local-addr=127.0.0.1"),
+    "--rdzv-endpoint=127.0.0.1:0",
+)
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
 Torchrun = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -32,10 +41,8 @@ def torchrun(tmp_path: Path) -> Torchrun:
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         logs = tmp_path / "logs"
-        launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--local-addr=127.0.0.1"]
-        launch += ["--rdzv-endpoint=127.0.0.1:0", "--redirects=3", f"--log-dir={logs}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-        command = [sys.executable, *launch, "-m", "verydeep", *words]
+        environment = {**os.environ, **ENVIRONMENT}
+        command = [sys.executable, *LAUNCH, "--redirects=3", f"--log-dir={logs}", "-m", "verydeep", *words]
         return subprocess.run(command, check=False, capture_output=True, text=True, env=environment, cwd=tmp_path)
 
     return run
@@ -70,6 +77,67 @@ def test_every_process_ends_well_and_only_the_first_speaks(colors: Path, tmp_pat
     assert before == {path.name: file_hash(path) for path in out.iterdir() if path.is_file()}
     # Of this processes' share of one, the same run: what two did counts as finished.
     assert train("A", colors, recipe, out, quiet=True).epochs == 2
+
+
+def workers(process: int) -> list[int]:
+    """Return the processes that train, started by another."""
+    try:
+        found = [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+        return [one for one in found if b"verydeep" in Path(f"/proc/{one}/cmdline").read_bytes()]
+    except FileNotFoundError:  # gone meanwhile
+        return []
+
+
+def under_fire(command: list[str], waits: Iterator[Callable[[], bool]], errors: Path) -> None:
+    """Run a command, and kill one of its processes each time that the next of `waits` says so; it must end well."""
+    rng = np.random.default_rng(SEED)
+    with errors.open("wb") as file:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, env={**os.environ, **ENVIRONMENT})
+    try:
+        for ready in waits:
+            end = time.monotonic() + 120
+            while not (ready() and (there := workers(process.pid))):
+                assert process.poll() is None, errors.read_text()
+                assert time.monotonic() < end, errors.read_text()
+                time.sleep(0.02)
+            os.kill(int(rng.choice(there)), signal.SIGKILL)
+        assert process.wait(240) == 0, errors.read_text()
+    finally:
+        process.kill()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="processes are found in /proc")
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.large)])
+def test_killed_workers_cost_nothing_but_time(kills: int, colors: Path, tmp_path: Path, torchrun: Torchrun) -> None:
+    recipe, out = tmp_path / "recipe.toml", tmp_path / "run"
+    recipe.write_text(tiny_recipe(f"schedule.epochs={12 * kills}", "network.batch_norm=true").to_toml())
+    words = [*("-m", "verydeep", "train", "--net=A", f"--data={colors}", f"--recipe={recipe}"), "--workers=1"]
+    whole = torchrun(*words[2:], f"--out={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    launch = [sys.executable, *LAUNCH, "--max-restarts=100", "--monitor-interval=0.1"]
+
+    def waits() -> Iterator[Callable[[], bool]]:
+        """In training; then while processes find one another, when others of before have left their addresses."""
+        rng = np.random.default_rng(SEED)
+        begun = (out / "last.ckpt").is_file
+        yield begun
+        for _ in range(kills - 1):
+            until = time.monotonic() + float(rng.uniform(0.5, 2.5 if kills == 2 else 8))
+            yield lambda until=until: time.monotonic() > until
+
+    under_fire([*launch, *words, f"--out={out}"], waits(), tmp_path / "errors")
+    for name in ("best.safetensors", "last.ckpt"):
+        one, other = (_tensors(folder / name) for folder in (tmp_path / "whole", out))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one), name
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights in a file of a run."""
+    if path.suffix == ".ckpt":
+        values: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["net"]
+        return values
+    return load_file(path)
 
 
 def test_a_wrong_request_is_told_once_and_leaves_nothing(colors: Path, tmp_path: Path, torchrun: Torchrun) -> None:

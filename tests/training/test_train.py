@@ -1,6 +1,5 @@
 import json
 import math
-import os
 import shutil
 import signal
 import subprocess
@@ -258,38 +257,6 @@ def test_damaged_checkpoint_is_named(colors: Path, tmp_path: Path) -> None:
     checkpoint.write_bytes(checkpoint.read_bytes()[:200])
     with pytest.raises(UserError, match="damaged checkpoint"):
         train("A", colors, recipe, tmp_path / "run", quiet=True)
-
-
-_TWO = """
-import os
-import sys
-import torch
-torch.set_num_threads(1)
-from verydeep.training.recipe import load_recipe
-from verydeep.training.train import train
-train("A", sys.argv[1], load_recipe(sys.argv[2]), sys.argv[3], quiet=True)
-from verydeep.training.parallel import _leave
-_leave()  # as Python's end does: a thread that outlives it aborts the process now and then
-alive = [open(f"/proc/self/task/{task}/comm").read().strip() for task in os.listdir("/proc/self/task")]
-assert not [name for name in alive if "gloo" in name], alive
-"""
-
-
-def test_two_processes_give_the_weights_of_one(colors: Path, tmp_path: Path) -> None:
-    recipe = tiny_recipe("network.dropout=0.0", "schedule.epochs=2")  # dropout draws differ between processes
-    (tmp_path / "r.toml").write_text(recipe.to_toml())
-    (tmp_path / "two.py").write_text(_TWO)
-    one = train("A", colors, recipe, tmp_path / "one", quiet=True)
-    arguments = [str(tmp_path / "two.py"), str(colors), str(tmp_path / "r.toml"), str(tmp_path / "two")]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    assert done.returncode == 0, done.stderr
-    left, right = tensors(one.weights), tensors(tmp_path / "two" / "best.safetensors")
-    for key in left:
-        torch.testing.assert_close(left[key], right[key], rtol=1e-4, atol=1e-6, msg=key)
-    assert len(lines(tmp_path / "two", "epoch")) == 2
 
 
 def test_ctrl_c_on_the_command_line(colors: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import atexit
 import gc
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +12,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from verydeep.basics.errors import SharedError, UserError
@@ -38,7 +42,10 @@ class Processes:
             from torch.distributed.nn import functional  # noqa: F401
 
             # Figures, messages and results are on the CPU everywhere; gradients are where the network is.
-            distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+            store, rank, size = next(iter(rendezvous("env://")))
+            backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+            here = PrefixStore(meet(store, rank, size), store)
+            distributed.init_process_group(backend, store=here, rank=rank, world_size=size)
             atexit.register(_leave)  # gloo's threads, still running when Python ends, now and then abort the process
         return cls(distributed.get_rank(), size)
 
@@ -192,6 +199,30 @@ class _Scores(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return self.run(x)
+
+
+def meet(store: Store, rank: int, size: int, seconds: float = 0.05) -> str:
+    """Return a name that these processes share, and no earlier ones that met at the same store.
+
+    torchrun's store outlives processes that were killed, and their addresses in it: who starts anew would connect to
+    these and wait. So each process asks by a word of its own, and the first one answers whoever asks, those of before,
+    too, until all of now have said that they heard.
+    """
+    mine = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f"ask/{rank}", mine)
+        name = str(store.get(f"answer/{mine}").decode())  # it waits
+        store.set(f"heard/{name}/{rank}", "")
+        return name
+    missing = set(range(1, size))
+    while missing:
+        for other in sorted(missing):
+            if store.check([f"ask/{other}"]):
+                store.set(f"answer/{store.get(f'ask/{other}').decode()}", mine)
+            if store.check([f"heard/{mine}/{other}"]):
+                missing.remove(other)
+        time.sleep(seconds)
+    return mine
 
 
 def _leave() -> None:
