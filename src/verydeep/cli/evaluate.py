@@ -15,6 +15,7 @@ from verydeep.cli.options import (
     Labels,
     Memory,
     OnBadImage,
+    PartOf,
     Precision,
     Reader,
 )
@@ -73,6 +74,7 @@ def evaluate(
     labels: Labels = None,
     on_bad_image: OnBadImage = "error",
     boxes_as_stored: BoxesAsStored = None,
+    part: PartOf = None,
     confusion: Annotated[
         bool, typer.Option("--confusion", help="Also write which classes are taken for which: a picture and a table.")
     ] = False,
@@ -101,10 +103,13 @@ def evaluate(
     from verydeep.evaluation.evaluate import Evaluator
     from verydeep.inference.memory import parse_memory
     from verydeep.inference.options import Options
+    from verydeep.inference.parts import Part
     from verydeep.inference.protocol import Protocol, default_protocol
     from verydeep.inference.runtime import Runtime
     from verydeep.training.run_folder import find_weights
 
+    if part and task != "classify":
+        raise UserError(f"--part is for classes; leave it out with --task {task}")
     if task == "segment":
         usual = (softmax, pool, precision, confusion) == ("image", "mean", "float32", False)
         others = (protocol, classifier, posteriors, tuned, threshold, match, reader, labels, boxes_as_stored)
@@ -162,6 +167,11 @@ def evaluate(
     protocols = protocols or [default_protocol(evaluator.forward.net)]
     for name in protocols:
         evaluator.check(name)  # all of them before the first is run
+    if part:
+        share = Part.parse(part)
+        done = max(evaluator.do_part(name, share) for name in protocols)
+        echo(f"part {share}: {done} of {len(evaluator.dataset)} pictures; without --part the file is written")
+        return
     results = {str(name): evaluator.posteriors(name) for name in protocols}
     (_echo_json if json_ else _echo)(evaluator, results, _draw(results, out) if confusion else {})
 

@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from verydeep.cli.console import echo
-from verydeep.cli.options import Device, Engine, Json, Labels, Memory, OnBadImage, Precision, Reader, parse_scales
+from verydeep.cli.options import (
+    Device,
+    Engine,
+    Json,
+    Labels,
+    Memory,
+    OnBadImage,
+    PartOf,
+    Precision,
+    Reader,
+    parse_scales,
+)
 
 if TYPE_CHECKING:
     from verydeep.datasets.dataset import Dataset
@@ -46,6 +57,7 @@ def features(
     reader: Reader = None,
     labels: Labels = None,
     on_bad_image: OnBadImage = "error",
+    part: PartOf = None,
     json_: Json = False,
 ) -> None:
     """Write the descriptors of pictures: a layer's map at several scales, averaged over places and mirror images.
@@ -59,8 +71,9 @@ def features(
     from dataclasses import asdict
 
     from verydeep.datasets.opening import Reading
+    from verydeep.inference.parts import Part
     from verydeep.transfer.descriptor import Descriptor
-    from verydeep.transfer.features import write_features
+    from verydeep.transfer.features import describe_part, write_features
     from verydeep.transfer.protocols import PROTOCOLS
     from verydeep.transfer.store import Store, default_folder
 
@@ -72,7 +85,12 @@ def features(
     pictures, splits = _pictures(images, Reading(reader, on_bad_image, labels=labels))
     for bad in pictures.bad:
         echo(f"left out: {bad}", err=True)
-    written = write_features(describe, pictures, splits, out, Store(cache or default_folder()), dtype)
+    store = Store(cache or default_folder())
+    if part:
+        some = describe_part(describe, pictures, Part.parse(part), store)
+        echo(f"part {part}: {some} of {len(pictures)} pictures; without --part {out} is written")
+        return
+    written = write_features(describe, pictures, splits, out, store, dtype)
     if json_:
         echo(json.dumps({"file": str(out), **asdict(written)}))
     else:

@@ -12,6 +12,13 @@ Engine = Annotated[
         help="What runs the layers on a CPU: native or torch; auto is native where that is built and pays, else torch."
     ),
 ]
+PartOf = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        help="Do the i-th of n parts, i/n: by other processes the others; the same command without it gathers them.",
+    ),
+]
 Precision = Annotated[
     Literal["float32", "bf16", "fixed16"],
     typer.Option(help="Of the network's arithmetic; fixed16, 16-bit integers, is the native engine's."),

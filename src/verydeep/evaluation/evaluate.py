@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,14 @@ from verydeep.evaluation.unfinished import Unfinished, check_same_evaluation
 from verydeep.inference.forward import Forward
 from verydeep.inference.loading import Loader, batches
 from verydeep.inference.options import Options
+from verydeep.inference.parts import Part
 from verydeep.inference.protocol import Protocol, default_protocol
 from verydeep.inference.runtime import Runtime, RuntimeOptions
 from verydeep.nets.families import load
 from verydeep.nets.network import Network
 from verydeep.nets.weights import weights_hash
+
+ALL = Part(1, 1)
 
 
 def evaluate(
@@ -173,26 +177,48 @@ class Evaluator:
             raise UserError(f"{path} holds {len(found)} images, here {len(wanted)}; choose another folder or remove it")
         return found.rows(wanted.ids)
 
+    def do_part(self, protocol: Protocol | str, share: Part) -> int:
+        """Do a part of what a protocol's file needs, for `posteriors` to find; return how many pictures it has.
+
+        Parts, and whoever does the rest, run the network on the same batches, so the file is the same to the byte.
+        UserError where there is no `cache`.
+        """
+        if self.cache is None:
+            raise UserError(f"part {share}: needs a folder to leave its posteriors in")
+        pictures: set[int] = set()
+        for leaf in self.check(protocol).leaves:
+            folder = self.cache / f".{leaf}.part-{share.number}-of-{share.count}"
+            if (self.cache / f"{leaf}.parquet").exists():
+                continue
+            with sole_writer(folder):
+                pictures.update(self._complete(leaf, Unfinished(self._start(leaf), folder), share))
+        return len(pictures)
+
     def _run(self, part: Protocol, path: Path | None) -> Posteriors:
         folder = path.with_name(f".{part}.unfinished") if path else None
-        with sole_writer(folder):
+        with sole_writer(folder), ExitStack() as held:
             if path and path.exists():  # another process has just finished it
                 return self._finished(path)
-            rows = Unfinished(self._start(part), folder)
+            done = sorted(path.parent.glob(f".{part}.part-*")) if path else []
+            for other in done:
+                held.enter_context(sole_writer(other))  # or it is still at work
+            rows = Unfinished(self._start(part), folder, done)
             self._complete(part, rows)
             if path:
                 rows.posteriors.write(path)
                 rows.remove()
         return rows.posteriors
 
-    def _complete(self, part: Protocol, rows: Unfinished) -> None:
-        every = equal_sizes(self.forward, self.loader.sizes, part)
+    def _complete(self, part: Protocol, rows: Unfinished, share: Part = ALL) -> list[int]:
+        """Do what is left of a share of the batches; return the pictures of the share."""
+        every = share.of(equal_sizes(self.forward, self.loader.sizes, part))
         left = [kept for batch in every if (kept := [i for i in batch if not rows.done[i]])]
         try:
             for _ in track(self._work(part, left, rows), sum(map(len, left)), f"{part}"):
                 pass
         finally:
             rows.save()
+        return [i for batch in every for i in batch]
 
     def _work(self, part: Protocol, left: list[list[int]], rows: Unfinished) -> Iterator[int]:
         """Enter the posteriors of each batch into `rows`; yield the index of every picture done."""

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +45,19 @@ def _another(path: Path, what: str) -> UserError:
 class Unfinished:
     """The rows of an evaluation, done or not yet: the probabilities of `empty` are replaced one by one.
 
-    Until all are done they are kept in `folder`, else in memory alone. UserError where it holds another evaluation's.
+    Until all are done they are kept in `folder`, else in memory alone; what is done in `others` counts as well.
+    UserError where one of them holds another evaluation's.
     """
 
-    def __init__(self, empty: Posteriors, folder: Path | None) -> None:
+    def __init__(self, empty: Posteriors, folder: Path | None, others: Sequence[Path] = ()) -> None:
         self.posteriors = empty
         self.folder = folder
+        self.others = others
         self.done = np.zeros(len(empty), dtype=np.bool_)
         self._saved = self.done.copy()
         self._last_save = time.monotonic()
         place = {name: i for i, name in enumerate(empty.ids)}
-        for file in sorted(folder.glob("[0-9]*.parquet")) if folder else []:
+        for file in (file for one in (folder, *others) if one for file in sorted(one.glob("[0-9]*.parquet"))):
             part = Posteriors.read(file)
             check_same_evaluation(part, empty, file)
             rows = np.array([place[name] for name in part.ids], dtype=np.int64)
@@ -80,5 +82,6 @@ class Unfinished:
 
     def remove(self) -> None:
         """Remove what was kept on disk: the finished file has it all."""
-        if self.folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, *self.others):
+            if folder:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -17,6 +17,7 @@ from verydeep.basics.version import VERSION
 from verydeep.datasets.content import content_hashes
 from verydeep.datasets.dataset import Dataset
 from verydeep.inference.combine import Rows
+from verydeep.inference.parts import Part
 from verydeep.transfer.descriptor import Descriptor
 from verydeep.transfer.store import Store
 
@@ -74,6 +75,15 @@ def write_features(
     columns: Columns = {"id": ids, "label": [sample.label for sample in dataset.samples], "split": list(splits)}
     (_write_parquet if out.suffix == ".parquet" else _write_npy)(out, about, columns, width, groups())
     return Written(len(ids), width, computed)
+
+
+def describe_part(descriptor: Descriptor, dataset: Dataset, part: Part, store: Store) -> int:
+    """Put a part of the pictures' descriptors into the store, for `write_features` to find; return its number."""
+    some = dataset.subset(part.of(range(len(dataset))))
+    keys = content_hashes(some)
+    for scale in chain(*descriptor.parts()):
+        store.fill(scale, some, keys)
+    return len(some)
 
 
 def _describe(descriptor: Descriptor, dataset: Dataset, dtype: str) -> dict[str, Any]:
