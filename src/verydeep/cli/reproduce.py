@@ -26,6 +26,10 @@ def reproduce(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study; a stopped one is continued.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its cost, do nothing.")] = False,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="With --dry-run: estimate the time on so many GPUs, by a model.")
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="Their kind: a100, h100, h200 or b200.")] = "h100",
     only: Annotated[
         list[str] | None, typer.Option(help="A run to do, with those it starts from; may be given several times.")
     ] = None,
@@ -53,7 +57,7 @@ def reproduce(
     from verydeep.basics.memory import keep_memory
     from verydeep.datasets.opening import Reading
     from verydeep.results import reproduce as study
-    from verydeep.results import verify
+    from verydeep.results import scaling, verify
     from verydeep.results.plan import plan_study
     from verydeep.results.study import PUBLISHED
     from verydeep.results.table import render
@@ -73,11 +77,17 @@ def reproduce(
         )
     if not dry_run and (data is None or out is None):
         raise UserError("reproduce needs --data (a folder, a .tar or scenes) and --out; only --dry-run does without")
+    if gpus and not dry_run:
+        raise UserError(
+            "--gpus says how long so many would take: add --dry-run (to train on several, see docs/many-machines.md)"
+        )
     reading = Reading(on_bad_image=on_bad_image, boxes_as_stored=boxes_as_stored)
     plan = plan_study(preset, data, out, only=only or (), device=device, reading=reading)
     if dry_run or not json_:
-        echo(json.dumps(_values(plan), indent=2) if json_ else _words(plan))
+        echo(json.dumps({**_values(plan), **_on_gpus(plan, gpus, gpu)}, indent=2) if json_ else _words(plan))
     if dry_run:
+        if gpus and not json_:
+            echo("\n" + "\n".join(scaling.words(plan, gpus, gpu)))
         return
     assert data is not None
     assert out is not None
@@ -189,6 +199,16 @@ def _values(plan: "Plan") -> dict[str, Any]:
         "left_out": list(plan.left_out),
         "estimated_seconds": plan.seconds,
     }
+
+
+def _on_gpus(plan: "Plan", gpus: int | None, name: str) -> dict[str, Any]:
+    from verydeep.results import scaling
+
+    if not gpus:
+        return {}
+    found = scaling.estimate(plan, gpus, scaling.gpu_named(name))
+    seconds = dict(zip(("data_parallel", "split_fc"), found.seconds, strict=True))
+    return {"on_gpus": {"gpus": gpus, "gpu": name, "seconds": seconds, "dollars": found.dollars}}
 
 
 def _words(plan: "Plan") -> str:
