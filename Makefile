@@ -23,7 +23,7 @@ test-peers: $(VENV)/installed-test
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --upgrade --target build/annotation-peers \
 		-r tests/serving/label_studio_peers.txt
 	$(BIN)/python -m pytest -q -m "" tests/checkpoints tests/exports tests/perceptual tests/benchmarks/test_perceptual.py \
-		tests/serving/test_label_studio.py tests/segmentation/test_drawn_masks.py
+		tests/serving/test_label_studio.py tests/segmentation/test_drawn_masks.py tests/training/test_parallel.py
 
 # The native kernels alone, under the address and undefined-behavior sanitizers; it takes a minute and needs g++.
 NATIVE := src/verydeep/engines/native

@@ -112,7 +112,10 @@ def test_exports_of_annotators(pictures: Callable[[str], None]) -> None:
         value = {"x": 10, "y": 10, "width": 60, "height": 70, "rotation": 0, "rectanglelabels": [path.parent.name]}
         region = {"type": "rectanglelabels", "from_name": "box", "to_name": "picture", "value": value}
         region |= {"original_width": width, "original_height": height}
-        tasks.append({"data": {"image": f"/data/upload/1/0a1b2c3d-{path.name}"}, "annotations": [{"result": [region]}]})
+        points = {"points": [[10, 10], [70, 10], [70, 80], [10, 80]], "polygonlabels": [path.parent.name]}
+        area = {**region, "type": "polygonlabels", "from_name": "area", "value": points}
+        image = {"image": f"/data/upload/1/0a1b2c3d-{path.name}"}
+        tasks.append({"data": image, "annotations": [{"result": [region, area]}]})
     Path("export/project-1.json").write_text(json.dumps(tasks), encoding="utf-8")
     net = vd.create("B", ("cat", "dog"), width=1 / 16, image_size=64, fc_width=16, batch_norm=True, seed=0)
     net.provenance = RunInfo(train_scales=(64, 64))
@@ -120,3 +123,4 @@ def test_exports_of_annotators(pictures: Callable[[str], None]) -> None:
     run_page("../annotators.md", "## Back again")
     assert vd.load("runs/B2/best.safetensors").classes == CLASSES
     assert Path("runs/B2-boxes/card.md").is_file()
+    assert vd.load("runs/B2-pixels/best.safetensors").classes == ("background", *CLASSES)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.distributed import HashStore
 
 from tests.conftest import SEED
 from tests.training.in_processes import work
@@ -22,7 +24,7 @@ from verydeep.basics.files import file_hash
 from verydeep.datasets import open_dataset
 from verydeep.datasets.loader import Augmentation, Share, TrainingLoader
 from verydeep.training.log import read_log
-from verydeep.training.parallel import Processes
+from verydeep.training.parallel import Processes, meet
 from verydeep.training.train import train
 
 from .conftest import tiny_recipe
@@ -106,8 +108,23 @@ def under_fire(command: list[str], waits: Iterator[Callable[[], bool]], errors: 
         process.kill()
 
 
+def test_processes_of_before_are_not_met() -> None:
+    store = HashStore()
+    for rank in (1, 2):  # killed while they waited, as was the first process, half way
+        store.set(f"ask/{rank}", f"word of {rank}")
+    store.set("answer/word of 1", "an earlier name")
+    for start in range(3):
+        with ThreadPoolExecutor() as threads:
+            late = (threads.submit(meet, store, rank, 3) for rank in ((2, 0, 1), (0, 1, 2), (1, 2, 0))[start])
+            names = {future.result(60) for future in list(late)}
+        assert len(names) == 1
+        assert not names & {"an earlier name"}
+    assert meet(store, 0, 1)
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="processes are found in /proc")
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.large)])
+@pytest.mark.large
+@pytest.mark.parametrize("kills", [2, 10])
 def test_killed_workers_cost_nothing_but_time(kills: int, colors: Path, tmp_path: Path, torchrun: Torchrun) -> None:
     recipe, out = tmp_path / "recipe.toml", tmp_path / "run"
     recipe.write_text(tiny_recipe(f"schedule.epochs={12 * kills}", "network.batch_norm=true").to_toml())

@@ -8,6 +8,7 @@ import typer
 
 from verydeep.basics.errors import SharedError, UserError, WorkError
 from verydeep.basics.formatting import printable
+from verydeep.basics.memory import keep_memory
 from verydeep.basics.version import VERSION
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+TRAINING = ("train", "reproduce")
 # Command, module of cli/, function; in the order in which --help lists them.
 COMMANDS = (
     ("describe", "describe"),
@@ -70,6 +72,8 @@ def _options(
 def run() -> None:
     """Run the command line: exit status 0 success, 1 the work failed, 2 the request was wrong, 130 Ctrl-C."""
     debug = "--debug" in sys.argv[1:]
+    if next((word for word in sys.argv[1:] if not word.startswith("-")), "") in TRAINING:
+        keep_memory()  # here and not in the commands: it is the whole process's, from its first tensor on
     try:
         status = app(standalone_mode=False)
     except SharedError as error:

@@ -54,7 +54,6 @@ def reproduce(
     import json
 
     from verydeep.basics.errors import UserError
-    from verydeep.basics.memory import keep_memory
     from verydeep.datasets.opening import Reading
     from verydeep.results import reproduce as study
     from verydeep.results import scaling, verify
@@ -62,7 +61,6 @@ def reproduce(
     from verydeep.results.study import PUBLISHED
     from verydeep.results.table import render
 
-    keep_memory()
     if preset == PUBLISHED:
         if boxes_as_stored is not None:
             raise UserError(

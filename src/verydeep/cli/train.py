@@ -82,11 +82,9 @@ def train(
     import json
     from dataclasses import asdict
 
-    from verydeep.basics.memory import keep_memory
     from verydeep.datasets.opening import Reading
     from verydeep.training.train import train as run
 
-    keep_memory()
     learned = _task(task, regression, head, skip=on_bad_image == "skip")
     if learned.regression and (reset or freeze):
         raise UserError(
