@@ -1,4 +1,4 @@
-"""`verydeep data`: look at a data set before training on it."""
+"""`verydeep data`: look at a data set before training on it, or make shards of it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -76,6 +76,40 @@ def show(
         echo(_text(surveys, boxes))
         if out:
             echo(f"\ncontact sheet of {datasets[0].split}: {out}")
+
+
+@app.command()
+def shard(
+    data: Annotated[str, typer.Argument(help="Data set: a folder, .tar, .zip or .tar.gz.")],
+    out: Annotated[Path, typer.Option(help="Folder for the shards, new or empty.")],
+    side: Annotated[int | None, typer.Option(min=1, help="Rescale larger pictures to this smallest side.")] = None,
+    images: Annotated[int, typer.Option(min=1, help="In a shard.")] = 1000,
+    reader: Reader = None,
+    labels: Labels = None,
+    json_: Json = False,
+) -> None:
+    """Write a data set as tars in WebDataset's layout, for disks and networks that are slow with many small files.
+
+    Splits are made as training and testing make them with seed 0, and are then the shards' own. Boxes are left behind.
+
+    Example: verydeep data shard photos --out shards --side 320
+    """
+    import json
+
+    from verydeep.basics.errors import UserError
+    from verydeep.datasets.opening import Reading
+    from verydeep.datasets.shards import write_shards
+
+    if data == "scenes":
+        raise UserError("scenes: are made when they are looked at, and are in no files; give a folder or an archive")
+    datasets = _open(data, ["train", "val", "test"], Reading(reader, "error", None, labels), False)
+    written = write_shards(datasets, out, images, side)
+    if json_:
+        rows = [{"split": one.split, "images": one.images, "files": list(map(str, one.files))} for one in written]
+        echo(json.dumps(rows, indent=2))
+    else:
+        for one in written:
+            echo(f"{one.split}: {one.images} images in {len(one.files)} shards, {one.files[0]} ...")
 
 
 def _open(data: str, splits: list[str], reading: "Reading", boxes: bool) -> "list[Dataset]":
