@@ -59,6 +59,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("a_process_of_its_own")
 def test_the_commands_run_one_after_another(here: Path) -> None:
     blocks = re.findall(
         r"```(sh|python)\n(.*?)```", (ROOT / "docs" / "tutorials" / "few-photographs.md").read_text(), re.DOTALL

@@ -87,6 +87,7 @@ def test_boxes(pictures: Callable[[str], None]) -> None:
     assert Path("threshold.json").is_file()
 
 
+@pytest.mark.usefixtures("a_process_of_its_own")
 def test_large_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("zarr", "pyvips"):
         pytest.importorskip(module, reason=f"{module} is not installed (make test installs it)")
